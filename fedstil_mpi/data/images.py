@@ -1,0 +1,47 @@
+"""Image files: reading and resizing one, and reading a labelled list of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fedstil_mpi.data.stream import Images
+from fedstil_mpi.errors import InputError
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image that has not been read yet, and who is in it."""
+
+    path: Path
+    person: int
+    camera: int
+    """-1 where unknown."""
+
+
+def read(path: Path, height: int, width: int) -> np.ndarray:
+    """uint8 [height, width, 3], RGB, resized bilinearly with antialiasing, whatever the file's mode and aspect ratio.
+
+    Raises InputError naming the file if it cannot be opened or decoded to its end.
+    """
+    try:
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+    # Pillow's decoders report broken content by any of these.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path} cannot be read as an image ({error}): expected a complete image file; replace or remove it"
+        ) from error
+    return np.asarray(rgb.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def load(files: Sequence[ImageFile], height: int, width: int) -> Images:
+    """The files' pixels and labels, in their order. Raises InputError as `read` does."""
+    pixels = np.empty((len(files), height, width, 3), np.uint8)
+    for row, file in zip(pixels, files, strict=True):
+        row[:] = read(file.path, height, width)
+    persons = np.array([file.person for file in files], np.int64)
+    cameras = np.array([file.camera for file in files], np.int64)
+    return Images(pixels, persons, cameras)

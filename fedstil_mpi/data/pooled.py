@@ -1,0 +1,30 @@
+"""All clients' training images in one: what exchange is worth if images could travel."""
+
+import numpy as np
+
+from fedstil_mpi.data.stream import Images, Stream, Task
+
+
+class PooledStream(Stream):
+    """Every client trains on what all clients see in that task, and is tested on its own queries and galleries."""
+
+    def __init__(self, source: Stream):
+        self.source = source
+        self.clients = source.clients
+        self.tasks = source.tasks
+
+    def task(self, client: int, task: int) -> Task:
+        own = self.source.task(client, task)
+        trains = [own.train if c == client else self.source.task(c, task).train for c in range(self.clients)]
+        pooled = Images(
+            np.concatenate([t.pixels for t in trains]),
+            np.concatenate([t.persons for t in trains]),
+            np.concatenate([t.cameras for t in trains]),
+        )
+        return Task(pooled, own.query, own.gallery)
+
+    def people(self, client: int, task: int) -> np.ndarray:
+        return np.unique(np.concatenate([self.source.people(c, task) for c in range(self.clients)]))
+
+    def warmup(self) -> Images | None:
+        return self.source.warmup()

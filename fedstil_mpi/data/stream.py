@@ -1,0 +1,49 @@
+"""What a data stream is: for every client and task, labelled images to train on, to search for, and to search in."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled person images of one size."""
+
+    pixels: np.ndarray
+    """uint8 [n, height, width, 3], RGB."""
+    persons: np.ndarray
+    """int64 [n], the global person id: the same person has the same id at every client."""
+    cameras: np.ndarray
+    """int64 [n], -1 where the source does not tell the camera."""
+
+    def __len__(self) -> int:
+        return len(self.persons)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One stretch of a client's stream. No image is in two of its splits."""
+
+    train: Images
+    query: Images
+    gallery: Images
+
+
+class Stream(ABC):
+    """All tasks of all clients. Any rank can open it and ask for any task; the answer never depends on the rank."""
+
+    clients: int
+    tasks: int
+
+    @abstractmethod
+    def task(self, client: int, task: int) -> Task:
+        """The images of one task (0-based). Raises InputError naming the file where one cannot be read."""
+
+    @abstractmethod
+    def people(self, client: int, task: int) -> np.ndarray:
+        """Sorted unique ids, int64, of the people in the task's train split, without decoding images."""
+
+    def warmup(self) -> Images | None:
+        """The server's own labelled images, of people no client ever meets; None where the source has none."""
+        return None

@@ -1,0 +1,179 @@
+"""A stream of drawn people who walk from camera to camera: the data set that needs no download.
+
+Walks -> looks -> pictures. A client is a camera; the cameras stand in a ring. A share of the people that a camera
+meets in a task turn up at a camera next door one or two tasks later. Every picture is drawn when it is asked for, from
+random numbers of its own, so any rank can open any task and finds the same bytes.
+
+    python -m fedstil_mpi.data.synthetic OUT --seed 1        # writes the images, to look at them
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fedstil_mpi import seeding
+from fedstil_mpi.data import cameras, looks, rendering
+from fedstil_mpi.data.export import write_folder
+from fedstil_mpi.data.stream import Images, Stream, Task
+from fedstil_mpi.data.walks import stops, walk
+from fedstil_mpi.errors import InputError
+
+BATCH = 32
+"""Pictures drawn at once: few enough to stay in the processor's cache."""
+WARMUP_STRENGTH = 0.4
+"""How much the server's cameras differ, relative to the clients'."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticOptions:
+    """People and difficulty of the synthetic stream; `config.RANGES` says which values each option takes."""
+
+    clients: int = 5
+    """Cameras, each with a client; at least 2, as a gallery is taken by other cameras."""
+    people_per_task: int = 12
+    """People in every task of every client."""
+    walkers: float = 0.5
+    """Share of a task's people who turn up at a camera next door, one or two tasks later."""
+    train_images: int = 5
+    """Training images a person and task."""
+    query_images: int = 2
+    """Query images a person and task, by the same camera."""
+    gallery_images: int = 2
+    """Gallery images a person and task, by other cameras."""
+    camera_strength: float = 1.0
+    """How much cameras differ in light, colours, sharpness and view; 0: all see alike."""
+    drift: float = 1.0
+    """How far day turns into evening from the first task to the last; 0: not at all."""
+    colours: int = 7
+    """How many colours clothes come in; the fewer, the more people look alike."""
+    colour_jitter: float = 0.04
+    """Standard deviation of a garment's colour around the common one, of 1."""
+    occlusion: float = 0.2
+    """Share of images in which something stands in front of the person."""
+    warmup_people: int = 200
+    """People in the server's own images; 0: the server has none."""
+    warmup_cameras: int = 4
+    """Cameras that took them."""
+    warmup_images: int = 8
+    """The server's images a person, taken by the cameras in turn."""
+
+
+class _Shot(NamedTuple):
+    """One picture to take. With `crowd` it says all that the picture depends on."""
+
+    split: str
+    person: int
+    client: int
+    task: int
+    number: int
+    camera: int
+    when: int
+    """The task whose light the camera has: another than `task` where a walker is seen at another stop."""
+
+
+class SyntheticStream(Stream):
+    """The tasks of all clients. `number_of_people` is known without drawing; person ids are 0 to that number."""
+
+    def __init__(self, options: SyntheticOptions, seed: int, *, tasks: int, height: int, width: int):
+        """Images of height x width pixels; people are drawn for about twice the width. Raises InputError if too small."""
+        for name, value, low in (("tasks", tasks, 1), ("height", height, 32), ("width", width, 16)):
+            if value < low:
+                raise InputError(f"synthetic data: {name} is {value}, expected {low} or more; raise it")
+        self.options, self.seed = options, seed
+        self.clients, self.tasks, self.height, self.width = options.clients, tasks, height, width
+        self._people = walk(
+            seed, clients=self.clients, tasks=tasks, size=options.people_per_task, walkers=options.walkers
+        )
+        self._stops = stops(self._people)
+        self.number_of_people = len(self._stops)
+
+    def people(self, client: int, task: int) -> np.ndarray:
+        return self._people[client, task].copy()
+
+    def task(self, client: int, task: int) -> Task:
+        o, people = self.options, self._people[client, task].tolist()
+        splits = {
+            split: [_Shot(split, p, client, task, i, client, task) for p in people for i in range(count)]
+            for split, count in (("train", o.train_images), ("query", o.query_images))
+        }
+        splits["gallery"] = [shot for person in people for shot in self._gallery(person, client, task)]
+        return Task(**{split: self._take("person", shots) for split, shots in splits.items()})
+
+    def warmup(self) -> Images | None:
+        o = self.options
+        if o.warmup_people == 0:
+            return None
+        shots = [
+            _Shot("warmup", person, 0, 0, i, (person + i) % o.warmup_cameras, 0)
+            for person in range(o.warmup_people)
+            for i in range(o.warmup_images)
+        ]
+        return self._take("warmup", shots)
+
+    def _gallery(self, person: int, client: int, task: int) -> Iterator[_Shot]:
+        """Seen at the other stops of the walk, the nearest in time first; without any, by a camera drawn by lot."""
+        others = [stop for stop in self._stops[person] if stop[0] != client]
+        others.sort(key=lambda stop: abs(stop[1] - task))
+        if not others:
+            lot = seeding.integer(self.seed, "synthetic", "gallery camera", person) % (self.clients - 1)
+            others = [(lot + (lot >= client), task)]
+        for number in range(self.options.gallery_images):
+            camera, when = others[number % len(others)]
+            yield _Shot("gallery", person, client, task, number, camera, when)
+
+    def _take(self, crowd: str, shots: list[_Shot]) -> Images:
+        """Takes the pictures; `crowd` tells the clients' people and cameras from the server's."""
+        o, height, width = self.options, self.height, self.width
+        persons, who = np.unique([shot.person for shot in shots], return_inverse=True)
+        places, where = np.unique([shot.camera for shot in shots], return_inverse=True)
+        people = looks.identities(self._draws("person", crowd, persons, looks.PERSON_DRAWS), o.colours, o.colour_jitter)
+        traits = self._draws("camera", crowd, places, looks.CAMERA_DRAWS)
+        scenery = cameras.scenes(
+            self._draws("scene", crowd, places, cameras.SCENE_DRAWS), height + height // 8, 3 * width
+        )
+        strength = o.camera_strength * (WARMUP_STRENGTH if crowd == "warmup" else 1)
+        evening = np.array([o.drift * shot.when / max(self.tasks - 1, 1) for shot in shots], np.float32)
+        pixels = np.empty((len(shots), height, width, 3), np.uint8)
+        for start in range(0, len(shots), BATCH):
+            batch = slice(start, start + BATCH)
+            draws = np.empty((len(shots[batch]), cameras.CROP_DRAWS + looks.POSE_DRAWS), np.float32)
+            noise = np.empty((len(draws), 3, height, width), np.float32)
+            for shot, row, grain in zip(shots[batch], draws, noise, strict=True):
+                generator = seeding.generator(self.seed, "synthetic", crowd, *shot)
+                generator.random(out=row, dtype=np.float32)
+                generator.standard_normal(out=grain, dtype=np.float32)
+            seen = traits[where[batch]]
+            scene = cameras.crop(scenery, where[batch], draws[:, : cameras.CROP_DRAWS], height, width)
+            poses = looks.poses(seen, draws[:, cameras.CROP_DRAWS :], strength, o.occlusion, width / height)
+            rendering.draw(scene, people[who[batch]], poses)
+            pixels[batch] = cameras.photograph(scene, looks.conditions(seen, strength, evening[batch]), noise)
+        return Images(pixels, persons[who].astype(np.int64), places[where].astype(np.int64))
+
+    def _draws(self, what: str, crowd: str, ids: np.ndarray, count: int) -> np.ndarray:
+        """Uniform numbers [len(ids), count] that describe persons or cameras."""
+        purpose = ("synthetic", what, crowd)
+        return np.stack([seeding.generator(self.seed, *purpose, int(i)).random(count, np.float32) for i in ids])
+
+
+def main() -> None:
+    """Writes a stream into a folder of PNG files."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("out", type=Path)
+    for name, default in (("seed", 0), ("tasks", 6), ("height", 64), ("width", 32)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    chosen = parser.parse_args()
+    try:
+        stream = SyntheticStream(
+            SyntheticOptions(), chosen.seed, tasks=chosen.tasks, height=chosen.height, width=chosen.width
+        )
+        write_folder(stream, chosen.out)
+    except InputError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

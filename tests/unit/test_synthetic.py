@@ -1,0 +1,305 @@
+"""The synthetic stream: who walks where, what is in which split, and that the pictures are hard but fair."""
+
+import dataclasses
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from fedstil_mpi.data import cameras, looks, rendering
+from fedstil_mpi.data.export import write_folder
+from fedstil_mpi.data.folder import FolderStream
+from fedstil_mpi.data.people import People, Poses
+from fedstil_mpi.data.stream import Images, Task
+from fedstil_mpi.data.synthetic import SyntheticOptions, SyntheticStream
+from fedstil_mpi.errors import InputError
+
+SMALL = SyntheticOptions(clients=3, people_per_task=4, train_images=3, warmup_people=6, warmup_images=5)
+SPLITS = ("train", "query", "gallery")
+
+
+def open_stream(options: SyntheticOptions = SMALL, seed: int = 1, tasks: int = 3) -> SyntheticStream:
+    return SyntheticStream(options, seed, tasks=tasks, height=64, width=32)
+
+
+@pytest.fixture(scope="module")
+def small() -> SyntheticStream:
+    return open_stream(seed=7)
+
+
+@pytest.fixture(scope="module")
+def tasks(small: SyntheticStream) -> dict[tuple[int, int], Task]:
+    return {(c, t): small.task(c, t) for c in range(small.clients) for t in range(small.tasks)}
+
+
+def stops(stream: SyntheticStream) -> dict[int, list[tuple[int, int]]]:
+    """Person -> (task, client) of every visit, in time."""
+    visits: dict[int, list[tuple[int, int]]] = {}
+    for task in range(stream.tasks):
+        for client in range(stream.clients):
+            for person in stream.people(client, task).tolist():
+                visits.setdefault(person, []).append((task, client))
+    return visits
+
+
+def equal(left: Task, right: Task) -> bool:
+    return all(
+        np.array_equal(getattr(getattr(left, split), field), getattr(getattr(right, split), field))
+        for split in SPLITS
+        for field in ("pixels", "persons", "cameras")
+    )
+
+
+@pytest.mark.parametrize("walkers", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("clients", [2, 5])
+def test_every_task_has_its_number_of_people(walkers: float, clients: int) -> None:
+    stream = open_stream(SyntheticOptions(clients=clients, walkers=walkers), tasks=6)
+    for client in range(clients):
+        for task in range(stream.tasks):
+            people = stream.people(client, task)
+            assert people.dtype == np.int64
+            assert len(people) == 12
+            assert (np.diff(people) > 0).all()
+    assert sorted(stops(stream)) == list(range(stream.number_of_people))
+
+
+def test_half_of_the_people_walk_on() -> None:
+    stream = open_stream(SyntheticOptions(), seed=2, tasks=6)
+    visits = stops(stream)
+    walked = [
+        any(task < later <= task + 2 and camera != client for later, camera in visits[person])
+        for client in range(stream.clients)
+        for task in range(stream.tasks - 1)
+        for person in stream.people(client, task).tolist()
+    ]
+    assert np.mean(walked) == pytest.approx(0.5, abs=0.04)
+    assert max(map(len, visits.values())) > 2, "a walker may walk on again"
+
+
+def test_walkers_go_next_door_one_or_two_tasks_later() -> None:
+    steps = Counter(
+        (later - task, (there - here) % 5)
+        for visits in stops(open_stream(SyntheticOptions(), seed=3, tasks=10)).values()
+        for (task, here), (later, there) in pairwise(visits)
+    )
+    assert set(steps) == {(1, 1), (1, 4), (2, 1), (2, 4)}
+
+
+def test_nobody_walks_without_walkers() -> None:
+    stream = open_stream(dataclasses.replace(SMALL, walkers=0.0))
+    assert stream.number_of_people == 3 * 3 * 4
+    assert all(len(visits) == 1 for visits in stops(stream).values())
+
+
+def test_splits_hold_the_same_people(small: SyntheticStream, tasks: dict[tuple[int, int], Task]) -> None:
+    counts = {"train": 3, "query": 2, "gallery": 2}
+    for (client, number), task in tasks.items():
+        for split, count in counts.items():
+            images: Images = getattr(task, split)
+            assert images.pixels.shape == (4 * count, 64, 32, 3)
+            assert images.pixels.dtype == np.uint8
+            assert images.persons.dtype == images.cameras.dtype == np.int64
+            assert np.array_equal(images.persons, np.repeat(small.people(client, number), count))
+        assert (task.train.cameras == client).all()
+        assert (task.query.cameras == client).all()
+
+
+def test_gallery_is_taken_where_else_the_person_goes(
+    small: SyntheticStream, tasks: dict[tuple[int, int], Task]
+) -> None:
+    visits, seen_elsewhere = stops(small), 0
+    for (client, _), task in tasks.items():
+        assert not (task.gallery.cameras == client).any()
+        for person, camera in zip(task.gallery.persons.tolist(), task.gallery.cameras.tolist(), strict=True):
+            others = {there for _, there in visits[person]} - {client}
+            assert camera in others or not others
+            seen_elsewhere += bool(others)
+    assert seen_elsewhere > 0
+
+
+def test_no_two_images_are_equal(small: SyntheticStream, tasks: dict[tuple[int, int], Task]) -> None:
+    everything = [getattr(task, split).pixels for task in tasks.values() for split in SPLITS]
+    warmup = small.warmup()
+    assert warmup is not None
+    pixels = np.concatenate([*everything, warmup.pixels])
+    assert len({image.tobytes() for image in pixels}) == len(pixels) == 3 * 3 * 4 * (3 + 2 + 2) + 6 * 5
+
+
+def test_warmup_spreads_its_people_over_its_cameras(small: SyntheticStream) -> None:
+    warmup = small.warmup()
+    assert warmup is not None
+    assert np.array_equal(warmup.persons, np.repeat(np.arange(6), 5))
+    for person in range(6):
+        assert set(warmup.cameras[warmup.persons == person].tolist()) == {0, 1, 2, 3}
+    assert open_stream(dataclasses.replace(SMALL, warmup_people=0)).warmup() is None
+
+
+def test_order_of_asking_does_not_matter(tasks: dict[tuple[int, int], Task]) -> None:
+    other = open_stream(seed=7)
+    other.warmup()
+    for client, task in ((2, 2), (0, 0), (1, 2), (1, 0), (2, 2)):
+        assert equal(other.task(client, task), tasks[client, task])
+
+
+def test_another_seed_draws_other_people(tasks: dict[tuple[int, int], Task]) -> None:
+    other = open_stream(seed=8).task(0, 0)
+    assert (other.train.pixels != tasks[0, 0].train.pixels).any(axis=(1, 2, 3)).all()
+
+
+def test_folder_gives_the_same_pixels_back(small: SyntheticStream, tasks: dict, tmp_path) -> None:
+    write_folder(small, tmp_path)
+    folder = FolderStream(tmp_path, 64, 32)
+    assert (folder.clients, folder.tasks) == (3, 3)
+    for (client, number), task in tasks.items():
+        read = folder.task(client, number)
+        for split in SPLITS:
+            assert labelled(getattr(read, split)) == labelled(getattr(task, split))
+    with pytest.raises(InputError, match="is not empty"):
+        write_folder(small, tmp_path)
+
+
+def labelled(images: Images) -> Counter:
+    """Images and labels, without order."""
+    return Counter(
+        (image.tobytes(), int(person), int(camera))
+        for image, person, camera in zip(images.pixels, images.persons, images.cameras, strict=True)
+    )
+
+
+class Unasked(SyntheticStream):
+    """Nobody is searched for in task 1."""
+
+    def task(self, client: int, task: int) -> Task:
+        full = super().task(client, task)
+        none = Images(full.query.pixels[:0], full.query.persons[:0], full.query.cameras[:0])
+        return Task(full.train, none, none) if task == 1 else full
+
+
+def test_folder_keeps_splits_without_images(tmp_path) -> None:
+    stream = Unasked(SMALL, 7, tasks=2, height=64, width=32)
+    write_folder(stream, tmp_path)
+    folder = FolderStream(tmp_path, 64, 32)
+    assert (folder.clients, folder.tasks) == (3, 2)
+    for client in range(3):
+        task = folder.task(client, 1)
+        assert (len(task.train), len(task.query), len(task.gallery)) == (4 * 3, 0, 0)
+        assert labelled(folder.task(client, 0).gallery) == labelled(stream.task(client, 0).gallery)
+
+
+@pytest.mark.parametrize(("name", "value"), [("tasks", 0), ("height", 31), ("width", 15)])
+def test_sizes_that_show_no_people_are_refused(name: str, value: int) -> None:
+    sizes = {"tasks": 3, "height": 64, "width": 32} | {name: value}
+    with pytest.raises(InputError, match=f"{name} is {value}, expected {value + 1} or more"):
+        SyntheticStream(SMALL, 1, **sizes)
+
+
+def stripe_rank1(stream: SyntheticStream, numbers: range) -> float:
+    """Rank-1 of a matcher that knows colours only: 8 x 8 x 8 histograms of six stripes around the person, L1."""
+    hits = []
+    for client in range(stream.clients):
+        for number in numbers:
+            task = stream.task(client, number)
+            query, gallery = stripes(task.query.pixels), stripes(task.gallery.pixels)
+            distances = np.abs(query[:, None] - gallery[None]).sum(axis=2)
+            hits.append(task.gallery.persons[distances.argmin(axis=1)] == task.query.persons)
+    return float(np.mean(hits))
+
+
+def stripes(pixels: np.ndarray) -> np.ndarray:
+    height, width = pixels.shape[1:3]
+    levels = pixels[:, : height // 6 * 6, width // 4 : 3 * width // 4] // np.uint8(32)
+    codes = (levels * np.array([64, 8, 1])).sum(axis=3).reshape(len(pixels), 6, -1)
+    return np.stack([[np.bincount(stripe, minlength=512) for stripe in image] for image in codes]).reshape(
+        len(pixels), -1
+    )
+
+
+def test_colours_alone_do_not_tell_people_apart() -> None:
+    options = SyntheticOptions(train_images=1)
+    hard = stripe_rank1(open_stream(options, tasks=4), range(4))
+    assert 1.5 / 12 < hard < 0.5
+    # The people themselves are told apart where all cameras see alike: it is the cameras that make it hard.
+    plain = dataclasses.replace(options, camera_strength=0.0, drift=0.0, occlusion=0.0)
+    assert stripe_rank1(open_stream(plain, tasks=4), range(4)) > hard + 0.2
+
+
+def test_clothes_come_in_few_colours() -> None:
+    draws = np.random.default_rng(0).random((200, looks.PERSON_DRAWS), np.float32)
+    people = looks.identities(draws, colours=5, jitter=0.0)
+    upper, accent = np.unique(people.upper, axis=0), people.accent
+    assert len(upper) == 5
+    assert (np.abs(people.upper - accent).max(axis=1) > 0.1).all(), "a texture must show"
+
+
+def figures(count: int) -> tuple[People, Poses]:
+    """People without obstacles, in the middle of the image, heading anywhere."""
+    generator = np.random.default_rng(5)
+    draws = [
+        generator.random((count, n), np.float32) for n in (looks.PERSON_DRAWS, looks.CAMERA_DRAWS, looks.POSE_DRAWS)
+    ]
+    people = looks.identities(draws[0], colours=7, jitter=0.04)
+    poses = looks.poses(draws[1], draws[2], strength=1.0, occlusion=0.2, aspect=0.5)
+    obstacle = np.tile(np.array([0, -1, 0, 1], np.float32), (count, 1))
+    return people, dataclasses.replace(poses, middle=np.zeros(count, np.float32), obstacle=obstacle)
+
+
+def test_turning_the_other_way_mirrors_the_picture() -> None:
+    people, poses = figures(60)
+    phases = people.phases * np.array([1, -1], np.float32)
+    people_mirrored = dataclasses.replace(people, bag_side=-people.bag_side, phases=phases)
+    poses_mirrored = dataclasses.replace(poses, heading=-poses.heading, swing=-poses.swing)
+    pictures = [np.full((60, 3, 64, 32), 0.5, np.float32) for _ in range(2)]
+    rendering.draw(pictures[0], people, poses)
+    rendering.draw(pictures[1], people_mirrored, poses_mirrored)
+    np.testing.assert_allclose(pictures[1], pictures[0][..., ::-1], atol=1e-3)
+    assert (np.abs(pictures[0] - pictures[0][..., ::-1]).max(axis=(1, 2, 3)) > 0.05).mean() > 0.9
+
+
+def test_a_picture_does_not_depend_on_its_batch() -> None:
+    people, poses = figures(9)
+    together = np.full((9, 3, 64, 32), 0.5, np.float32)
+    rendering.draw(together, people, poses)
+    for i in range(9):
+        alone = np.full((1, 3, 64, 32), 0.5, np.float32)
+        rendering.draw(alone, people[i : i + 1], poses[i : i + 1])
+        np.testing.assert_allclose(alone[0], together[i], atol=1e-4)
+
+
+def test_a_camera_without_faults_records_the_scene() -> None:
+    scene = np.random.default_rng(0).random((3, 3, 64, 32), np.float32)
+    none, pairs = np.zeros(3, np.float32), np.zeros((3, 2), np.float32)
+    perfect = cameras.Conditions(
+        light=pairs,
+        blur=none,
+        matrix=np.tile(np.eye(3, dtype=np.float32), (3, 1, 1)),
+        offset=np.zeros((3, 3), np.float32),
+        tone=none,
+        noise=none,
+    )
+    silence = np.zeros_like(scene)
+    recorded = cameras.photograph(scene.copy(), perfect, silence)
+    assert np.abs(recorded - 255 * scene.transpose(0, 2, 3, 1)).max() <= 0.501
+    # Blur moves light around but leaves an even surface as it is.
+    even = np.full_like(scene, 0.4)
+    blurred = cameras.photograph(even, dataclasses.replace(perfect, blur=none + 0.2), silence)
+    assert (blurred == 102).all()
+
+
+def test_evening_falls_slowly_and_only_with_drift() -> None:
+    traits = np.random.default_rng(1).random((1, looks.CAMERA_DRAWS), np.float32).repeat(21, axis=0)
+    evening = np.linspace(0, 1, 21, dtype=np.float32)
+    matrix = looks.conditions(traits, 1.0, evening).matrix.reshape(21, -1)
+    change = np.linalg.norm(matrix - matrix[0], axis=1)
+    assert (np.diff(change) > 0).all()
+    assert np.diff(change).max() < 3 * change[-1] / 20
+    still = looks.conditions(traits, 1.0, 0 * evening).matrix
+    assert (still == still[0]).all()
+
+
+def test_cameras_of_no_strength_see_alike() -> None:
+    traits = np.random.default_rng(1).random((8, looks.CAMERA_DRAWS), np.float32)
+    conditions = looks.conditions(traits, 0.0, np.zeros(8, np.float32))
+    for field in dataclasses.fields(conditions):
+        values = getattr(conditions, field.name)
+        assert (values == values[0]).all(), field.name
