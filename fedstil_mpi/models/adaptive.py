@@ -1,0 +1,96 @@
+"""Decomposed weights, as parametrizations of a convolution's or linear layer's `weight`.
+
+    theta = alpha * B + A                  Adaptive            (FedSTIL)
+    theta = sum_k a_k * G[..., k] + A      AttentiveAdaptive   (FedSTIL-atten)
+
+Use them where the parts are trained themselves. FedSTIL's default has no need of them: see `methods/fedstil.py`.
+"""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+
+class Adaptive(nn.Module):
+    """theta = alpha * B + A: the base B comes from the server, the adaptive part A is trained.
+
+    alpha is a vector over the weight's last axis (input features, or kernel width), constant and frozen. The anchors
+    are where alpha and A were when the base arrived; with `trained_anchor` they are themselves trained, as in the
+    published code, and follow.
+    """
+
+    base: Tensor
+
+    def __init__(self, base: Tensor, alpha: float, *, trained_anchor: bool = False):
+        super().__init__()
+        self.register_buffer("base", base.detach().clone())
+        self.alpha = nn.Parameter(torch.full((base.shape[-1],), alpha), requires_grad=False)
+        self.anchor = nn.Parameter(self.rest(base.detach()), requires_grad=trained_anchor)
+        self.alpha_anchor = nn.Parameter(self.alpha.detach().clone(), requires_grad=trained_anchor)
+
+    def rest(self, base: Tensor) -> Tensor:
+        """(1 - alpha) * base: the adaptive part with which theta is the base, for alpha from 1/2 to 1 to the last bit."""
+        return base - self.alpha * base
+
+    def forward(self, adaptive: Tensor) -> Tensor:
+        return self.alpha * self.base + adaptive
+
+    def right_inverse(self, theta: Tensor) -> Tensor:
+        return theta - self.alpha * self.base
+
+
+def decompose(layer: nn.Module, alpha: float, *, trained_anchor: bool = False) -> None:
+    """Put alpha * B + A in the place of the layer's weight, B being its value now, so that the value does not change."""
+    part = Adaptive(cast(Tensor, layer.weight), alpha, trained_anchor=trained_anchor)
+    parametrize.register_parametrization(layer, "weight", part)
+
+
+def parts(layer: nn.Module) -> tuple[Adaptive, nn.Parameter]:
+    """The parametrization of a decomposed layer, and its A."""
+    weight = cast(Any, layer.parametrizations).weight
+    return weight[0], weight.original
+
+
+def tying(layer: nn.Module) -> Tensor:
+    """Parameter tying of a decomposed layer: the L1 distance of alpha and A from their anchors; a scalar."""
+    part, adaptive = parts(layer)
+    return (part.alpha_anchor - part.alpha).abs().sum() + (part.anchor - adaptive).abs().sum()
+
+
+@torch.no_grad()
+def receive_base(layer: nn.Module, base: Tensor) -> None:
+    """A new base for a decomposed layer, with A and the anchors set anew, so that theta is the base whatever alpha."""
+    part, adaptive = parts(layer)
+    part.base.copy_(base)
+    adaptive.copy_(part.rest(part.base))
+    part.anchor.copy_(adaptive)
+    part.alpha_anchor.copy_(part.alpha)
+
+
+class AttentiveAdaptive(nn.Module):
+    """theta = sum_k a_k * G[..., k] + A: a bank G [..., N] of all clients' weights, with attention a [N] that is trained.
+
+    At construction the bank is the layer's own weight, N = 1.
+    """
+
+    bank: Tensor
+
+    def __init__(self, base: Tensor, attention: float):
+        super().__init__()
+        self.initial = attention
+        self.register_buffer("bank", base.detach().clone()[..., None])
+        self.attention = nn.Parameter(torch.full((1,), attention))
+
+    def receive_bank(self, bank: Tensor) -> None:
+        """A new bank [..., N]; the attention starts anew, A stays with the client."""
+        self.bank = bank
+        self.attention = nn.Parameter(torch.full((bank.shape[-1],), self.initial, device=bank.device))
+
+    def forward(self, adaptive: Tensor) -> Tensor:
+        return self.bank @ self.attention + adaptive
+
+    def right_inverse(self, theta: Tensor) -> Tensor:
+        """theta -> (1 - attention) * theta at construction, where the bank is theta itself."""
+        return theta - self.bank @ self.attention

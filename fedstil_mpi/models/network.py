@@ -1,0 +1,143 @@
+"""The network of a client: a frozen stem, a tail that learns, and which of their tensors are trained and sent."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedstil_mpi.errors import InputError
+from fedstil_mpi.models import backbones
+from fedstil_mpi.models import weights as pretrained
+
+
+class Stem(nn.Sequential):
+    """The frozen part of the backbone: nothing requires gradients, and batch norms never update their statistics.
+
+    Images, float [n, 3, h, w], normalised -> representations [n, ...].
+    """
+
+    def __init__(self, stages: dict[str, nn.Module]):
+        super().__init__()
+        for name, stage in stages.items():
+            self.add_module(_module_name(name), stage)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Stem":
+        """Stays in evaluation mode, whatever the mode."""
+        return super().train(False)
+
+
+class Tail(nn.Module):
+    """The part that learns: the rest of the backbone (`trunk`), a batch-norm `neck` and a `classifier`."""
+
+    def __init__(self, stages: dict[str, nn.Module], feature_length: int, num_classes: int, neck: str):
+        super().__init__()
+        self.trunk = nn.Sequential()
+        for name, stage in stages.items():
+            self.trunk.add_module(_module_name(name), stage)
+        self.neck: nn.Module
+        if neck == "bnneck":
+            # Fixed at weight 1, bias 0: the neck only standardises, as published.
+            self.neck = nn.BatchNorm1d(feature_length).requires_grad_(False)
+            self.classifier = nn.Linear(feature_length, num_classes, bias=False)
+            nn.init.normal_(self.classifier.weight, std=0.001)
+        else:
+            self.neck = nn.Identity()
+            self.classifier = nn.Linear(feature_length, num_classes)
+
+    def features(self, representations: Tensor) -> Tensor:
+        """Representations [n, ...] -> features [n, F], before the neck: what retrieval compares."""
+        return self.trunk(representations)
+
+    def forward(self, representations: Tensor) -> tuple[Tensor, Tensor]:
+        """Representations [n, ...] -> scores [n, C] of the classifier behind the neck, features [n, F] before it."""
+        features = self.features(representations)
+        return self.classifier(self.neck(features)), features
+
+
+@dataclass
+class Network:
+    """A stem that clients can share and a tail that each has for itself."""
+
+    stem: nn.Module
+    tail: Tail
+    provided: frozenset[str]
+    """Names, as in `network_state`, of tensors every client has before first contact: those of a shared checkpoint and
+    the neck's constants. Empty without pretrained weights."""
+
+
+def build(
+    name: str,
+    *,
+    num_classes: int,
+    image_size: tuple[int, int],
+    split: str | None = None,
+    last_stride: int = 1,
+    neck: str = "bnneck",
+    weights: str = "none",
+    seed: int = 0,
+) -> Network:
+    """A network on torchvision's backbone `name`, on the CPU, in training mode but for the stem.
+
+    split: first stage of the tail, by default the backbone's last stage; image_size: height and width in pixels;
+    last_stride: 1 or 2, ignored by Swin; neck: "bnneck" or "plain"; weights: "none", "imagenet" or a file.
+    Equal arguments give bit-equal networks; torch's global generators are left as they were.
+    Raises InputError for unknown names, for weights that do not fit and for impossible values.
+    """
+    if min(image_size) < 1:
+        raise InputError(f"image size {image_size}: expected a positive height and width in pixels; set both")
+    if neck not in ("bnneck", "plain"):
+        raise InputError(backbones.unknown("neck", neck, ("bnneck", "plain")))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = backbones.create(name)
+        pretrained.load(model, name, weights)
+        backbone = backbones.in_stages(name, model, last_stride)
+        front, rest = _cut(name, backbone, backbone.default_split if split is None else split)
+        tail = Tail(rest, backbone.feature_length, num_classes, neck)
+    network = Network(Stem(front), tail, frozenset())
+    if weights != "none":
+        network.provided = frozenset(key for key in network_state(network) if not key.startswith("tail.classifier."))
+    return network
+
+
+def adaptive_parameters(tail: Tail) -> dict[str, nn.Parameter]:
+    """The weights (no biases, no norms) of the tail's convolutions and linear layers: what FedSTIL mixes and sends.
+
+    Under their names in the tail, in the order of its layers, the classifier's last.
+    """
+    layers = [f"{name}.weight" for name, layer in tail.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    return {name: tail.get_parameter(name) for name in layers}
+
+
+def trainable_parameters(tail: Tail) -> dict[str, nn.Parameter]:
+    """All parameters of the tail that learn, norms and biases included, under their names in the tail."""
+    return {name: parameter for name, parameter in tail.named_parameters() if parameter.requires_grad}
+
+
+def network_state(network: Network) -> dict[str, Tensor]:
+    """Every parameter and buffer, under "stem." and "tail." names, detached; they share the network's memory."""
+    parts = {"stem": network.stem, "tail": network.tail}
+    return {f"{part}.{key}": value for part, module in parts.items() for key, value in module.state_dict().items()}
+
+
+def representation_shape(network: Network, image_size: tuple[int, int]) -> tuple[int, ...]:
+    """Shape of one image's representation, found by passing one blank image of this height and width."""
+    reference = next(network.stem.parameters(), torch.empty(0))
+    with torch.no_grad():
+        return tuple(network.stem(torch.zeros(1, 3, *image_size, device=reference.device)).shape[1:])
+
+
+def _cut(name: str, backbone: backbones.Backbone, split: str) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
+    """The stages before `split`, and from it on."""
+    names = list(backbone.stages)
+    if split not in names:
+        raise InputError(backbones.unknown(f"split of {name}", split, names))
+    at = names.index(split)
+    parts = ({key: backbone.stages[key] for key in part} for part in (names[:at], names[at:]))
+    return next(parts), next(parts)
+
+
+def _module_name(stage: str) -> str:
+    return stage.replace(".", "_")  # torch does not allow dots

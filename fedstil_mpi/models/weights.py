@@ -1,0 +1,83 @@
+"""Pretrained weights for a whole backbone: torchvision's, or a local file's."""
+
+from http.client import HTTPException
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from fedstil_mpi.errors import InputError
+from fedstil_mpi.models.torchvision_cpu import import_models
+
+_CLASSIFIERS = ("fc.", "classifier.", "head.")
+_REMEDY = "set model.weights to none, imagenet or a .pt, .pth or .safetensors file"
+
+
+def load(model: nn.Module, name: str, weights: str) -> None:
+    """Fills the torchvision model `name`, all but its classifier, in place.
+
+    weights: "none" (the model stays as it is), "imagenet" (torchvision's default weights, downloaded unless they are
+    cached), or the path of a local state dict with torchvision's names. Floating-point values of any precision become
+    float32. The file must hold every parameter and buffer of the backbone, batch-norm counters excepted, and nothing
+    else but a classifier, which is ignored. Raises InputError where that is not so or the weights cannot be had.
+    """
+    if weights == "none":
+        return
+    found = _imagenet(name) if weights == "imagenet" else _read(Path(weights))
+    source = f"the weights {weights} for {name}"
+    expected = _without_classifier(model.state_dict())
+    found = _without_classifier(found)
+    missing = [key for key in expected if key not in found and not key.endswith(".num_batches_tracked")]
+    if missing:
+        raise InputError(f"{source} lack {_some(missing)}: expected every tensor of the backbone; {_REMEDY}")
+    if extra := [key for key in found if key not in expected]:
+        raise InputError(f"{source} hold the unknown {_some(extra)}: expected torchvision's names; {_REMEDY}")
+    for key, value in found.items():
+        if value.shape != expected[key].shape:
+            shapes = f"{list(value.shape)}, expected {list(expected[key].shape)}"
+            raise InputError(f"{source} hold {key} of shape {shapes}; give weights of this backbone")
+    model.load_state_dict(found, strict=False)  # casts; what may be missing was checked above
+
+
+def _without_classifier(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value for key, value in state.items() if not key.startswith(_CLASSIFIERS)}
+
+
+def _imagenet(name: str) -> dict[str, Tensor]:
+    try:
+        return import_models().get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
+    except (OSError, HTTPException, RuntimeError) as error:
+        raise InputError(
+            f"the imagenet weights of {name} could not be downloaded ({_first_line(error)}): expected internet access"
+            " or torch's cache; set model.weights to a local .pt, .pth or .safetensors file"
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a local file, on the CPU. Never runs code from it."""
+    if path.suffix not in (".pt", ".pth", ".safetensors"):
+        raise InputError(f"model.weights is {str(path)!r}: {_REMEDY}")
+    if not path.is_file():
+        raise InputError(f"weights file {path} does not exist: {_REMEDY}")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or hostile file can make the readers raise anything
+        raise InputError(
+            f"weights file {path} cannot be read ({_first_line(error)}): expected a state dict of tensors only,"
+            " as torch.save or safetensors writes it"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"weights file {path} does not hold a plain state dict: save model.state_dict() itself")
+    return state
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _some(keys: list[str]) -> str:
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return ", ".join(keys[:3]) + more

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from golden_files import golden
+from torch import Tensor
+
+from fedstil_mpi.models.losses import smoothed_cross_entropy
+
+
+def batch(classes: int = 7, size: int = 5) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    scores = 3 * torch.randn(size, classes, generator=generator)
+    return scores.requires_grad_(), torch.randint(classes, (size,), generator=generator)
+
+
+@pytest.mark.parametrize("path", golden("d_smooth_ce"), ids=lambda path: path.stem)
+def test_golden_loss_and_gradient(path):
+    case = np.load(path, allow_pickle=False)
+    for e, epsilon in enumerate(case["epsilons"]):
+        for k, num_classes in enumerate(case["num_classes_arg"]):
+            scores = torch.from_numpy(case["score"]).requires_grad_()
+            loss = smoothed_cross_entropy(scores, torch.from_numpy(case["target"]), float(epsilon), int(num_classes))
+            (gradient,) = torch.autograd.grad(loss, scores)
+            np.testing.assert_allclose(loss.item(), case["loss"][e, k], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(gradient, case["grad"][e, k], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("path", golden("d_smooth_ce"), ids=lambda path: path.stem)
+def test_golden_default_is_the_width(path):
+    case = np.load(path, allow_pickle=False)
+    scores, targets = torch.from_numpy(case["score"]), torch.from_numpy(case["target"])
+    assert case["num_classes_arg"][0] == scores.shape[1]
+    for e, epsilon in enumerate(case["epsilons"]):
+        loss = smoothed_cross_entropy(scores, targets, float(epsilon))
+        np.testing.assert_allclose(loss, case["loss"][e, 0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.1, 0.5])
+def test_agrees_with_torch_where_both_are_defined(epsilon):
+    scores, targets = batch()
+    torch.testing.assert_close(
+        smoothed_cross_entropy(scores, targets, epsilon), F.cross_entropy(scores, targets, label_smoothing=epsilon)
+    )
+
+
+def test_equal_scores_cost_the_logarithm_of_the_number_of_classes():
+    scores, targets = torch.zeros(3, 8), torch.tensor([0, 3, 7])
+    assert smoothed_cross_entropy(scores, targets, 0.1).item() == pytest.approx(np.log(8))
+    # One ninth of the smoothed mass on each of 8 classes leaves (1 - epsilon) + epsilon * 8 / 9 of it.
+    assert smoothed_cross_entropy(scores, targets, 0.1, 9).item() == pytest.approx((0.9 + 0.1 * 8 / 9) * np.log(8))
+
+
+def test_allowed_equals_a_narrower_classifier():
+    scores, _ = batch(classes=9)
+    kept = torch.tensor([1, 2, 5, 8])
+    narrow_targets = torch.tensor([0, 3, 3, 1, 2])
+    allowed = torch.zeros(9, dtype=torch.bool).index_fill(0, kept, True)
+    loss = smoothed_cross_entropy(scores, kept[narrow_targets], 0.1, allowed=allowed)
+    (gradient,) = torch.autograd.grad(loss, scores)
+
+    narrow = scores.detach()[:, kept].requires_grad_()
+    narrow_loss = F.cross_entropy(narrow, narrow_targets, label_smoothing=0.1)
+    (narrow_gradient,) = torch.autograd.grad(narrow_loss, narrow)
+    torch.testing.assert_close(loss, narrow_loss)
+    torch.testing.assert_close(gradient[:, kept], narrow_gradient)
+    assert not gradient[:, ~allowed].any()
+
+
+def test_allowing_every_class_changes_nothing():
+    scores, targets = batch()
+    everything = torch.ones(scores.shape[1], dtype=torch.bool)
+    assert torch.equal(
+        smoothed_cross_entropy(scores, targets, 0.1, allowed=everything), smoothed_cross_entropy(scores, targets, 0.1)
+    )
+
+
+def test_forbidden_target_shows():
+    scores, _ = batch()
+    allowed = torch.tensor([True] * 6 + [False])
+    assert smoothed_cross_entropy(scores, torch.full((5,), 6), 0.1, allowed=allowed).item() == float("inf")
+
+
+def test_two_numbers_of_classes_are_refused():
+    scores, targets = batch()
+    with pytest.raises(ValueError, match="give one of them"):
+        smoothed_cross_entropy(scores, targets, 0.1, num_classes=7, allowed=torch.ones(7, dtype=torch.bool))
