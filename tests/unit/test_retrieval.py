@@ -1,0 +1,168 @@
+import numpy as np
+import pytest
+import torch
+from golden_files import golden
+
+from fedstil_mpi.errors import InputError
+from fedstil_mpi.evaluation.retrieval import Retrieval, evaluate
+
+
+def brute_force(junk, query, q_persons, gallery, g_persons, q_cameras, g_cameras):
+    """(first match's rank, AP) of every query, None without a match; one image after the other, as the book says."""
+    results = []
+    for feature, person, camera in zip(query, q_persons, q_cameras, strict=True):
+        similarity = [
+            float(feature @ other / np.linalg.norm(feature) / np.linalg.norm(other)) for other in gallery.astype(float)
+        ]
+        order = sorted(range(len(gallery)), key=lambda i: (-similarity[i], i))
+        if junk:
+            order = [i for i in order if not (g_persons[i] == person and g_cameras[i] == camera and camera >= 0)]
+        places = [place for place, i in enumerate(order, 1) if g_persons[i] == person]
+        precision = [n / place for n, place in enumerate(places, 1)]
+        results.append((places[0], sum(precision) / len(precision)) if places else None)
+    return results
+
+
+def random_data(rng, *, queries=60, images=25, people=8, tied):
+    """More people among the queries than in the gallery, so that some have no match. Tied features are corners of a
+    four-dimensional cube, whose cosines are exact in floating point and take five values only."""
+    shape = (queries + images, 4)
+    features = rng.choice([-1.0, 1.0], shape) if tied else rng.normal(size=shape)
+    q_persons, g_persons = rng.integers(people + 3, size=queries), rng.integers(people, size=images)
+    q_cameras, g_cameras = rng.integers(-1, 2, queries), rng.integers(-1, 2, images)
+    return features[:queries], q_persons, features[queries:], g_persons, q_cameras, g_cameras
+
+
+def run(query, q_persons, gallery, g_persons, *cameras, **options) -> Retrieval:
+    return evaluate(torch.as_tensor(query), q_persons, torch.as_tensor(gallery), g_persons, *cameras, **options)
+
+
+@pytest.mark.parametrize("path", golden("g_retrieval"), ids=lambda path: path.stem)
+def test_golden(path):
+    data = np.load(path)
+    inputs = data["query"], data["query_label"], data["gallery"], data["gallery_label"]
+
+    market = run(*inputs)
+    np.testing.assert_allclose(market.cmc, data["std_cmc_valid"], atol=1e-6)
+    assert market.map == pytest.approx(float(data["std_map_valid"]), abs=1e-6)
+    assert (market.valid_queries, market.queries) == (data["has_match"].sum(), len(data["query"]))
+
+    reference = run(*inputs, protocol="reference")
+    np.testing.assert_allclose(reference.cmc, data["ref_cmc"], atol=1e-6)
+    assert reference.map == pytest.approx(float(data["ref_map"]), abs=1e-6)
+
+    for protocol, denominator in (("market", "valid"), ("reference", "all")):
+        for kind, name in (("standard", "std"), ("trapezoid", "trapezoid")):
+            value = run(*inputs, protocol=protocol, average_precision=kind).map
+            assert value == pytest.approx(float(data[f"{name}_map_{denominator}"]), abs=1e-6)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("protocol", ["market", "reference"])
+@pytest.mark.parametrize("seed", range(5))
+def test_brute_force(seed, protocol, tied):
+    data = random_data(np.random.default_rng(seed), tied=tied)
+    results = brute_force(protocol == "market", *data)
+    valid = [result for result in results if result]
+    assert 0 < len(valid) < len(results), "the data must hold queries with and without a match"
+    counted = len(valid) if protocol == "market" else len(results)
+
+    got = run(*data, protocol=protocol, average_precision="standard")
+    assert (got.valid_queries, got.queries) == (len(valid), len(results))
+    assert got.map == pytest.approx(sum(ap for _, ap in valid) / counted)
+    for k in range(1, 26):
+        assert got.rank(k) == pytest.approx(sum(first <= k for first, _ in valid) / counted)
+
+
+def line(*similarities: float) -> torch.Tensor:
+    """Unit vectors with these cosines to (1, 0)."""
+    return torch.tensor([[s, (1 - s * s) ** 0.5] for s in similarities])
+
+
+def test_by_hand():
+    """Matches at ranks 2 and 3: standard (1/2 + 2/3)/2, trapezoid ((1/2 + 0)/2 + (2/3 + 1/2)/2)/2, first 1/4."""
+    query, gallery, persons = line(1.0), line(0.2, 0.9, 0.5, 0.7), np.array([7, 3, 7, 7])
+    assert run(query, np.array([7]), gallery[:3], persons[:3]).map == pytest.approx((1 / 2 + 2 / 3) / 2)
+    trapezoid = run(query, np.array([7]), gallery[:3], persons[:3], average_precision="trapezoid").map
+    assert trapezoid == pytest.approx((0.25 + 7 / 12) / 2)
+    assert run(query, np.array([7]), gallery, persons, protocol="reference").map == pytest.approx(1 / 4)
+
+
+def test_junk_takes_no_rank():
+    query, gallery, persons = line(1.0), line(0.9, 0.7, 0.5), np.array([7, 3, 7])
+    cameras = np.array([1, 1, 2])
+    market = run(query, np.array([7]), gallery, persons, np.array([1]), cameras)
+    assert (market.rank(1), market.rank(2), market.map) == (0.0, 1.0, 0.5)
+    unknown = run(query, np.array([7]), gallery, persons, np.array([-1]), np.array([-1, -1, -1]))
+    assert unknown.map == pytest.approx((1 + 2 / 3) / 2)
+    reference = run(query, np.array([7]), gallery, persons, np.array([1]), cameras, protocol="reference")
+    assert reference.rank(1) == 1.0
+
+
+def test_small_gallery_has_rank_10():
+    result = run(line(1.0, 0.9), np.array([1, 2]), line(1.0, 0.5, 0.3, 0.2), np.array([5, 1, 6, 8]))
+    np.testing.assert_array_equal(result.cmc, [0.0] + [1.0] * 9)
+    assert result.rank(10) == result.rank(50) == 1.0
+    with pytest.raises(IndexError):
+        result.rank(0)
+
+
+def test_gallery_order_and_feature_length_do_not_matter():
+    rng = np.random.default_rng(3)
+    query, q_persons, gallery, g_persons, q_cameras, g_cameras = random_data(rng, tied=False)
+    expected = run(query, q_persons, gallery, g_persons, q_cameras, g_cameras)
+    order, scale = rng.permutation(len(gallery)), rng.uniform(0.01, 100, (len(gallery), 1))
+    got = run(3 * query, q_persons, (gallery * scale)[order], g_persons[order], q_cameras, g_cameras[order])
+    np.testing.assert_array_equal(got.cmc, expected.cmc)
+    assert got.map == pytest.approx(expected.map, abs=1e-12)
+    assert 0 < expected.map < 1
+
+
+@pytest.mark.parametrize("average_precision", ["standard", "trapezoid", "first_match"])
+@pytest.mark.parametrize("protocol", ["market", "reference"])
+def test_perfect_features(protocol, average_precision):
+    persons = np.repeat(np.arange(6), 4)
+    features = torch.eye(6)[persons]
+    result = run(features, persons, features, persons, protocol=protocol, average_precision=average_precision)
+    assert result.map == pytest.approx(1.0)
+    np.testing.assert_array_equal(result.cmc, 1.0)
+
+
+@pytest.mark.parametrize("images", [0, 3])
+def test_no_match_at_all(images):
+    query, gallery = torch.ones(2, 5), torch.ones(images, 5)
+    persons = np.array([1, 2]), np.full(images, 9)
+    market = run(query, persons[0], gallery, persons[1])
+    assert np.isnan(market.map)
+    assert np.isnan(market.rank(1))
+    assert (market.valid_queries, market.queries) == (0, 2)
+    reference = run(query, persons[0], gallery, persons[1], protocol="reference")
+    assert reference.map == reference.rank(10) == 0.0
+
+
+def test_no_query_at_all():
+    result = run(torch.ones(0, 5), np.empty(0, int), torch.ones(3, 5), np.arange(3), protocol="reference")
+    assert np.isnan(result.map)
+    assert result.queries == 0
+
+
+def test_diverged_features_rank_nothing():
+    features = torch.full((3, 5), torch.nan)
+    result = run(features, np.arange(3), features, np.arange(3))
+    assert np.isnan(result.map)
+    assert np.isnan(result.cmc).all()
+
+
+@pytest.mark.parametrize("options", [{"protocol": "markt"}, {"average_precision": "trapez"}])
+def test_unknown_option(options):
+    with pytest.raises(InputError, match=r"unknown: choose one of"):
+        run(torch.ones(1, 2), np.array([1]), torch.ones(1, 2), np.array([1]), **options)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_equals_cpu():
+    query, q_persons, gallery, g_persons, *cameras = random_data(np.random.default_rng(0), tied=False)
+    expected = run(query, q_persons, gallery, g_persons, *cameras)
+    moved = torch.as_tensor(query).cuda(), q_persons, torch.as_tensor(gallery).cuda(), g_persons
+    np.testing.assert_array_equal(evaluate(*moved, *cameras).cmc, expected.cmc)
+    assert evaluate(*moved, *cameras).map == pytest.approx(expected.map)
