@@ -1,0 +1,74 @@
+"""Start Python programs under mpirun from tests."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parent / "scripts"
+
+SETTINGS = {
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",  # Open MPI 5: more ranks than cores
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",  # Open MPI 4
+    "OMPI_MCA_btl": "^ofi",  # one host needs no fabric, and looking for one takes a second
+    "OMPI_MCA_mtl": "^ofi",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def mpirun(
+    n: int, args: Sequence[str | Path], env: Mapping[str, str] | None = None, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run `python args...` (a script, or "-m", "module", ...) on n ranks; standard output and error as text.
+
+    env: added to the environment. Skips the test where there is no mpirun; fails it after `timeout` seconds.
+    """
+    command = [find_mpirun(), "-n", str(n), "--bind-to", "none", sys.executable, *map(str, args)]
+    process = subprocess.Popen(
+        command,
+        env=environment(env),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        out, err = stop(process)
+        pytest.fail(f"{' '.join(command)}\nnot done after {timeout} s\n{out}\n{err}")
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def find_mpirun() -> str:
+    """mpirun beside this Python, else on PATH."""
+    if importlib.util.find_spec("mpi4py") is None:
+        pytest.skip("mpi4py is not installed")
+    beside = Path(sys.executable).with_name("mpirun")
+    found = str(beside) if beside.exists() else shutil.which("mpirun")
+    if found is None:
+        pytest.skip("no mpirun beside this Python nor on PATH: pip install 'fedstil-mpi[mpi]'")
+    return found
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment as mpirun needs it on a small machine; what is set already stays, `extra` wins."""
+    settings = dict(SETTINGS)
+    if os.geteuid() == 0:
+        settings |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    return {**settings, **os.environ, **(extra or {})}
+
+
+def stop(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """End mpirun with TERM, so that it takes its ranks along, which it cannot do on KILL."""
+    process.terminate()
+    try:
+        return process.communicate(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()
