@@ -1,0 +1,72 @@
+"""Named tensors <-> one flat buffer, and the parts a message is made of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names, shapes and order of the tensors that share one flat buffer of one dtype."""
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> "Layout":
+        """The layout of these tensors, in their order. Raises TypeError where one has another dtype."""
+        for name, tensor in tensors.items():
+            if tensor.dtype != dtype:
+                raise TypeError(f"{name} is {tensor.dtype}, the layout holds {dtype}")
+        return cls(tuple(tensors), tuple(tuple(t.shape) for t in tensors.values()), dtype)
+
+    @property
+    def scalars(self) -> int:
+        return sum(prod(shape) for shape in self.shapes)
+
+    def pack(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """A new flat tensor [scalars] with copies of the named tensors, on their device."""
+        if not self.names:
+            return torch.empty(0, dtype=self.dtype)
+        return torch.cat([tensors[name].detach().reshape(-1) for name in self.names])
+
+    def unpack(self, flat: Tensor) -> dict[str, Tensor]:
+        """Views into `flat` [scalars], by name and in shape."""
+        sizes = [prod(shape) for shape in self.shapes]
+        pieces = flat.split(sizes)
+        return {name: piece.view(shape) for name, shape, piece in zip(self.names, self.shapes, pieces, strict=True)}
+
+    @torch.no_grad()
+    def load(self, flat: Tensor, tensors: Mapping[str, Tensor]) -> None:
+        """Copy `flat` [scalars] into the live tensors, across devices if need be."""
+        for name, value in self.unpack(flat).items():
+            tensors[name].copy_(value)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One kind of data in a message between the server and a client; its layout is known to all ranks.
+
+    A fixed part carries `scalars` scalars per client. A ragged part carries any number of items of `scalars` scalars;
+    the counts travel first. A shared part is the same for every client, so that one broadcast serves all.
+    """
+
+    kind: str
+    """The word the ledger uses: weights, token, samples, people, prototypes, model, ..."""
+    scalars: int
+    dtype: torch.dtype = torch.float32
+    ragged: bool = False
+    shared: bool = False
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of `scalars` scalars."""
+        return self.scalars * self.dtype.itemsize
+
+
+HEADER_BYTES = 8
+"""What an edge link carries so that the receiver of a ragged part knows how many items follow: one int64."""

@@ -1,0 +1,64 @@
+"""The ledger: which client received or sent how many bytes of which kind in which round.
+
+It counts what edge links would carry: a broadcast of n bytes to K online clients is K x n. What MPI itself moved
+between ranks depends on the number of ranks and stands beside it, in `Exchange.moved`.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import product
+from typing import NamedTuple
+
+DOWN, UP = "S2C", "C2S"
+
+
+class Entry(NamedTuple):
+    round: int
+    client: int
+    direction: str
+    """S2C (server to client) or C2S (client to server)."""
+    kind: str
+    raw: int
+    """Bytes as dense scalars."""
+    encoded: int
+    """Bytes as they leave after the codec."""
+
+
+@dataclass
+class Ledger:
+    """All entries of a run, in the order in which payloads entered a collective. Kept on rank 0."""
+
+    entries: list[Entry] = field(default_factory=list)
+    _sums: Counter = field(default_factory=Counter)
+    """Encoded bytes by (direction, round or None for all, client or None for all)."""
+
+    def book(self, round: int, client: int, direction: str, kind: str, raw: int, encoded: int | None = None) -> None:
+        """Book one payload of one client; payloads of zero bytes leave no entry."""
+        if not raw and not encoded:
+            return
+        entry = Entry(round, client, direction, kind, raw, raw if encoded is None else encoded)
+        self.entries.append(entry)
+        for key in product((direction,), (round, None), (client, None)):
+            self._sums[key] += entry.encoded
+
+    def total(self, direction: str, round: int | None = None, client: int | None = None) -> int:
+        """Encoded bytes in one direction, of one round or all, of one client or all."""
+        return self._sums[direction, round, client]
+
+    def by_kind(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """(direction, kind) -> (raw, encoded) bytes of the whole run."""
+        sums: dict[tuple[str, str], tuple[int, int]] = {}
+        for e in self.entries:
+            raw, encoded = sums.get((e.direction, e.kind), (0, 0))
+            sums[e.direction, e.kind] = (raw + e.raw, encoded + e.encoded)
+        return sums
+
+    def difference(self, other: "Ledger") -> list[str]:
+        """Lines that say where two ledgers disagree; empty when every entry is equal, whatever the order."""
+        mine, theirs = Counter(self.entries), Counter(other.entries)
+        return [f"only here: {e}" for e in _rest(mine, theirs)] + [f"only there: {e}" for e in _rest(theirs, mine)]
+
+
+def _rest(a: Counter, b: Counter) -> Iterable[Entry]:
+    return sorted((a - b).elements())
