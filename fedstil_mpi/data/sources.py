@@ -1,0 +1,31 @@
+"""Which data stream a config names."""
+
+from pathlib import Path
+
+from fedstil_mpi.config import Data
+from fedstil_mpi.data.stream import Stream
+from fedstil_mpi.data.subset import SubsetStream
+
+
+def open_stream(data: Data, seed: int) -> Stream:
+    """The stream of this config, scanned but not decoded. Raises InputError where the source cannot be used."""
+    from fedstil_mpi.data.pooled import PooledStream
+
+    stream = _source(data, seed)
+    if data.clients is not None:
+        stream = SubsetStream(stream, data.clients)
+    return PooledStream(stream) if data.pooled else stream
+
+
+def _source(data: Data, seed: int) -> Stream:
+    if data.kind == "folder":
+        from fedstil_mpi.data.folder import FolderStream
+
+        return FolderStream(Path(str(data.path)), data.height, data.width)
+    if data.kind == "pku":
+        from fedstil_mpi.data.pku import PkuStream
+
+        return PkuStream(Path(str(data.path)), tasks=data.tasks, height=data.height, width=data.width, seed=seed)
+    from fedstil_mpi.data.synthetic import SyntheticStream
+
+    return SyntheticStream(data.synthetic, seed, tasks=data.tasks, height=data.height, width=data.width)
