@@ -1,0 +1,214 @@
+"""One edge client: its stream, its model, its memory and its local training, the same for every method."""
+
+import copy
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedstil_mpi import seeding
+from fedstil_mpi.config import Experiment
+from fedstil_mpi.data.stream import Task
+from fedstil_mpi.evaluation import retrieval
+from fedstil_mpi.memory import Memory, Samples
+from fedstil_mpi.models.network import Network, Tail
+from fedstil_mpi.representations import represent
+from fedstil_mpi.schedule import Epoch, ReferenceRate, task_of_draw
+from fedstil_mpi.training import Penalty, batch_indices, train_round
+
+METRICS = ("rank1", "rank3", "rank5", "rank10", "map")
+"""Columns of `Learner.evaluate`."""
+
+
+class Learner:
+    """A client as every method sees it. What is special about a method stays in `methods/`."""
+
+    def __init__(self, client: int, experiment: Experiment, tasks: Sequence[Task], network: Network):
+        """tasks: the client's images; network: the start model, whose stem all clients of a rank share."""
+        self.client = client
+        self.experiment = experiment
+        self.tasks = tasks
+        self.stem = network.stem
+        self.tail: Tail = copy.deepcopy(network.tail)
+        self.device = next(self.tail.parameters()).device
+        memory = experiment.memory
+        self.memory = Memory(memory.size, repeat=memory.herding == "repeat", collide=memory.labels == "collide")
+        self.known: set[int] = set()
+        """People this client has met as training people."""
+        self.relayed: list[Samples] = []
+        """Prototypes of known people as other clients saw them."""
+        self.draws = 0
+        self.task = -1
+        self.samples = 0
+        """New images seen in the last round's training."""
+        self._rate = ReferenceRate(experiment.train.lr)
+        self._clean: dict[tuple[int, str], Tensor] = {}
+        self._view: tuple[tuple[int, ...], Samples] | None = None
+
+    def start_from(self, network: Network) -> None:
+        """Take over the start model's tail; what was learned before is lost."""
+        self.tail.load_state_dict(network.tail.state_dict())
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the tail's parameters and buffers: equal exactly where two models are equal to the last bit.
+
+        Empty for a client that was never drawn and has no model yet.
+        """
+        if not self.draws:
+            return ""
+        digest = hashlib.sha256()
+        for name, tensor in self.tail.state_dict().items():
+            digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def begin_round(self) -> None:
+        """Being drawn moves the client along its stream; a new task brings new people."""
+        self.draws += 1
+        self.task = task_of_draw(self.draws, self.experiment.rounds.per_task, len(self.tasks))
+        self.known.update(self.tasks[self.task].train.persons.tolist())
+
+    @property
+    def task_is_new(self) -> bool:
+        """Whether this round is the client's first on its task."""
+        previous = task_of_draw(self.draws - 1, self.experiment.rounds.per_task, len(self.tasks))
+        return self.draws == 1 or previous != self.task
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def train(self, round: int, penalty: Penalty) -> Epoch:
+        """Train on the current task and the memory; then choose exemplars of the task's people anew.
+
+        Returns the loss and accuracy of the round (of its last epoch where epochs are counted).
+        """
+        settings = self.experiment.train
+        torch.manual_seed(self._seed("train", round))
+        self.samples = 0
+        allowed = self._known_mask() if settings.softmax == "known" else None
+        epoch_of = partial(self._epoch, round)
+        report = train_round(self.tail, epoch_of, settings, self._rate, allowed, penalty)
+        self._remember()
+        return report
+
+    def _epoch(self, round: int, epoch: int) -> Iterator[Samples]:
+        """The batches of one pass over the task's training images, mixed with remembered ones."""
+        train = self.experiment.train
+        new = self._new_samples(round, epoch)
+        old = self._old_samples()
+        pool = new if old is None else Samples.concatenate([new, old])
+        generator = torch.Generator().manual_seed(self._seed("batches", round, epoch))
+        for index in batch_indices(
+            len(new), len(pool) - len(new), train.batch, self.experiment.memory.share, generator
+        ):
+            self.samples += int((index < len(new)).sum())
+            yield pool[index.to(self.device)]
+
+    def _new_samples(self, round: int, epoch: int) -> Samples:
+        """The task's training images through the stem with this refresh's augmentation."""
+        train = self.experiment.train
+        if train.augment == "none":
+            return self.clean_samples()
+        when = {"task": (self.task,), "round": (self.task, round), "epoch": (self.task, round, epoch)}[train.refresh]
+        if self._view is None or self._view[0] != when:
+            pixels = self.tasks[self.task].train.pixels
+            seed = self._seed("augment", *when)
+            representations = represent(self.stem, pixels, self.device, train.augment, seed)
+            self._view = (when, self._labelled(representations))
+        return self._view[1]
+
+    def _old_samples(self) -> Samples | None:
+        """What is rehearsed: exemplars of people who are not in the current task, and relayed prototypes."""
+        if self.experiment.memory.size == 0 and not self.relayed:
+            return None
+        together = self.experiment.memory.share is None
+        current = set() if together else set(self.tasks[self.task].train.persons.tolist())
+        exemplars = self.memory.recall(without=current)
+        parts = ([exemplars] if exemplars is not None else []) + self.relayed
+        return Samples.concatenate(parts) if parts else None
+
+    @torch.no_grad()
+    def _remember(self) -> None:
+        if self.experiment.memory.size == 0:
+            return
+        samples = self.clean_samples()
+        self.tail.eval()
+        self.memory.store(samples, self.tail.features(samples.representations))
+
+    def _seed(self, purpose: str, *when: int) -> int:
+        return seeding.integer(self.experiment.seed, purpose, self.client, *when)
+
+    # -- what the client knows of its task -----------------------------------------------------------------------------
+
+    def clean_samples(self) -> Samples:
+        """The current task's training images, not augmented."""
+        return self._labelled(self._representations(self.task, "train"))
+
+    def token(self) -> Tensor:
+        """Task token: the mean representation of the current task's training images, [D] on the CPU."""
+        return self._representations(self.task, "train").flatten(1).mean(0).cpu()
+
+    def identity_prototypes(self) -> tuple[Tensor, Tensor]:
+        """People of the current task (int64 [n]) and each one's mean representation ([n, D]), on the CPU."""
+        samples = self.clean_samples()
+        people = samples.persons.unique()
+        means = [samples.representations[samples.persons == person].flatten(1).mean(0) for person in people]
+        return people.cpu(), torch.stack(means).cpu()
+
+    def receive_prototypes(self, people: Tensor, prototypes: Tensor) -> None:
+        """Add relayed prototypes ([n, D], of people int64 [n]) to what is rehearsed."""
+        if not len(people):
+            return
+        shape = self._representations(self.task if self.task >= 0 else 0, "train").shape[1:]
+        self.relayed.append(
+            Samples(
+                prototypes.to(self.device, copy=True).view(-1, *shape),
+                people.to(self.device, copy=True),
+                torch.full((len(people),), -1, device=self.device),
+            )
+        )
+
+    def _labelled(self, representations: Tensor) -> Samples:
+        persons = self.tasks[self.task].train.persons
+        indices = np.unique(persons, return_inverse=True)[1]
+        return Samples(
+            representations, torch.from_numpy(persons).to(self.device), torch.from_numpy(indices).to(self.device)
+        )
+
+    def _representations(self, task: int, split: str) -> Tensor:
+        """Representations of a split without augmentation; the stem is frozen, so they are computed once a run."""
+        if (task, split) not in self._clean:
+            self._clean[task, split] = represent(self.stem, getattr(self.tasks[task], split).pixels, self.device)
+        return self._clean[task, split]
+
+    def _known_mask(self) -> Tensor:
+        mask = torch.zeros(self.tail.classifier.out_features, dtype=torch.bool)
+        mask[sorted(self.known)] = True
+        return mask.to(self.device)
+
+    # -- evaluation ----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate(self) -> np.ndarray:
+        """Retrieval metrics by task, float64 [tasks, len(METRICS)]; nan for tasks that are not evaluated.
+
+        A client that was never drawn has no model yet, and is not evaluated.
+        """
+        settings = self.experiment.evaluation
+        last = len(self.tasks) if settings.tasks == "all" and self.draws else self.task + 1
+        metrics = np.full((len(self.tasks), len(METRICS)), np.nan)
+        self.tail.eval()
+        for task in range(last):
+            query, gallery = self.tasks[task].query, self.tasks[task].gallery
+            result = retrieval.evaluate(
+                self.tail.features(self._representations(task, "query")),
+                query.persons,
+                self.tail.features(self._representations(task, "gallery")),
+                gallery.persons,
+                query.cameras,
+                gallery.cameras,
+                protocol=settings.protocol,
+            )
+            metrics[task] = [result.rank(k) for k in (1, 3, 5, 10)] + [result.map]
+        return metrics

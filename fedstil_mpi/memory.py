@@ -1,0 +1,99 @@
+"""What a client remembers: exemplars of past people, chosen by herding, and prototypes of others' sightings of them."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def herd(features: Tensor, quota: int, *, repeat: bool = False) -> list[int]:
+    """Indices of up to `quota` rows of `features` [n, F] whose running mean stays closest to the mean of all.
+
+    iCaRL (Rebuffi et al., CVPR 2017), algorithm 4; the first index wins a tie. `repeat`: as the published FedSTIL code,
+    a row may be picked again, and the quota is always filled.
+    """
+    if not len(features):
+        return []
+    mean = features.mean(0)
+    total = torch.zeros_like(mean)
+    picks: list[int] = []
+    for i in range(quota if repeat else min(quota, len(features))):
+        distance = (mean - (features + total) / (i + 1)).norm(dim=1)
+        if not repeat and picks:
+            distance[picks] = math.inf
+        picks.append(int(distance.argmin()))
+        total = total + features[picks[-1]]
+    return picks
+
+
+@dataclass
+class Samples:
+    """Representations with their labels; all tensors share their first axis."""
+
+    representations: Tensor
+    """float32 [n, ...]."""
+    persons: Tensor
+    """int64 [n]."""
+    indices: Tensor
+    """int64 [n]: the person's place among the sorted people of the task it was stored in."""
+
+    def __len__(self) -> int:
+        return len(self.persons)
+
+    def __getitem__(self, index: Tensor | list[int]) -> "Samples":
+        return Samples(self.representations[index], self.persons[index], self.indices[index])
+
+    @staticmethod
+    def concatenate(parts: list["Samples"]) -> "Samples":
+        return Samples(
+            torch.cat([p.representations for p in parts]),
+            torch.cat([p.persons for p in parts]),
+            torch.cat([p.indices for p in parts]),
+        )
+
+
+class Memory:
+    """The exemplars of one client: at most `size` representations, shared evenly by the people it has seen."""
+
+    def __init__(self, size: int, *, repeat: bool = False, collide: bool = False):
+        self.size = size
+        self.repeat = repeat
+        self.collide = collide
+        self.people: set[int] = set()
+        """Everyone this client has trained on."""
+        self._exemplars: dict[int, Samples] = {}
+
+    def store(self, samples: Samples, features: Tensor) -> None:
+        """Choose exemplars of the people in `samples` anew and cut the others' lists to the new quota.
+
+        features: [n, F], in the order of `samples`.
+        """
+        persons = sorted(set(samples.persons.tolist()))
+        self.people.update(persons)
+        quota = math.ceil(self.size / len(self.people)) if self.repeat else self.size // len(self.people)
+        self._exemplars = {person: kept[list(range(min(quota, len(kept))))] for person, kept in self._exemplars.items()}
+        for person in persons:
+            rows = torch.nonzero(samples.persons == person)[:, 0]
+            picks = herd(features[rows], quota, repeat=self.repeat)
+            self._exemplars[person] = samples[rows[picks]]
+
+    def recall(self, without: set[int] | None = None) -> Samples | None:
+        """All exemplars in the order in which people were met, those of the people in `without` left out.
+
+        With `collide`, labels are what the published code trains with: it keeps one map from class index to person for
+        the whole store, so that a newer person takes over the exemplars of older ones with the same index.
+        """
+        kept = [s for person, s in self._exemplars.items() if len(s) and person not in (without or ())]
+        if not kept:
+            return None
+        samples = Samples.concatenate(kept)
+        if self.collide:
+            samples.persons = collided_labels(samples.persons, samples.indices)
+        return samples
+
+
+def collided_labels(persons: Tensor, indices: Tensor) -> Tensor:
+    """The label each stored exemplar gets in the published code: the person stored last under its class index."""
+    latest = dict(zip(indices.tolist(), persons.tolist(), strict=True))
+    return torch.tensor([latest[index] for index in indices.tolist()], dtype=torch.int64)
