@@ -1,0 +1,107 @@
+"""The two sides of a method, and the side that learns alone: what goes up, what comes down, the extra loss.
+
+A method is a module of this package with
+    Options   a dataclass: the method's own keys in the config
+    PRESETS   {name: {"section.key": value}}: what the name in `method.preset` sets, below what the user sets
+    Client    one object per client, on the client's rank
+    Server    one object, on rank 0
+Neither side sees MPI: messages are dicts from the kind of a Part to tensors, and `traffic` says once which parts there
+are.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fedstil_mpi.comm.exchange import Message, Rows
+from fedstil_mpi.comm.flat import Layout, Part
+from fedstil_mpi.learner import Learner
+from fedstil_mpi.models.network import Tail
+
+SAMPLES = Part("samples", 1, torch.int64)
+"""How many new images a client trained on in the round."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What both sides know from the start; equal on all ranks but for `start`."""
+
+    clients: int
+    layout: Layout
+    """Of the travelling parameters, as one flat vector of P scalars."""
+    representation: int
+    """D, scalars of one representation."""
+    start: Tensor
+    """The travelling parameters every client begins with, float32 [P] on the CPU; to be read on rank 0."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The parts of a later round: `down` from the second round on, `up` in every round."""
+
+    down: tuple[Part, ...] = ()
+    up: tuple[Part, ...] = ()
+
+
+class Client:
+    """A client's side of a method. This one learns alone: it takes nothing and sends nothing."""
+
+    def __init__(self, learner: Learner, setup: Setup, options: Any):
+        self.learner = learner
+        self.setup = setup
+        self.options = options
+
+    @classmethod
+    def create(cls, learner: Learner, setup: Setup, options: Any) -> "Client":
+        """The client's side for these options; a method with several kinds of client overrides it."""
+        return cls(learner, setup, options)
+
+    @staticmethod
+    def travelling(tail: Tail, options: Any) -> dict[str, nn.Parameter]:
+        """The parameters that travel between clients and server, by name."""
+        return {}
+
+    @staticmethod
+    def traffic(setup: Setup, options: Any) -> Traffic:
+        """What is sent; all ranks compute it alike."""
+        return Traffic()
+
+    def absorb(self, knowledge: Message) -> None:
+        """Take in what the server sent, at the start of a round; empty in the first."""
+
+    def penalty(self) -> Tensor | None:
+        """The method's extra loss at the current weights; None for none."""
+        return None
+
+    def update(self) -> Message:
+        """What goes up after local training."""
+        return {}
+
+
+class Server:
+    """The server's side of a method. This one has nothing to tell."""
+
+    relevance_KK: Tensor | None = None  # noqa: N815
+    """The mixing matrix of the last `knowledge`, [K, K]; None where a method has none."""
+
+    def __init__(self, setup: Setup, options: Any):
+        self.setup = setup
+        self.options = options
+
+    def knowledge(self, online: list[int]) -> Rows:
+        """What the online clients get, by part: [scalars], [online, scalars] or a list of [items, scalars]."""
+        return {}
+
+    def collect(self, online: list[int], updates: Rows) -> None:
+        """Take in the online clients' updates, rows in the order of `online`."""
+
+
+class MethodModule(Protocol):
+    """What `load` returns: a module of this package."""
+
+    Options: type
+    PRESETS: dict[str, dict[str, Any]]
+    Client: type[Client]
+    Server: type[Server]

@@ -1,0 +1,107 @@
+"""Identity prototypes: an aid that any method can be given.
+
+A client sends, once per task, the mean representation of each person it meets. The server relays it to the other
+clients that know this person, who rehearse it under the person's id: so a client learns how its people look elsewhere
+without ever seeing an image. The aid wraps the two sides of a method and adds its parts to their messages.
+"""
+
+import torch
+from torch import Tensor
+
+from fedstil_mpi.comm.exchange import Message, Rows
+from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.learner import Learner
+from fedstil_mpi.methods.common.base import Client, Server, Setup, Traffic
+
+PEOPLE = Part("people", 1, torch.int64, ragged=True)
+"""Person ids: of a client's new task (up), of the prototypes that follow (down)."""
+
+
+def prototypes_part(setup: Setup) -> Part:
+    return Part("prototypes", setup.representation, ragged=True)
+
+
+def people_of_new_task(learner: Learner) -> Tensor:
+    """Person ids int64 [n, 1] in a client's first round on a task, none in its later rounds."""
+    people = learner.clean_samples().persons.unique().cpu()[:, None]
+    return people if learner.task_is_new else people[:0]
+
+
+def add_parts(traffic: Traffic, setup: Setup) -> Traffic:
+    """A method's traffic with the parts of this aid."""
+    own = (PEOPLE, prototypes_part(setup))
+    return Traffic(
+        down=traffic.down + tuple(part for part in own if part not in traffic.down),
+        up=traffic.up + tuple(part for part in own if part not in traffic.up),
+    )
+
+
+class PrototypeClient(Client):
+    """A method's client that also sends and rehearses identity prototypes."""
+
+    def __init__(self, inner: Client):
+        super().__init__(inner.learner, inner.setup, inner.options)
+        self.inner = inner
+
+    def absorb(self, knowledge: Message) -> None:
+        if "prototypes" in knowledge:
+            self.learner.receive_prototypes(knowledge[PEOPLE.kind][:, 0], knowledge["prototypes"])
+        self.inner.absorb(knowledge)
+
+    def penalty(self) -> Tensor | None:
+        return self.inner.penalty()
+
+    def update(self) -> Message:
+        if self.learner.task_is_new:
+            people, prototypes = self.learner.identity_prototypes()
+        else:
+            people, prototypes = torch.empty(0, dtype=torch.int64), torch.empty(0, self.setup.representation)
+        return {PEOPLE.kind: people[:, None], "prototypes": prototypes} | self.inner.update()
+
+
+class Relay:
+    """Who knows whom, and which prototypes still have to reach which client."""
+
+    def __init__(self, clients: int):
+        self.known: list[set[int]] = [set() for _ in range(clients)]
+        self.prototypes: list[tuple[int, int, Tensor]] = []
+        """(sender, person, prototype [D]) in the order of arrival."""
+        self.delivered: list[set[int]] = [set() for _ in range(clients)]
+
+    def collect(self, client: int, people: list[int], prototypes: Tensor) -> None:
+        self.known[client].update(people)
+        self.prototypes += [(client, person, row.clone()) for person, row in zip(people, prototypes, strict=True)]
+
+    def deliver(self, client: int) -> tuple[list[int], list[Tensor]]:
+        """People and prototypes that are news to this client: others' sightings of people it knows."""
+        news = [
+            index
+            for index, (sender, person, _) in enumerate(self.prototypes)
+            if sender != client and person in self.known[client] and index not in self.delivered[client]
+        ]
+        self.delivered[client].update(news)
+        return [self.prototypes[i][1] for i in news], [self.prototypes[i][2] for i in news]
+
+
+class PrototypeServer(Server):
+    """A method's server that also relays identity prototypes."""
+
+    def __init__(self, inner: Server):
+        super().__init__(inner.setup, inner.options)
+        self.inner = inner
+        self.relay = Relay(inner.setup.clients)
+
+    def knowledge(self, online: list[int]) -> Rows:
+        message = self.inner.knowledge(online)
+        self.relevance_KK = self.inner.relevance_KK
+        deliveries = [self.relay.deliver(client) for client in online]
+        empty = torch.empty(0, self.setup.representation)
+        people = [torch.tensor(people, dtype=torch.int64)[:, None] for people, _ in deliveries]
+        prototypes = [torch.stack(rows) if rows else empty for _, rows in deliveries]
+        return message | {PEOPLE.kind: people, "prototypes": prototypes}
+
+    def collect(self, online: list[int], updates: Rows) -> None:
+        for row, client in enumerate(online):
+            people = updates[PEOPLE.kind][row][:, 0].tolist()
+            self.relay.collect(client, people, updates["prototypes"][row])
+        self.inner.collect(online, updates)

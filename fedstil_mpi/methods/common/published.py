@@ -1,0 +1,43 @@
+"""FedSTIL's client as the published code has it, for comparison: theta = alpha * B + A as trained layers."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from fedstil_mpi.comm.exchange import Message
+from fedstil_mpi.learner import Learner
+from fedstil_mpi.methods.common.base import Setup
+from fedstil_mpi.methods.common.federated import FederatedClient
+from fedstil_mpi.methods.fedstil import Client, Options
+from fedstil_mpi.models.adaptive import decompose, receive_base, tying
+
+
+class PublishedClient(Client):
+    """Every arriving base resets alpha, A and their tying anchors; the anchors are trained too (defects A2, A5)."""
+
+    def __init__(self, learner: Learner, setup: Setup, options: Options):
+        names = setup.layout.names
+        self.layers: dict[str, nn.Module] = {n: learner.tail.get_submodule(n.removesuffix(".weight")) for n in names}
+        super().__init__(learner, setup, options)
+
+    def theta(self) -> Tensor:
+        weights = {name: cast(Tensor, layer.weight) for name, layer in self.layers.items()}
+        return self.setup.layout.pack(weights).cpu()
+
+    def load(self, theta_P: Tensor) -> None:
+        for name, base in self.setup.layout.unpack(theta_P).items():
+            receive_base(self.layers[name], base)
+
+    def absorb(self, knowledge: Message) -> None:
+        """The start model is the first base; it comes under the names of plain layers, so they become others here."""
+        for layer in self.layers.values():
+            if not is_parametrized(layer, "weight"):
+                decompose(layer, self.options.alpha, trained_anchor=True)
+        FederatedClient.absorb(self, knowledge)
+
+    def penalty(self) -> Tensor | None:
+        if not self.options.tying:
+            return None
+        return self.options.tying * torch.stack([tying(layer) for layer in self.layers.values()]).sum()

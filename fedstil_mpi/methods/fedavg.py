@@ -1,0 +1,50 @@
+"""FedAvg (McMahan et al., AISTATS 2017): all clients continue from the sample-weighted mean of their models."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from fedstil_mpi.comm.exchange import Rows
+from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.methods import single
+from fedstil_mpi.methods.common import base
+from fedstil_mpi.methods.common.base import SAMPLES, Setup, Traffic
+from fedstil_mpi.methods.common.federated import WEIGHTS, FederatedClient, weighted_mean
+from fedstil_mpi.models.network import Tail, adaptive_parameters, trainable_parameters
+
+
+@dataclass(kw_only=True)
+class Options:
+    norms: str = "local"
+    """Scale and shift of the tail's batch norms: local (they stay with the client) | averaged (as the reference does).
+    Running statistics always stay with the client."""
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "best": {},
+    "reference": single.PRESETS["reference"] | {"method.norms": "averaged"},
+}
+
+
+class Client(FederatedClient):
+    @staticmethod
+    def travelling(tail: Tail, options: Options) -> dict[str, nn.Parameter]:
+        return trainable_parameters(tail) if options.norms == "averaged" else adaptive_parameters(tail)
+
+    @staticmethod
+    def traffic(setup: Setup, options: Options) -> Traffic:
+        scalars = setup.layout.scalars
+        return Traffic(down=(Part(WEIGHTS, scalars, shared=True),), up=(Part(WEIGHTS, scalars), SAMPLES))
+
+
+class Server(base.Server):
+    def __init__(self, setup: Setup, options: Options):
+        super().__init__(setup, options)
+        self.theta_P: Tensor = setup.start.clone()
+
+    def knowledge(self, online: list[int]) -> Rows:
+        return {WEIGHTS: self.theta_P}
+
+    def collect(self, online: list[int], updates: Rows) -> None:
+        self.theta_P = self.theta_P + weighted_mean(updates[WEIGHTS], updates["samples"][:, 0])

@@ -1,0 +1,157 @@
+"""FedSTIL: spatial-temporal federated learning for lifelong person re-identification.
+
+Every client's weights are theta = alpha * B + A: a base B distilled for this client by the server, and an adaptive part
+A of its own. In a round
+    1. the server mixes the clients' weights by relevance over space and time: base_KP = relevance_KK @ theta_KP;
+    2. a client starts from theta <- alpha * B + (1 - alpha) * theta, that is, A = (1 - alpha) * theta_local: what it
+       learned survives, and still contracts towards the base;
+    3. it trains theta on its task and rehearsed exemplars; parameter tying pulls theta towards where it started;
+    4. it sends back how far it moved, and what tells the server whom it resembles (people met, or a task token).
+Between two exchanges alpha and B are constants and d theta / d A = 1, so theta itself is trained: no second copy.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedstil_mpi.comm.exchange import Message, Rows
+from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.errors import InputError
+from fedstil_mpi.learner import Learner
+from fedstil_mpi.methods import single
+from fedstil_mpi.methods.common import attention, base
+from fedstil_mpi.methods.common.base import SAMPLES, Setup, Traffic
+from fedstil_mpi.methods.common.federated import WEIGHTS, FederatedClient
+
+
+@dataclass(kw_only=True)
+class Options:
+    alpha: float = 0.8
+    """Share of the base in what a client starts from; 1: local adaptation is thrown away, as in the published code."""
+    tying: float = 0.0
+    """Weight lambda of parameter tying, lambda * |theta - theta at receipt|_1."""
+    relevance: str = "overlap"
+    """overlap (of the people two clients know) | token_kl | token_js | token_cosine | uniform | reference."""
+    forgetting: float = 1.0
+    """Factor lambda_f by which a task counts less for each newer task of the same client."""
+    tau: float = 0.2
+    """Temperature of the attention over the other clients."""
+    self_weight: float | None = None
+    """The receiver's own weight in its base, null: 1/K; with overlap a client without partners keeps more."""
+    step: int = 10
+    """Only for relevance: reference. Stride in a client's uploaded tokens."""
+    decomposition: str = "folded"
+    """folded (theta itself is trained) | published (alpha * B + A as trained layers, whose tying anchor follows A)."""
+
+    def __post_init__(self) -> None:
+        if self.relevance not in attention.NAMES:
+            raise InputError(f"method.relevance = {self.relevance!r}; expected one of {', '.join(attention.NAMES)}")
+        if self.decomposition not in ("folded", "published"):
+            raise InputError(f"method.decomposition = {self.decomposition!r}; expected folded or published")
+        shares = {"alpha": self.alpha, "forgetting": self.forgetting, "self_weight": self.self_weight or 0.0}
+        for name, value in shares.items():
+            if not 0 <= value <= 1:
+                raise InputError(f"method.{name} = {value}; expected between 0 and 1")
+        for name, value, least in (("tying", self.tying, 0), ("tau", self.tau, 1e-3), ("step", self.step, 1)):
+            if not value >= least:
+                raise InputError(f"method.{name} = {value}; expected at least {least}")
+
+    @property
+    def step_to_base(self) -> float:
+        """How far a client moves to a new base; all the way in the published code, which resets A whatever alpha is."""
+        return 1.0 if self.decomposition == "published" else self.alpha
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "best": {"prototypes.exchange": True},
+    "paper": {
+        "method.alpha": 0.9,
+        "method.tying": 1e-4,
+        "method.relevance": "token_kl",
+        "method.forgetting": 0.8,
+        "method.tau": 1.0,
+        "train.softmax": "all",
+    },
+    "reference": single.PRESETS["reference"]
+    | {
+        "method.decomposition": "published",
+        "method.alpha": 0.9,
+        "method.tying": 1e-4,
+        "method.relevance": "reference",
+        "method.forgetting": 0.8,
+        "memory.size": 18000,
+        "memory.share": None,
+        "memory.herding": "repeat",
+        "memory.labels": "collide",
+        "train.rate": "constant",  # the published code builds its optimiser anew each epoch, at the first rate
+    },
+}
+
+
+def interpolate(theta: Tensor, base: Tensor, alpha: float) -> Tensor:
+    """alpha * base + (1 - alpha) * theta: the same on both ends of a link, and the base itself for alpha 1, to the bit."""
+    return base + (1 - alpha) * (theta - base)
+
+
+class Client(FederatedClient):
+    options: Options
+
+    @classmethod
+    def create(cls, learner: Learner, setup: Setup, options: Options) -> "Client":
+        if options.decomposition == "folded":
+            return cls(learner, setup, options)
+        from fedstil_mpi.methods.common.published import PublishedClient
+
+        return PublishedClient(learner, setup, options)
+
+    @staticmethod
+    def traffic(setup: Setup, options: Options) -> Traffic:
+        weights = Part(WEIGHTS, setup.layout.scalars)
+        reports = attention.parts(options.relevance, setup.representation)
+        return Traffic(down=(weights,), up=(weights, SAMPLES, *reports))
+
+    def received(self, base_P: Tensor) -> Tensor:
+        if self.learner.draws == 0:  # a late joiner has adapted nothing yet
+            return base_P
+        return interpolate(self.theta(), base_P, self.options.step_to_base)
+
+    def absorb(self, knowledge: Message) -> None:
+        super().absorb(knowledge)
+        if self.options.tying:
+            anchors = self.setup.layout.unpack(self.start.to(self.learner.device))
+            self.tied = [(parameter, anchors[name]) for name, parameter in self.parameters.items()]
+
+    def penalty(self) -> Tensor | None:
+        if not self.options.tying:
+            return None
+        return self.options.tying * torch.stack([(theta - anchor).abs().sum() for theta, anchor in self.tied]).sum()
+
+    def update(self) -> Message:
+        return super().update() | attention.report(self.options.relevance, self.learner)
+
+
+class Server(base.Server):
+    options: Options
+
+    def __init__(self, setup: Setup, options: Options):
+        super().__init__(setup, options)
+        self.theta_KP = setup.start.repeat(setup.clients, 1)
+        """Each client's weights as both ends know them."""
+        self.attention = attention.Attention(
+            setup.clients, options.relevance, options.tau, options.forgetting, options.self_weight, options.step
+        )
+
+    def knowledge(self, online: list[int]) -> Rows:
+        self.relevance_KK = self.attention.matrix()
+        base_KP = self.relevance_KK @ self.theta_KP
+        heard = self.attention.history.heard()
+        for client in online:
+            alpha = self.options.step_to_base if client in heard else 1.0
+            self.theta_KP[client] = interpolate(self.theta_KP[client], base_KP[client], alpha)
+        return {WEIGHTS: base_KP[online]}
+
+    def collect(self, online: list[int], updates: Rows) -> None:
+        self.theta_KP[online] += updates[WEIGHTS]
+        self.attention.note(online, updates)

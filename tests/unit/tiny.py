@@ -1,0 +1,132 @@
+"""A federation small enough to train in milliseconds, played in one process without MPI."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from fedstil_mpi import configfile, methods
+from fedstil_mpi.comm.flat import HEADER_BYTES, Layout, Part
+from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.config import Experiment
+from fedstil_mpi.data.stream import Images, Task
+from fedstil_mpi.learner import Learner
+from fedstil_mpi.methods.common.base import Client, Server, Setup, Traffic
+from fedstil_mpi.methods.common.prototypes import PrototypeClient, PrototypeServer, add_parts
+from fedstil_mpi.models.network import Network, Stem, Tail
+
+CLASSES = 12
+SHAPE = (4, 8, 4)
+"""Of a representation of an image of 16 x 8 pixels."""
+
+
+def network(seed: int = 0, neck: str = "bnneck") -> Network:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        stem = Stem({"conv": nn.Conv2d(3, 4, 3, 2, 1), "norm": nn.BatchNorm2d(4), "relu": nn.ReLU()})
+        tail = Tail(
+            {
+                "conv": nn.Conv2d(4, 6, 3, bias=False),
+                "norm": nn.BatchNorm2d(6),
+                "relu": nn.ReLU(),
+                "drop": nn.Dropout(0.1),
+                "pool": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1)),
+            },
+            6,
+            CLASSES,
+            neck,
+        )
+    return Network(stem, tail, frozenset())
+
+
+def task(*people: int, images: int = 4, seed: int = 0) -> Task:
+    """Noise pictures; `images` training images a person, one query and one gallery image."""
+    generator = np.random.default_rng(seed)
+
+    def split(count: int, camera: int) -> Images:
+        persons = np.repeat(np.array(people, np.int64), count)
+        pixels = generator.integers(0, 256, (len(persons), 16, 8, 3), np.uint8)
+        return Images(pixels, persons, np.full(len(persons), camera, np.int64))
+
+    return Task(split(images, 0), split(1, 0), split(1, 1))
+
+
+def experiment(settings: dict[str, Any] | None = None, method: str = "single", preset: str = "best") -> Experiment:
+    """A checked experiment from {"section.key": value} above the method's preset."""
+    tree = OmegaConf.create({"method": {"name": method, "preset": preset}})
+    for key, value in (settings or {}).items():
+        OmegaConf.update(tree, key, value)
+    module = methods.load(method)
+    return configfile.resolve(OmegaConf.to_container(tree), module.Options, module.PRESETS)
+
+
+@dataclass
+class Federation:
+    """Both sides of a method, and the wires between them, which let through and book only what `traffic` says."""
+
+    clients: list[Client]
+    server: Server
+    traffic: Traffic
+    ledger: Ledger = field(default_factory=Ledger)
+
+    def distribute(self, round: int, online: Sequence[int]) -> None:
+        """In the first round nothing is sent."""
+        knowledge = self.server.knowledge(list(online)) if round > 1 else {}
+        parts = self.traffic.down if round > 1 else ()
+        assert set(knowledge) == {part.kind for part in parts}
+        for row, client in enumerate(online):
+            message = {part.kind: knowledge[part.kind] if part.shared else knowledge[part.kind][row] for part in parts}
+            self.clients[client].absorb(self._through(round, client, DOWN, parts, message))
+
+    def collect(self, round: int, online: Sequence[int]) -> None:
+        own = [self._through(round, c, UP, self.traffic.up, self.clients[c].update()) for c in online]
+        ragged = {part.kind: [message[part.kind] for message in own] for part in self.traffic.up}
+        fixed = {part.kind: torch.stack(ragged[part.kind]) for part in self.traffic.up if not part.ragged}
+        self.server.collect(list(online), ragged | fixed)
+
+    def play(self, round: int, online: Sequence[int]) -> None:
+        """A whole round with training."""
+        self.distribute(round, online)
+        for client in online:
+            side = self.clients[client]
+            side.learner.begin_round()
+            side.learner.train(round, side.penalty)
+        self.collect(round, online)
+
+    def _through(
+        self, round: int, client: int, direction: str, parts: tuple[Part, ...], message: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        assert set(message) == {part.kind for part in parts}
+        for part in parts:
+            value = message[part.kind]
+            assert value.dtype == part.dtype
+            assert tuple(value.shape) == ((len(value), part.scalars) if part.ragged else (part.scalars,))
+            self.ledger.book(round, client, direction, part.kind, value.numel() * value.element_size())
+            if part.ragged:
+                self.ledger.book(round, client, direction, "header", HEADER_BYTES)
+        return {kind: value.clone() for kind, value in message.items()}
+
+
+def federation(config: Experiment, streams: Sequence[Sequence[Task]], start: Network | None = None) -> Federation:
+    """A client for every stream."""
+    start = start or network()
+    module, options = methods.load(config.method.name), config.method.options
+    travelling = module.Client.travelling(start.tail, options)
+    layout = Layout.of(travelling)
+    setup = Setup(len(streams), layout, prod(SHAPE), layout.pack(travelling))
+    traffic = module.Client.traffic(setup, options)
+    clients: list[Client] = []
+    for number, tasks in enumerate(streams):
+        learner = Learner(number, config, tasks, start)
+        clients.append(module.Client.create(learner, setup, options))
+        learner.start_from(start)
+    server = module.Server(setup, options)
+    if not config.prototypes.exchange:
+        return Federation(clients, server, traffic)
+    relay = PrototypeServer(server)
+    return Federation([PrototypeClient(side) for side in clients], relay, add_parts(traffic, setup))
