@@ -1,0 +1,133 @@
+"""From a config to a federation that is ready for its first round: the model, the clients, the server, the wires."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from fedstil_mpi import schedule, seeding
+from fedstil_mpi.clock import Clock
+from fedstil_mpi.comm.cuda import is_cuda_aware
+from fedstil_mpi.comm.exchange import Exchange
+from fedstil_mpi.comm.flat import Layout
+from fedstil_mpi.comm.world import World
+from fedstil_mpi.config import Experiment
+from fedstil_mpi.contact import FirstContact
+from fedstil_mpi.data.stream import Stream, Task
+from fedstil_mpi.errors import InputError
+from fedstil_mpi.learner import Learner
+from fedstil_mpi.methods.common.base import Client, MethodModule, Server, Setup
+from fedstil_mpi.methods.common.prototypes import PrototypeClient, PrototypeServer, add_parts
+from fedstil_mpi.models.network import Network, build, representation_shape
+from fedstil_mpi.placement import Seat, assign_clients
+from fedstil_mpi.rounds import Federation
+from fedstil_mpi.warmup import warm_up
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every rank derives from the config and the stream's labels, before any image or weight is touched."""
+
+    experiment: Experiment
+    method: MethodModule
+    schedule: schedule.Schedule
+    num_classes: int
+
+
+def make_plan(experiment: Experiment, method: MethodModule, stream: Stream) -> Plan:
+    """Raises InputError where the stream does not fit the config."""
+    largest = max(int(stream.people(c, t).max()) for c in range(stream.clients) for t in range(stream.tasks))
+    num_classes = experiment.model.num_classes or largest + 1
+    if largest >= num_classes:
+        raise InputError(
+            f"person id {largest} does not fit model.num_classes = {num_classes}; set it to {largest + 1} or more, "
+            "or leave it out"
+        )
+    r = experiment.rounds
+    if r.clients_per_round is not None and r.clients_per_round > stream.clients:
+        raise InputError(f"rounds.clients_per_round = {r.clients_per_round}, but there are {stream.clients} clients")
+    rounds = schedule.plan(
+        experiment.seed, stream.clients, stream.tasks, r.per_task, r.total, r.clients_per_round, r.evaluate_every
+    )
+    return Plan(experiment, method, rounds, num_classes)
+
+
+def load_tasks(stream: Stream, clients: Sequence[int]) -> dict[int, list[Task]]:
+    """All images of these clients. Raises InputError naming the first file or task that cannot be used."""
+    tasks = {client: [stream.task(client, task) for task in range(stream.tasks)] for client in clients}
+    for client, of_client in tasks.items():
+        for number, task in enumerate(of_client):
+            for split, least in (("train", 2), ("query", 1), ("gallery", 1)):
+                images = getattr(task, split)
+                if len(images) < least:
+                    raise InputError(
+                        f"client {client}, task {number}: {len(images)} {split} images, expected at least {least}; "
+                        "add images or leave the task out"
+                    )
+    return tasks
+
+
+def start_network(world: World, plan: Plan, stream: Stream, seat: Seat) -> Network:
+    """The network every client starts from, on this rank's device. Collective: all ranks must call.
+
+    It is the same on every rank but for the server's warm-up, which first contact brings to the others. Downloaded
+    weights are fetched by one rank per node; the others of the node read what it has stored.
+    """
+    experiment = plan.experiment
+    torch.set_num_threads(seat.threads)
+    torch.backends.cudnn.deterministic = True
+    with world.verdict():
+        network = _build(plan) if world.local_rank == 0 else None
+    with world.verdict():
+        network = network or _build(plan)
+        images = stream.warmup() if experiment.warmup.steps and world.is_server else None
+        if experiment.warmup.steps and world.is_server and images is None:
+            raise InputError(f"data.kind {experiment.data.kind} has no images for a warm-up; set warmup.steps=0")
+    network.stem.to(seat.device)
+    network.tail.to(seat.device)
+    if images is not None:
+        warm_up(network, images, experiment.warmup, experiment.seed)
+    return network
+
+
+def _build(plan: Plan) -> Network:
+    model, data = plan.experiment.model, plan.experiment.data
+    return build(
+        model.backbone,
+        num_classes=plan.num_classes,
+        image_size=(data.height, data.width),
+        split=model.split,
+        last_stride=model.last_stride,
+        neck=model.neck,
+        weights=model.weights,
+        seed=seeding.integer(plan.experiment.seed, "model"),
+    )
+
+
+def assemble(world: World, plan: Plan, seat: Seat, tasks: dict[int, list[Task]], network: Network) -> Federation:
+    """Build both sides of the method and connect them. Collective: all ranks must call."""
+    experiment, method = plan.experiment, plan.method
+    options = experiment.method.options
+    device = torch.device(seat.device)
+    travelling = method.Client.travelling(network.tail, options)
+    layout = Layout.of(travelling)
+    shape = representation_shape(network, (experiment.data.height, experiment.data.width))
+    setup = Setup(plan.schedule.clients, layout, torch.Size(shape).numel(), layout.pack(travelling).cpu())
+    traffic = method.Client.traffic(setup, options)
+
+    provided = frozenset() if experiment.warmup.steps else network.provided
+    contact = FirstContact(network, provided, travelling if traffic.down else ())
+    clients_of = assign_clients(plan.schedule.clients, world.size)
+    clock = Clock()
+    exchange = Exchange(world, clients_of, device, clock, cuda_aware=is_cuda_aware())
+
+    clients: dict[int, Client] = {}
+    for client in seat.clients:
+        learner = Learner(client, experiment, tasks[client], network)
+        clients[client] = method.Client.create(learner, setup, options)
+    server: Server | None = method.Server(setup, options) if world.is_server else None
+    if experiment.prototypes.exchange:
+        traffic = add_parts(traffic, setup)
+        clients = {client: PrototypeClient(side) for client, side in clients.items()}
+        server = PrototypeServer(server) if server is not None else None
+    return Federation(world, plan.schedule, exchange, contact, traffic, clients, server, None, clock)

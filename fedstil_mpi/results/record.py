@@ -1,0 +1,152 @@
+"""What a run has found, collected on rank 0, and its HDF5 form."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.evaluation import lifelong
+from fedstil_mpi.learner import METRICS
+from fedstil_mpi.results.run_folder import RunFolder
+from fedstil_mpi.schedule import Schedule, task_of_draw
+
+VIEWS = ("local", "served")
+"""local: a client's model after its training; served: what it holds after the exchange that follows."""
+
+
+class Record:
+    """Metrics, losses, relevance matrices and bytes by round. Lives on rank 0."""
+
+    def __init__(self, folder: RunFolder, schedule: Schedule, ledger: Ledger):
+        self.folder = folder
+        self.schedule = schedule
+        self.ledger = ledger
+        self.metrics: dict[str, dict[int, np.ndarray]] = {view: {} for view in VIEWS}
+        """view -> round -> float64 [clients, tasks, METRICS]."""
+        self.reports: dict[int, np.ndarray] = {}
+        """round -> float64 [clients, 3]: loss, accuracy, new images of the local training; nan when offline."""
+        self.relevances: dict[int, np.ndarray] = {}
+        """round -> float32 [clients, clients]: the mixing matrix used at its start."""
+
+    def training(self, round: int, reports: np.ndarray) -> None:
+        self.reports[round] = reports
+
+    def relevance(self, round: int, relevance_KK: Any) -> None:
+        if relevance_KK is not None:
+            self.relevances[round] = relevance_KK.numpy().copy()
+
+    def evaluation(self, round: int, metrics: np.ndarray, *, served: bool) -> None:
+        """metrics: [clients, tasks, METRICS] as gathered."""
+        self.metrics["served" if served else "local"][round] = metrics
+
+    def served_is_local(self, round: int) -> None:
+        """Nothing comes back from the server, so the served model is the local one."""
+        self.metrics["served"][round] = self.metrics["local"][round]
+
+    def end_round(self, round: int, online: Sequence[int]) -> None:
+        """Append the round's line to metrics.jsonl. The served model of a round is known one round later."""
+        line: dict[str, Any] = {
+            "round": round,
+            "online": list(online),
+            "loss": _mean(self.reports[round][:, 0]),
+            "bytes_down": self.ledger.total(DOWN, round),
+            "bytes_up": self.ledger.total(UP, round),
+        }
+        for view, at in (("local", round), ("served", round - 1)):
+            if at in self.metrics[view]:
+                line[f"{view}_round_{at}"] = self.headline(view, at)
+        self.folder.append("metrics.jsonl", line)
+
+    def headline(self, view: str, round: int) -> dict[str, float]:
+        """Mean over clients of the mean over evaluated tasks, in percent, by metric."""
+        means = np.nanmean(_nan_clients_left_out(self.metrics[view][round]), axis=1)
+        return {name: _mean(100 * means[:, column]) for column, name in enumerate(METRICS)}
+
+    # -- the lifelong view ---------------------------------------------------------------------------------------------
+
+    def accuracy_matrices(self, view: str, metric: str = "rank1") -> np.ndarray:
+        """R[client, stage, task] as fractions: the last evaluation while the client was at that stage; nan where none.
+
+        float64 [clients, tasks, tasks].
+        """
+        column = METRICS.index(metric)
+        tasks = self.schedule.tasks
+        matrices = np.full((self.schedule.clients, tasks, tasks), np.nan)
+        draws = np.zeros(self.schedule.clients, dtype=int)
+        for round, online in self.schedule.rounds():
+            draws[online] += 1
+            if round in self.metrics[view]:
+                for client in np.flatnonzero(draws):
+                    stage = task_of_draw(int(draws[client]), self.schedule.per_task, tasks)
+                    matrices[client, stage] = self.metrics[view][round][client, :, column]
+        return matrices
+
+    def final(self, view: str) -> dict[str, np.ndarray]:
+        """Per client at the end, in percent, float64 [clients]: every metric averaged over tasks, and forgetting."""
+        last = self.metrics[view][self.schedule.total]
+        result = {name: 100 * _rowwise_mean(last[:, :, column]) for column, name in enumerate(METRICS)}
+        result["forgetting"] = 100 * np.array([_lifelong(m, lifelong.forgetting) for m in self.accuracy_matrices(view)])
+        result["transfer"] = 100 * np.array(
+            [_lifelong(m, lifelong.backward_transfer) for m in self.accuracy_matrices(view)]
+        )
+        return result
+
+    # -- storage -------------------------------------------------------------------------------------------------------
+
+    def save(self, path: Path, timings: list[dict[str, float]], fingerprints: list[str]) -> None:
+        """Write everything to an HDF5 file, which is there only when it is complete.
+
+        timings: per rank, seconds by activity; fingerprints: per client, of its last model. The ledger is a table with
+        the columns round, client, direction, kind, raw, encoded.
+        """
+        partial = path.with_suffix(".partial")
+        with h5py.File(partial, "w") as file:
+            file.attrs["metrics"] = METRICS
+            for view in VIEWS:
+                group = file.create_group(view)
+                rounds = sorted(self.metrics[view])
+                group["rounds"] = np.array(rounds)
+                group["metrics"] = np.stack([self.metrics[view][r] for r in rounds])
+                for metric in METRICS:
+                    group[f"accuracy_matrix/{metric}"] = self.accuracy_matrices(view, metric)
+                for name, values in self.final(view).items():
+                    group[f"final/{name}"] = values
+            file["training/rounds"] = np.array(sorted(self.reports))
+            file["training/reports"] = np.stack([self.reports[r] for r in sorted(self.reports)])
+            file["training/reports"].attrs["columns"] = ("loss", "accuracy", "images")
+            if self.relevances:
+                file["relevance/rounds"] = np.array(sorted(self.relevances))
+                file["relevance/matrices"] = np.stack([self.relevances[r] for r in sorted(self.relevances)])
+            text = h5py.string_dtype()
+            file["final/fingerprints"] = np.array(fingerprints, dtype=text)
+            kinds = [("round", "i8"), ("client", "i8"), ("direction", text), ("kind", text)]
+            kinds += [("raw", "i8"), ("encoded", "i8")]
+            file["ledger"] = np.array([tuple(e) for e in self.ledger.entries], dtype=kinds)
+            for rank, seconds in enumerate(timings):
+                for activity, value in seconds.items():
+                    file[f"seconds/{rank}/{activity}"] = value
+        partial.rename(path)
+
+
+def _lifelong(matrix: np.ndarray, metric: Any) -> float:
+    """The metric over the stages the client reached and was evaluated at."""
+    reached = np.flatnonzero(~np.isnan(matrix).all(axis=1))
+    if not len(reached):
+        return float("nan")
+    return float(metric(matrix[: reached[-1] + 1]))
+
+
+def _rowwise_mean(values: np.ndarray) -> np.ndarray:
+    return np.array([_mean(row) for row in values])
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _nan_clients_left_out(metrics: np.ndarray) -> np.ndarray:
+    return metrics[~np.isnan(metrics).all(axis=(1, 2))]

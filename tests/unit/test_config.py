@@ -1,0 +1,415 @@
+"""Config files: what is refused and with which words, what lies above what, and that a saved config gives its run."""
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pytest
+
+from fedstil_mpi import configfile, methods
+from fedstil_mpi.config import CHOICES, RANGES, Data, Experiment, Method, Train
+from fedstil_mpi.errors import InputError
+from fedstil_mpi.results.run_folder import RunFolder
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
+
+
+@dataclass(kw_only=True)
+class Options:
+    """A method's options, as small as can be."""
+
+    alpha: float = 0.5
+    kind: str = "plain"
+
+
+PRESETS = {
+    "best": {},
+    "strong": {
+        "method.alpha": 0.9,
+        "method.kind": "strong",
+        "train.lr": 0.1,
+        "train.steps": 7,
+        "rounds.total": 30,
+        "memory.share": None,
+    },
+}
+
+
+def write(folder, name="config.yaml", text=""):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Text of a config file and overrides -> experiment, with the source going through JSON as it does between ranks."""
+
+    def function(text="", *overrides):
+        source = configfile.read(write(tmp_path, text=text), list(overrides))
+        return configfile.resolve(json.loads(json.dumps(source)), Options, PRESETS)
+
+    return function
+
+
+@pytest.fixture
+def refusal(load):
+    """The one line with which a config is refused."""
+
+    def function(text="", *overrides):
+        with pytest.raises(InputError) as caught:
+            load(text, *overrides)
+        message = str(caught.value)
+        assert "\n" not in message
+        return message
+
+    return function
+
+
+# -- what is right ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment", "{}", "method:"])
+def test_an_empty_file_gives_the_defaults(load, text):
+    assert load(text) == Experiment(method=Method(options=Options()))
+
+
+def test_values_arrive_with_their_types(load):
+    text = """
+        name: 2024
+        seed: 7
+        data: {kind: folder, path: images, synthetic: {walkers: 1}}
+        train: {lr: 1e-4, early_stop: false, softmax: all}
+        memory: {share: null}
+        method: {kind: other}
+    """
+    experiment = load(text, "rounds.total=9", "model.num_classes=null", "method.alpha=1")
+    assert experiment.name == "2024"
+    assert experiment.data.synthetic.walkers == 1.0
+    assert (experiment.train.lr, experiment.train.early_stop) == (1e-4, False)
+    assert (experiment.memory.share, experiment.model.num_classes, experiment.rounds.total) == (None, None, 9)
+    assert experiment.method.options == Options(alpha=1.0, kind="other")
+    assert type(experiment.method.options.alpha) is float
+
+
+def test_without_the_methods_options_the_rest_is_checked_already(tmp_path):
+    path = write(tmp_path, text="method: {name: whatever, alpha: 3}\nseed: 5")
+    draft = configfile.resolve(configfile.read(path))
+    assert (draft.method.name, draft.method.options, draft.seed) == ("whatever", None, 5)
+    with pytest.raises(InputError, match=r"unknown config key sed; did you mean seed\?"):
+        configfile.resolve({"sed": 5})
+
+
+def test_every_choice_and_every_limit_is_taken():
+    for key, choices in CHOICES.items():
+        for value in choices:
+            beside = {"data": {"path": "images"}} if key.startswith("data.") else {}
+            configfile.resolve(nested(key, value, beside))
+    for key, (low, high) in RANGES.items():
+        configfile.resolve(nested(key, low))
+        if high is not None:
+            configfile.resolve(nested(key, high))
+
+
+def test_beyond_every_limit_a_value_is_refused():
+    for key, (low, high) in RANGES.items():
+        for value in (low - 1, *(() if high is None else (high + 1,))):
+            with pytest.raises(InputError, match=f"^{key} = "):
+                configfile.resolve(nested(key, value))
+
+
+def nested(key, value, beside=None):
+    section, *rest = key.split(".")
+    inner = dict((beside or {}).get(section, {}))
+    inner.update({rest[0]: value} if len(rest) == 1 else {rest[0]: {rest[1]: value}})
+    return {section: inner}
+
+
+# -- what is wrong ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trian: {lr: 1}", "unknown config key trian; did you mean train?"),
+        ("train: {lrr: 1}", "unknown config key train.lrr; did you mean train.lr?"),
+        ("data: {synthetic: {wakers: 1}}", "unknown config key data.synthetic.wakers; did you mean "),
+        ("data: {synthetic: {tasks: 2}}", "unknown config key data.synthetic.tasks; "),
+        ("method: {alhpa: 1}", "unknown config key method.alhpa; did you mean method.alpha?"),
+        ("method: {options: {alpha: 1}}", "unknown config key method.options; "),
+        ("extend: base.yaml", "unknown config key extend; did you mean extends?"),
+        ("prototypes: {zzz: 1}", "unknown config key prototypes.zzz; known here: exchange"),
+        ("1: 2", "unknown config key 1; known here: name, seed"),
+    ],
+)
+def test_unknown_key(refusal, text, message):
+    assert refusal(text).startswith(message)
+
+
+def test_unknown_key_of_an_override(refusal):
+    assert refusal("", "train.lrr=1") == "unknown config key train.lrr; did you mean train.lr?"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "found"),
+    [
+        ("seed: abc", "seed", "'abc'"),
+        ("seed: 1.5", "seed", "'1.5'"),
+        ("seed: null", "seed", "'None'"),
+        ("seed: true", "seed", "'True'"),
+        ("train: {lr: fast}", "train.lr", "'fast'"),
+        ("train: {lr: [1]}", "train.lr", "'[1]'"),
+        ("train: {early_stop: maybe}", "train.early_stop", "'maybe'"),
+        ("data: {synthetic: {clients: 2.5}}", "data.synthetic.clients", "'2.5'"),
+        ("method: {alpha: strong}", "method.alpha", "'strong'"),
+    ],
+)
+def test_wrong_type(refusal, text, key, found):
+    message = refusal(text)
+    assert message.startswith(f"config key {key}")
+    assert found in message
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("train:", (), "config key train = None; expected a section with keys such as train.steps"),
+        ("data: {synthetic: 5}", (), "config key data.synthetic = 5; expected a section with keys such as data.synth"),
+        ("", ("train=5",), "config key train = 5; expected a section with keys such as train.steps"),
+        ("", ("method=fedavg",), "method = 'fedavg'; expected a section: the method's name is method.name"),
+        ("seed: 1", ("seed.x=3",), "config key seed: "),
+    ],
+)
+def test_a_value_where_a_section_belongs_and_the_reverse(refusal, text, overrides, message):
+    assert refusal(text, *overrides).startswith(message)
+
+
+def test_value_outside_the_choices(refusal):
+    assert refusal("train: {softmax: know}") == (
+        "train.softmax = 'know'; did you mean known? expected one of known, all"
+    )
+    assert refusal("placement: {device: tpu}").endswith("expected one of auto, cpu, cuda")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: {batch: 1}", "train.batch = 1; expected a finite number, at least 2"),
+        ("memory: {share: 1}", "memory.share = 1.0; expected between 0.01 and 0.9"),
+        ("data: {synthetic: {walkers: -0.1}}", "data.synthetic.walkers = -0.1; expected between 0 and 1"),
+        ("data: {synthetic: {clients: 1}}", "data.synthetic.clients = 1; expected a finite number, at least 2"),
+        ("data: {synthetic: {colours: 11}}", "data.synthetic.colours = 11; expected between 2 and 10"),
+        ("train: {lr: .nan}", "train.lr = nan; expected a finite number"),
+        ("train: {lr: .inf}", "train.lr = inf; expected a finite number"),
+        ("memory: {share: .nan}", "memory.share = nan; expected between 0.01 and 0.9"),
+    ],
+)
+def test_value_outside_its_range(refusal, text, message):
+    assert refusal(text).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: ../elsewhere", "name = '../elsewhere'; expected letters, digits"),
+        ("name: ''", "name = ''; expected letters"),
+        ("data: {kind: pku}", "data.kind is pku but data.path is not set"),
+        ("train: {steps: 0, epochs: 0}", "train.steps and train.epochs are both 0"),
+        ("train: {early_stop: true}", "train.early_stop counts epochs, but train.steps is set"),
+    ],
+)
+def test_values_that_do_not_go_together(refusal, text, message):
+    assert refusal(text).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: b: c", "mapping values are not allowed"),
+        ("seed: 1\nseed: 2", "duplicate key seed"),
+        ("train: {lr: 1, lr: 2}", "duplicate key lr"),
+        ("- train", "holds a list, expected a mapping of sections"),
+        ("5", "config.yaml is not plain YAML"),
+        ("\x00", "not allowed"),
+        ("seed: ${oops", "config.yaml is not plain YAML"),
+        ("seed: ${nowhere}", "'nowhere' not found"),
+    ],
+)
+def test_not_a_config_file(refusal, text, reason):
+    message = refusal(text)
+    assert reason in message
+    assert "config.yaml" in message
+
+
+@pytest.mark.parametrize(
+    "tag", ["!!python/object/apply:os.mkdir [{}]", "!!python/name:os.mkdir", "!mine x", "!!set {{a}}"]
+)
+@pytest.mark.parametrize("where", ["file", "override"])
+def test_tags_that_build_objects_are_refused(refusal, tmp_path, tag, where):
+    victim = tmp_path / "made"
+    value = tag.format(victim)
+    message = refusal(f"output: {value}") if where == "file" else refusal("", f"output={value}")
+    assert "tag" in message or "not a supported" in message
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("value", ["!!python/object/apply:pathlib.Path [runs]", "!!binary aGVsbG8="])
+def test_values_that_cannot_travel_to_the_other_ranks_are_refused(refusal, value):
+    assert "not JSON serializable" in refusal(f"output: {value}")
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    folder, latin = tmp_path / "folder.yaml", tmp_path / "latin.yaml"
+    folder.mkdir()
+    latin.write_bytes("name: café".encode("latin-1"))
+    for path, reason in (
+        (tmp_path / "none.yaml", "does not exist"),
+        (folder, "cannot be read (Is a directory)"),
+        (latin, "is not plain YAML"),
+    ):
+        with pytest.raises(InputError) as caught:
+            configfile.read(path)
+        assert str(caught.value).startswith(f"config file {path} {reason}")
+
+
+@pytest.mark.parametrize("argument", ["train", "--verbose", "=5", "extends=base.yaml"])
+def test_an_argument_that_is_no_override(refusal, argument):
+    assert refusal("", argument) == f"argument {argument!r} is no override; expected section.key=value"
+
+
+def test_an_override_that_is_no_yaml(refusal):
+    assert refusal("", "name=[").startswith("cannot read the overrides ['name=[']: ")
+
+
+# -- extends ---------------------------------------------------------------------------------------------------------
+
+
+def test_extends_a_chain_relative_to_each_file(tmp_path):
+    write(tmp_path, "base.yaml", "seed: 1\ntrain: {lr: 0.1, batch: 4, steps: 3}")
+    write(tmp_path, "sub/middle.yaml", "extends: ../base.yaml\ntrain: {lr: 0.2, batch: 5}")
+    top = write(tmp_path, "sub/deep/top.yaml", "extends: [../middle.yaml]\ntrain: {lr: 0.3}")
+    assert configfile.read(top) == {"seed": 1, "train": {"lr": 0.3, "batch": 5, "steps": 3}}
+
+
+def test_of_a_list_the_later_file_lies_above(tmp_path):
+    write(tmp_path, "a.yaml", "seed: 1\nname: a")
+    write(tmp_path, "b.yaml", "seed: 2\noutput: b")
+    top = write(tmp_path, "top.yaml", "extends: [a.yaml, b.yaml]")
+    assert configfile.read(top) == {"seed": 2, "name": "a", "output": "b"}
+
+
+def test_two_parents_may_extend_the_same_file(tmp_path):
+    write(tmp_path, "base.yaml", "seed: 1")
+    write(tmp_path, "a.yaml", "extends: base.yaml\nname: a")
+    write(tmp_path, "b.yaml", "extends: base.yaml\noutput: b")
+    top = write(tmp_path, "top.yaml", "extends: [a.yaml, b.yaml]")
+    assert configfile.read(top) == {"seed": 1, "name": "a", "output": "b"}
+
+
+def test_a_cycle_is_refused(tmp_path):
+    write(tmp_path, "a.yaml", "extends: b.yaml")
+    top = write(tmp_path, "b.yaml", "extends: a.yaml")
+    with pytest.raises(InputError, match=r"b\.yaml extends itself \(via b\.yaml -> a\.yaml\)"):
+        configfile.read(top)
+
+
+def test_a_missing_parent_is_named_and_who_wants_it(tmp_path):
+    top = write(tmp_path, "top.yaml", "extends: nowhere.yaml")
+    with pytest.raises(InputError, match=r"nowhere\.yaml \(which top\.yaml extends\) does not exist"):
+        configfile.read(top)
+
+
+@pytest.mark.parametrize("value", ["5", "{a: b}", "[1]", "[[a.yaml]]"])
+def test_extends_names_files(refusal, value):
+    assert "expected a file or a list of files" in refusal(f"extends: {value}")
+
+
+def test_a_section_extended_by_something_else(tmp_path):
+    write(tmp_path, "base.yaml", "train: [1, 2]")
+    top = write(tmp_path, "top.yaml", "extends: base.yaml\ntrain: {lr: 1}")
+    with pytest.raises(InputError, match=r"^con[^\n]*$"):
+        configfile.resolve(configfile.read(top))
+
+
+def test_references_are_filled_in_where_the_file_is_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCRATCH", "/scratch/me")
+    path = write(tmp_path, text="seed: 3\nname: run-${seed}\noutput: ${oc.env:SCRATCH}/runs")
+    assert configfile.read(path, ["seed=4"]) == {"seed": 4, "name": "run-4", "output": "/scratch/me/runs"}
+
+
+# -- what lies above what --------------------------------------------------------------------------------------------
+
+
+def test_defaults_below_preset_below_file_below_command_line(load):
+    strong = "method: {preset: strong}"
+    assert load().train.lr == Train.lr
+    assert load(strong).train.lr == 0.1
+    assert load(f"{strong}\ntrain: {{lr: 0.2}}").train.lr == 0.2
+    assert load(f"{strong}\ntrain: {{lr: 0.2}}", "train.lr=0.3").train.lr == 0.3
+    assert load(f"{strong}\ntrain: {{lr: 0.2}}").train.steps == 7  # what the file does not name stays the preset's
+    assert load(strong).memory.share is None
+
+
+def test_the_same_order_for_the_methods_own_options(load):
+    assert load().method.options.alpha == Options.alpha
+    assert load("", "method.preset=strong").method.options == Options(alpha=0.9, kind="strong")
+    assert load("method: {preset: strong, alpha: 0.2}").method.options == Options(alpha=0.2, kind="strong")
+    assert load("method: {preset: strong, alpha: 0.2}", "method.alpha=0.3").method.options.alpha == 0.3
+
+
+def test_null_in_a_file_lies_above_a_presets_value(load):
+    strong = "method: {preset: strong}"
+    assert load(strong).rounds.total == 30
+    assert load(f"{strong}\nrounds: {{total: null}}").rounds.total is None
+    assert load(f"{strong}\nmemory: {{share: 0.25}}").memory.share == 0.25
+
+
+def test_unknown_preset(refusal):
+    assert refusal("method: {preset: stronk}") == "method fedstil has no preset 'stronk'; choose one of best, strong"
+
+
+def test_unknown_method():
+    with pytest.raises(InputError, match=r"unknown method 'fedavgg'; did you mean fedavg\? there are .*fedstil"):
+        methods.check_name("fedavgg")
+    with pytest.raises(InputError, match="unknown method 'common'"):
+        methods.load("common")
+
+
+# -- what is shipped and what is saved ---------------------------------------------------------------------------------
+
+
+def complete(source):
+    method = methods.load(configfile.resolve(source).method.name)
+    return configfile.resolve(source, method.Options, method.PRESETS)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_config_resolves(path):
+    complete(configfile.read(path))
+
+
+def test_there_are_shipped_configs():
+    assert "quickstart.yaml" in [path.name for path in CONFIGS]
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_every_preset_resolves_and_what_is_saved_gives_the_same_experiment(name, tmp_path):
+    method = methods.load(name)
+    assert not {field.name for field in fields(method.Options)} & {field.name for field in fields(Method)}
+    for preset in method.PRESETS:
+        source = {"name": preset, "output": str(tmp_path), "method": {"name": name, "preset": preset}}
+        experiment = complete(source)
+        RunFolder.check(experiment).create(experiment, [])
+        assert complete(configfile.read(tmp_path / preset / "config.yaml")) == experiment
+
+
+def test_what_differs_from_every_default_survives_saving(tmp_path):
+    changed = {"kind": "pku", "path": "a: b, ünï", "height": 48, "width": 24, "tasks": 2, "pooled": True}
+    changed["synthetic"] = {"drift": 0.25}
+    assert all(getattr(Data, key, None) != value for key, value in changed.items())
+    source = {"output": str(tmp_path), "data": changed, "memory": {"share": None}, "method": {"alpha": 0.25}}
+    experiment = complete(source)
+    assert experiment.data.path == "a: b, ünï"
+    RunFolder.check(experiment).create(experiment, [])
+    assert complete(configfile.read(tmp_path / "experiment" / "config.yaml")) == experiment

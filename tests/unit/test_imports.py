@@ -1,0 +1,69 @@
+"""What importing the program costs: torch only after the ranks are placed, MPI only when it is started."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+EARLY = [
+    *("run", "config", "configfile", "placement", "gpus", "seeding", "errors", "methods", "comm.world", "comm.guard"),
+    *("data.sources", "data.stream", "data.images", "data.folder", "data.pku"),
+    *("data.synthetic", "data.rendering", "data.export", "data.pooled", "data.subset"),
+]
+"""What is imported before CUDA_VISIBLE_DEVICES and the number of threads are settled."""
+
+PROGRAM = """
+import importlib, json, pkgutil, sys
+
+touched = []
+
+def hook(event, args):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.bind", "urllib.Request"):
+        touched.append(f"{event} {args[1:]}")
+
+sys.addaudithook(hook)
+names = json.loads(sys.argv[1])
+if not names:
+    import fedstil_mpi
+    names = [module.name for module in pkgutil.walk_packages(fedstil_mpi.__path__, "fedstil_mpi.")]
+found = {}
+for name in names:
+    before = set(sys.modules)
+    importlib.import_module(name)
+    found[name] = sorted({"torch", "torchvision", "mpi4py"} & (set(sys.modules) - before))
+json.dump({"found": found, "touched": touched}, sys.stdout)
+"""
+
+
+def import_all(*names):
+    """Import the modules, all of the package without names, one after another in a fresh interpreter.
+
+    Returns which of torch, torchvision and mpi4py each brought along, and what was done with sockets.
+    """
+    done = subprocess.run([sys.executable, "-c", PROGRAM, json.dumps(names)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    return answer["found"], answer["touched"]
+
+
+def test_what_comes_before_the_placement_imports_nothing_heavy():
+    found, _ = import_all(*(f"fedstil_mpi.{name}" for name in EARLY))
+    assert len(found) == len(EARLY)
+    assert {name: heavy for name, heavy in found.items() if heavy} == {}
+
+
+@pytest.fixture(scope="module")
+def everything():
+    return import_all()
+
+
+def test_no_import_starts_mpi_or_needs_torchvision(everything):
+    found, _ = everything
+    assert {name: heavy for name, heavy in found.items() if {"mpi4py", "torchvision"} & set(heavy)} == {}
+    assert any("torch" in heavy for heavy in found.values())  # else this test would see nothing
+
+
+def test_no_import_opens_the_network(everything):
+    _, touched = everything
+    assert touched == []

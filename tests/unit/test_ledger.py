@@ -1,0 +1,273 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from torch import Tensor
+
+from fedstil_mpi import methods
+from fedstil_mpi.comm.flat import Layout, Part
+from fedstil_mpi.comm.ledger import DOWN, UP, Entry, Ledger
+from fedstil_mpi.contact import FirstContact
+from fedstil_mpi.methods.common.base import Setup, Traffic
+from fedstil_mpi.models.network import Network, adaptive_parameters, build, network_state
+from fedstil_mpi.prediction import predict
+from fedstil_mpi.schedule import Schedule
+
+BOOKED = [(1, 0, DOWN, "model", 100), (1, 1, DOWN, "model", 100), (1, 0, UP, "weights", 40), (2, 0, UP, "weights", 40)]
+
+
+def ledger(*entries: tuple) -> Ledger:
+    booked = Ledger()
+    for entry in entries:
+        booked.book(*entry)
+    return booked
+
+
+def test_totals():
+    booked = ledger(*BOOKED, (2, 1, UP, "weights", 40, 3))
+    assert booked.total(DOWN) == 200
+    assert booked.total(UP) == 83
+    assert booked.total(UP, round=2) == 43
+    assert booked.total(UP, client=0) == 80
+    assert booked.total(UP, 2, 1) == 3
+    assert booked.total(DOWN, 2) == 0
+    assert booked.by_kind() == {(DOWN, "model"): (200, 200), (UP, "weights"): (120, 83)}
+
+
+def test_nothing_sent_leaves_no_entry():
+    assert ledger((1, 0, UP, "people", 0)).entries == []
+    assert len(ledger((1, 0, UP, "weights", 4, 0)).entries) == 1  # encoded to nothing, but there was something
+
+
+def test_no_difference_whatever_the_order():
+    assert ledger(*BOOKED).difference(ledger(*reversed(BOOKED))) == []
+    assert Ledger().difference(Ledger()) == []
+
+
+@pytest.mark.parametrize("field", range(5))
+def test_difference_names_what_differs(field):
+    changed = list(BOOKED[2])
+    changed[field] = {0: 9, 1: 9, 2: DOWN, 3: "token", 4: 41}[field]
+    lines = ledger(*BOOKED).difference(ledger(*BOOKED[:2], tuple(changed), BOOKED[3]))
+    one, other = (ledger(tuple(entry)).entries[0] for entry in (BOOKED[2], changed))
+    assert lines == [f"only here: {one}", f"only there: {other}"]
+
+
+def test_difference_counts():
+    twice = ledger(*BOOKED, BOOKED[0])
+    entry = Entry(1, 0, DOWN, "model", 100, 100)
+    assert twice.difference(ledger(*BOOKED)) == [f"only here: {entry}"]
+    assert ledger(*BOOKED).difference(twice) == [f"only there: {entry}"]
+
+
+# -- ResNet-18 with 8000 classes and images of 128 x 64, whose scalar counts are published -----------------------------
+
+FULL, SIXTY_ROUNDS = (
+    15_284_181,
+    Schedule(1, clients=5, tasks=6, per_task=10, total=60, clients_per_round=5, evaluate_every=10),
+)
+
+
+@pytest.fixture(scope="module")
+def resnet() -> Network:
+    with torch.device("meta"):
+        return build("resnet18", num_classes=8000, image_size=(128, 64))
+
+
+def traffic(network: Network, method: str, preset: str = "reference", **settings) -> Traffic:
+    options = tiny.experiment(
+        {f"method.{key}": value for key, value in settings.items()}, method, preset
+    ).method.options
+    module = methods.load(method)
+    layout = Layout.of(module.Client.travelling(network.tail, options))
+    return module.Client.traffic(Setup(5, layout, 256 * 8 * 4, torch.empty(0)), options)
+
+
+def size(parts: tuple[Part, ...]) -> tuple[int, int]:
+    return sum(part.scalars for part in parts), sum(part.itemsize for part in parts)
+
+
+def nobody(client: int, task: int) -> np.ndarray:
+    return np.empty(0, np.int64)
+
+
+def test_first_contact_without_a_checkpoint_is_the_whole_state(resnet):
+    contact = FirstContact(resnet, (), adaptive_parameters(resnet.tail))
+    assert size(contact.parts(1)) == (FULL, 61_136_808)  # 21 counters of batch norms are int64
+
+
+def test_first_contact_with_a_checkpoint_is_the_classifier(resnet):
+    provided = set(network_state(resnet)) - {"tail.classifier.weight"}
+    contact = FirstContact(resnet, provided, adaptive_parameters(resnet.tail))
+    assert size(contact.parts(1)) == (4_096_000, 4 * 4_096_000)
+    assert contact.parts(2) == ()
+
+
+def test_a_late_joiner_gets_no_weights_that_the_knowledge_brings(resnet):
+    contact = FirstContact(resnet, (), adaptive_parameters(resnet.tail))
+    assert size(contact.parts(7))[0] == FULL - 12_484_608
+    alone = FirstContact(resnet, (), ())
+    assert alone.parts(7) == alone.parts(1)
+
+
+def test_published_fedstil(resnet):
+    sent = traffic(resnet, "fedstil")
+    assert size(sent.down) == (12_484_608, 49_938_432)
+    assert {part.kind: part.scalars for part in sent.up} == {"weights": 12_484_608, "token": 8_192, "samples": 1}
+    assert size(sent.up) == (12_492_801, 4 * (12_484_608 + 8_192) + 8)
+
+
+def test_published_fedavg(resnet):
+    sent = traffic(resnet, "fedavg")
+    assert size(sent.down) == (12_489_728, 4 * 12_489_728)
+    assert size(sent.up) == (12_489_729, 4 * 12_489_728 + 8)
+
+
+def test_learning_alone_sends_nothing(resnet):
+    contact = FirstContact(resnet, (), ())
+    booked = predict(SIXTY_ROUNDS, contact.parts, traffic(resnet, "single"), nobody)
+    assert booked.total(DOWN) == 5 * 61_136_808
+    assert booked.total(UP) == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "down", "up"),
+    [("fedstil", 49_938_432, 49_971_208), ("fedavg", 4 * 12_489_728, 4 * 12_489_728 + 8)],
+)
+def test_sixty_rounds(resnet, method, down, up):
+    sent = traffic(resnet, method)
+    contact = FirstContact(resnet, (), ())
+    booked = predict(SIXTY_ROUNDS, contact.parts, sent, nobody)
+    for client in range(5):
+        closing = booked.total(DOWN, 61, client)  # what was learned in the last round reaches the clients
+        assert closing == down
+        assert booked.total(DOWN, client=client) - closing == 61_136_808 + 59 * down
+        assert booked.total(UP, client=client) == 60 * up
+        assert booked.total(DOWN, 1, client) == 61_136_808
+        assert all(booked.total(DOWN, round, client) == down for round in range(2, 61))
+    assert round((61_136_808 + 59 * down + 60 * up) / 1e9, 2) == 6.01
+
+
+# -- the prediction and what really passes -----------------------------------------------------------------------------
+
+STREAMS = [[{1, 2}, {3, 4}, {5}], [{2, 3}, {1}, {6, 5}], [{4, 2}, {2}, {1, 3}], [{7, 8}, {8, 9}, {2, 7}]]
+
+
+def people(client: int, task: int) -> np.ndarray:
+    return np.array(sorted(STREAMS[client][task]), np.int64)
+
+
+def played(method: str, preset: str, plan: Schedule, settings: dict) -> tuple[Ledger, Ledger]:
+    """The ledger of a federation that was played without training, and the predicted one."""
+    config = tiny.experiment({"rounds.per_task": plan.per_task} | settings, method, preset)
+    start = tiny.network()
+    federation = tiny.federation(config, [[tiny.task(*of, images=2) for of in tasks] for tasks in STREAMS], start)
+    contact = FirstContact(start, (), federation.clients[0].setup.layout.names if federation.traffic.down else ())
+    met: set[int] = set()
+    for number, online in plan.rounds():
+        for client in sorted(set(online) - met):
+            for part in contact.parts(number):
+                federation.ledger.book(number, client, DOWN, part.kind, part.itemsize)
+        met |= set(online)
+        federation.distribute(number, online)
+        for client in online:
+            federation.clients[client].learner.begin_round()
+        federation.collect(number, online)
+    federation.distribute(plan.total + 1, sorted(met))
+    return federation.ledger, predict(plan, contact.parts, federation.traffic, people)
+
+
+@pytest.mark.parametrize("drawn", [4, 2])
+@pytest.mark.parametrize(
+    ("method", "preset", "settings"),
+    [
+        ("single", "best", {}),
+        ("fedavg", "best", {}),
+        ("fedavg", "reference", {}),
+        ("fedstil", "reference", {}),
+        ("fedstil", "paper", {}),
+        ("fedstil", "paper", {"method.relevance": "overlap"}),
+        ("fedstil", "paper", {"prototypes.exchange": True}),
+        ("fedstil", "best", {"prototypes.exchange": True, "method.relevance": "overlap"}),
+        ("fedavg", "best", {"prototypes.exchange": True}),
+        ("single", "best", {"prototypes.exchange": True}),
+    ],
+)
+def test_prediction_is_what_passes(method, preset, settings, drawn):
+    total = 6 if drawn == 4 else 11
+    plan = Schedule(3, clients=4, tasks=3, per_task=2, total=total, clients_per_round=drawn, evaluate_every=1)
+    passed, predicted = played(method, preset, plan, settings)
+    assert passed.difference(predicted) == []
+    assert drawn == 4 or {entry.round for entry in passed.entries if entry.kind == "model"} > {1}  # late joiners
+    if settings.get("prototypes.exchange"):
+        assert any(entry.kind == "prototypes" and entry.direction == DOWN for entry in passed.entries)
+
+
+def test_relayed_prototypes_by_hand():
+    """Two clients, two tasks of one round. Client 1 meets person 5 in its second task, which client 0 met in its first."""
+    met = {(0, 0): [5, 6], (0, 1): [7], (1, 0): [6], (1, 1): [5, 8]}
+    sent = Traffic(
+        down=(Part("people", 1, torch.int64, ragged=True), Part("prototypes", 10, ragged=True)),
+        up=(Part("people", 1, torch.int64, ragged=True), Part("prototypes", 10, ragged=True)),
+    )
+    plan = Schedule(1, clients=2, tasks=2, per_task=1, total=2, clients_per_round=2, evaluate_every=1)
+    booked = predict(plan, lambda round: (), sent, lambda client, task: np.array(met[client, task]))
+    per_person, headers = 8 + 40, 16
+    assert [booked.total(UP, 1, 0), booked.total(UP, 1, 1)] == [2 * per_person + headers, per_person + headers]
+    assert [booked.total(UP, 2, 0), booked.total(UP, 2, 1)] == [per_person + headers, 2 * per_person + headers]
+    # Round 2: each hears how the other saw person 6. Closing: client 0 hears of 5, and so does client 1.
+    assert [booked.total(DOWN, 2, client) for client in (0, 1)] == [per_person + headers] * 2
+    assert [booked.total(DOWN, 3, client) for client in (0, 1)] == [per_person + headers] * 2
+
+
+# -- first contact itself ----------------------------------------------------------------------------------------------
+
+
+class Wire:
+    """An exchange that keeps what the server sends for the other end."""
+
+    is_server = True
+
+    def __init__(self) -> None:
+        self.sent: dict[str, Tensor] | None = None
+        self.receivers: list[int] = []
+
+    def down(self, round: int, parts: tuple[Part, ...], online: list[int], knowledge: dict[str, Tensor]) -> dict:
+        self.sent = self.sent or {kind: value.clone() for kind, value in knowledge.items()}
+        self.receivers = online
+        return dict.fromkeys(online, self.sent)
+
+
+def greeted(round: int, provided: tuple[str, ...] = (), travelling: tuple[str, ...] = ()) -> tuple[Network, Network]:
+    """The server's network, and the other end's after client 3 was greeted."""
+    server, other = tiny.network(1), tiny.network(2)
+    server.tail.neck.num_batches_tracked += 5
+    for end, wire in ((server, first := Wire()), (other, SimpleNamespace(is_server=False, down=first.down))):
+        FirstContact(end, provided, travelling).greet(wire, round, [3])
+    return server, other
+
+
+def differing(one: Network, other: Network) -> set[str]:
+    states = network_state(one), network_state(other)
+    return {name for name in states[0] if not torch.equal(states[0][name], states[1][name])}
+
+
+def test_first_contact_brings_the_whole_state():
+    assert differing(*greeted(1)) == set()
+
+
+def test_first_contact_leaves_out_what_is_provided_and_what_travels_later():
+    assert differing(*greeted(1, provided=("stem.conv.weight",))) == {"stem.conv.weight"}
+    travelling = ("trunk.conv.weight", "classifier.weight")
+    assert differing(*greeted(1, travelling=travelling)) == set()
+    assert differing(*greeted(2, travelling=travelling)) == {f"tail.{name}" for name in travelling}
+
+
+def test_every_client_is_greeted_once():
+    contact, wire = FirstContact(tiny.network(), (), ()), Wire()
+    assert contact.greet(wire, 1, [0, 2]) == [0, 2]
+    assert contact.greet(wire, 2, [0, 1, 2]) == wire.receivers == [1]
+    assert contact.greet(SimpleNamespace(), 3, [0, 1, 2]) == []  # nobody is new: nothing is sent
+    assert contact.met == {0, 1, 2}

@@ -1,0 +1,319 @@
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from torch import Tensor
+
+from fedstil_mpi.config import Train
+from fedstil_mpi.learner import Learner
+from fedstil_mpi.memory import Samples
+from fedstil_mpi.models.network import network_state
+from fedstil_mpi.schedule import ReferenceRate
+from fedstil_mpi.training import batch_indices, train_round
+
+STREAM = [tiny.task(1, 4, seed=1), tiny.task(2, 7, 9, seed=2), tiny.task(4, 10, seed=3)]
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def batches(new: int, old: int, batch: int, share: float | None, seed: int = 0) -> list[list[int]]:
+    return [index.tolist() for index in batch_indices(new, old, batch, share, rng(seed))]
+
+
+def nothing() -> None:
+    return None
+
+
+def learner(client: int = 0, network=None, tasks=STREAM, **settings: Any) -> Learner:
+    return Learner(
+        client,
+        tiny.experiment({key.replace("__", "."): v for key, v in settings.items()}),
+        tasks,
+        network or tiny.network(),
+    )
+
+
+def play(side: Learner, rounds: int) -> Learner:
+    for number in range(1, rounds + 1):
+        side.begin_round()
+        side.train(number, nothing)
+    return side
+
+
+# -- batches -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize(("new", "old", "batch"), [(40, 13, 8), (5, 3, 16), (17, 100, 4), (1, 1, 2)])
+def test_new_samples_once_old_ones_in_turn(new, old, batch, share):
+    drawn = batches(new, old, batch, share)
+    seen = Counter(i for part in drawn for i in part)
+    assert sorted(i for i in seen.elements() if i < new) == list(range(new))
+    assert set(seen) <= set(range(new + old))
+    rehearsed = [seen[i] for i in range(new, new + old)]
+    assert max(rehearsed) - min(rehearsed) <= 1
+    quota = min(max(1, round(share * batch)), batch - 1)
+    assert all(sum(i >= new for i in part) == quota for part in drawn)
+    assert all(len(part) == batch for part in drawn[:-1])
+    assert 2 <= len(drawn[-1]) <= batch
+
+
+@pytest.mark.parametrize(("old", "share"), [(0, 0.5), (0, None), (14, None)])
+def test_without_a_share_all_samples_once(old, share):
+    drawn = batches(25, old, 8, share)
+    together = [i for part in drawn for i in part]
+    assert len(set(together)) == len(together)
+    lost = 1 if (25 + old) % 8 == 1 else 0  # a last batch of a single sample is dropped
+    assert len(together) == 25 + old - lost
+    assert [len(part) for part in drawn[:3]] == [8, 8, 8]
+
+
+def test_a_last_batch_of_one_sample_is_dropped():
+    assert [len(part) for part in batches(9, 0, 4, None)] == [4, 4]
+    assert [len(part) for part in batches(10, 0, 4, None)] == [4, 4, 2]
+    assert (
+        len({tuple(sorted(set(range(9)) - {i for part in batches(9, 0, 4, None, s) for i in part})) for s in range(20)})
+        > 3
+    )
+    assert [len(part) for part in batches(9, 2, 5, 0.2)] == [5, 5, 2]  # the last new sample is not alone
+
+
+def test_batches_follow_the_generator():
+    assert batches(30, 9, 8, 0.5, 1) == batches(30, 9, 8, 0.5, 1) != batches(30, 9, 8, 0.5, 2)
+
+
+# -- one round of training ---------------------------------------------------------------------------------------------
+
+
+def samples(n: int = 24, classes: int = 3, seed: int = 0) -> Samples:
+    """People who differ in brightness, so that a round of training tells them apart."""
+    persons = torch.arange(n) % classes
+    noise = torch.rand(n, *tiny.SHAPE, generator=rng(seed))
+    return Samples(noise + persons.view(-1, 1, 1, 1).float(), persons, persons)
+
+
+def passes(seen: list[int]):
+    """Every pass is three batches of eight; notes which passes were asked for."""
+
+    def epoch_of(epoch: int):
+        seen.append(epoch)
+        return iter([samples()[list(range(start, start + 8))] for start in (0, 8, 16)])
+
+    return epoch_of
+
+
+def test_steps_are_counted_over_passes():
+    seen: list[int] = []
+    tail = tiny.network().tail
+    report = train_round(tail, passes(seen), Train(steps=7), ReferenceRate(1e-3), None, nothing)
+    assert seen == [0, 1, 2]
+    assert report.images == 7 * 8
+    assert tail.neck.num_batches_tracked == 7
+
+
+def test_epochs_are_counted_and_the_last_is_reported():
+    seen: list[int] = []
+    tail = tiny.network().tail
+    settings = Train(steps=0, epochs=40, lr=1e-2)
+    report = train_round(tail, passes(seen), settings, ReferenceRate(1e-2), None, nothing)
+    assert seen == list(range(40))
+    assert report.images == 24
+    assert report.accuracy > 0.9
+    first = train_round(tiny.network().tail, passes([]), Train(steps=3, lr=1e-9), ReferenceRate(1.0), None, nothing)
+    assert report.loss < first.loss - 0.3
+
+
+def test_the_report_is_of_the_loss_without_the_penalty():
+    def report(penalty: float) -> tuple[float, float]:
+        tail = tiny.network().tail
+        torch.manual_seed(0)
+        extra = penalty * tail.classifier.weight.detach().norm() + penalty
+        epoch = train_round(tail, passes([]), Train(steps=1), ReferenceRate(1.0), None, lambda: extra)
+        return epoch.loss, epoch.accuracy
+
+    assert report(5.0) == report(0.0)
+
+
+def test_the_penalty_is_trained():
+    tail = tiny.network().tail
+    weight = tail.classifier.weight
+    before = weight.detach().clone()
+
+    def towards_one() -> Tensor:
+        return 1e4 * (weight - 1).abs().sum()
+
+    train_round(tail, passes([]), Train(steps=1, lr=1e-2), ReferenceRate(1.0), None, towards_one)
+    torch.testing.assert_close(weight.detach() - before, torch.full_like(before, 1e-2), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(("policy", "rates"), [("constant", [1.0] * 6), ("reference", [1, 1, 1, 1, 1, 0.1])])
+def test_learning_rate(policy, rates, monkeypatch):
+    used: list[float] = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: used.append(self.param_groups[0]["lr"]) or step(self))
+    settings = Train(steps=0, epochs=6, lr=1.0, rate=policy)
+    train_round(tiny.network().tail, passes([]), settings, ReferenceRate(1.0), None, nothing)
+    assert used == [rate for rate in rates for _ in range(3)]
+
+
+def test_early_stop_ends_a_round_that_gets_worse():
+    def turning(epoch: int):
+        """From the fourth pass on every label is wrong."""
+        batch = samples()
+        batch.persons = (batch.persons + (epoch >= 3)) % 3
+        yield batch
+
+    settings = Train(steps=0, epochs=40, lr=1e-2, early_stop=True)
+    tail = tiny.network().tail
+    train_round(tail, turning, settings, ReferenceRate(1.0), None, nothing)
+    assert tail.neck.num_batches_tracked < 10
+
+
+def test_unknown_people_get_no_gradient():
+    allowed = torch.zeros(tiny.CLASSES, dtype=torch.bool)
+    allowed[[0, 1, 2, 5]] = True
+    for mask, still in ((allowed, ~allowed), (None, torch.zeros_like(allowed))):
+        tail = tiny.network().tail
+        before = tail.classifier.weight.detach().clone()
+        train_round(tail, passes([]), Train(steps=4, weight_decay=0), ReferenceRate(1.0), mask, nothing)
+        assert torch.equal((tail.classifier.weight == before).all(1), still)
+
+
+# -- a client ----------------------------------------------------------------------------------------------------------
+
+
+def same(one: Learner, other: Learner) -> bool:
+    states = one.tail.state_dict(), other.tail.state_dict()
+    return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("augment", ["none", "default"])
+def test_equal_clients_learn_bit_equal_tails_and_others_do_not(augment):
+    settings = {"train__augment": augment, "train__steps": 3, "train__batch": 6}
+    one = play(learner(2, **settings), 4)
+    torch.manual_seed(77)  # what others draw does not matter
+    assert same(one, play(learner(2, **settings), 4))
+    assert not same(one, play(learner(3, **settings), 4))
+    assert not same(one, play(learner(2, **settings, seed=5), 4))
+
+
+def test_what_is_frozen_stays_bit_identical():
+    network = tiny.network()
+    network.stem.norm.running_mean += 0.3
+    side = learner(network=network)
+    before = {name: value.clone() for name, value in network_state(network).items()}
+    frozen_tail = {name: side.tail.get_parameter(name).clone() for name in ("neck.weight", "neck.bias")}
+    trained = {name: value.clone() for name, value in side.tail.state_dict().items()}
+    play(side, 3)
+    side.evaluate()
+    after = network_state(network)
+    assert side.stem is network.stem
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(torch.equal(side.tail.get_parameter(name), value) for name, value in frozen_tail.items())
+    changed = {name for name, value in side.tail.state_dict().items() if not torch.equal(value, trained[name])}
+    assert changed == set(trained) - set(frozen_tail)
+
+
+def test_evaluation_changes_nothing():
+    side = play(learner(memory__size=0), 1)
+    before = {name: value.clone() for name, value in side.tail.state_dict().items()}
+    np.testing.assert_array_equal(side.evaluate(), side.evaluate())
+    assert all(torch.equal(value, before[name]) for name, value in side.tail.state_dict().items())
+
+
+def test_remembering_changes_nothing():
+    assert same(play(learner(memory__size=50), 1), play(learner(memory__size=0), 1))
+
+
+def test_evaluation_covers_the_tasks_seen_or_all():
+    side = play(learner(rounds__per_task=2), 3)
+    assert np.isnan(side.evaluate()[:, 0]).tolist() == [False, False, True]
+    side = play(learner(rounds__per_task=2, evaluation__tasks="all"), 1)
+    assert not np.isnan(side.evaluate()).any()
+    assert np.isnan(learner().evaluate()).all()
+
+
+def test_the_stream_moves_on_with_every_draw():
+    side = learner(rounds__per_task=2)
+    seen = []
+    for _ in range(7):
+        side.begin_round()
+        seen.append((side.task, side.task_is_new, sorted(side.known)))
+    first, second, third = [1, 4], [1, 2, 4, 7, 9], [1, 2, 4, 7, 9, 10]
+    assert seen == [
+        (0, True, first), (0, False, first), (1, True, second), (1, False, second),
+        (2, True, third), (2, False, third), (2, False, third),
+    ]  # fmt: skip
+
+
+def rehearsed(side: Learner, number: int) -> tuple[list[int], list[int]]:
+    """Persons of the new and of the old samples in the batches of one pass."""
+    new, old = [], []
+    fresh = {row.flatten().numpy().tobytes() for row in side._new_samples(number, 0).representations}
+    for batch in side._epoch(number, 0):
+        for row, person in zip(batch.representations, batch.persons.tolist(), strict=True):
+            (new if row.flatten().numpy().tobytes() in fresh else old).append(person)
+    return new, old
+
+
+def test_rehearsal_is_of_past_people_only_under_their_own_ids():
+    side = play(learner(rounds__per_task=1, memory__size=10, memory__share=0.5, train__steps=2), 2)
+    side.begin_round()
+    new, old = rehearsed(side, 3)
+    assert sorted(new) == [4] * 4 + [10] * 4
+    assert set(old) == {1, 2, 7, 9}  # person 4 is back and is learned anew
+    truth = {}
+    for number, task in enumerate(side.tasks[:2]):
+        truth |= dict(
+            zip((r.numpy().tobytes() for r in side._representations(number, "train")), task.train.persons, strict=True)
+        )
+    exemplars = side.memory.recall()
+    assert exemplars.persons.tolist() == [truth[r.numpy().tobytes()] for r in exemplars.representations]
+
+
+def test_new_images_are_counted_and_rehearsed_ones_are_not():
+    side = play(learner(rounds__per_task=1, train__steps=0, train__epochs=2, train__batch=4), 2)
+    assert side.samples == 2 * 12
+    assert play(learner(train__steps=5, train__batch=4, memory__size=0), 1).samples == 5 * 4
+
+
+@pytest.mark.parametrize("refresh", ["task", "round", "epoch"])
+def test_augmentation_is_renewed_as_often_as_asked(refresh):
+    side = learner(train__refresh=refresh, train__augment="default", rounds__per_task=2)
+    views = []
+    for number in (1, 2, 3):
+        side.begin_round()
+        views += [side._new_samples(number, epoch).representations for epoch in (0, 1)]
+    same_views = [torch.equal(one, other) for one, other in pairwise(views) if one.shape == other.shape]
+    # Rounds 1 and 2 are on task 0; the pairs are: within round 1, round 1 to 2, within round 2, within round 3.
+    assert same_views == {"task": [True] * 4, "round": [True, False, True, True], "epoch": [False] * 4}[refresh]
+
+
+def test_token_and_identity_prototypes_are_means_over_images():
+    side = play(learner(rounds__per_task=1), 2)
+    images = side._representations(1, "train").flatten(1)
+    torch.testing.assert_close(side.token(), images.mean(0))
+    people, prototypes = side.identity_prototypes()
+    assert people.tolist() == [2, 7, 9]
+    torch.testing.assert_close(prototypes, images.view(3, 4, -1).mean(1))
+
+
+def test_received_prototypes_are_rehearsed_under_the_persons_id():
+    side = play(learner(rounds__per_task=1, memory__size=0, train__steps=1), 1)
+    side.receive_prototypes(torch.tensor([4]), torch.full((1, 128), 3.5))
+    side.receive_prototypes(torch.empty(0, dtype=torch.int64), torch.empty(0, 128))
+    side.begin_round()
+    assert set(rehearsed(side, 2)[1]) == {4}
+    assert play(learner(rounds__per_task=1, memory__size=0, train__steps=1), 2)._old_samples() is None
+
+
+def test_bfloat16_trains_float32_weights():
+    side = play(learner(train__precision="bfloat16", train__steps=2), 1)
+    assert {value.dtype for value in side.tail.parameters()} == {torch.float32}
+    assert not same(side, play(learner(train__steps=2), 1))
