@@ -1,6 +1,5 @@
 """The experiment as dataclasses: every key of a config file, its default, what it means and which values it takes."""
 
-import difflib
 import json
 import math
 import re
@@ -9,7 +8,7 @@ from typing import Any
 
 from fedstil_mpi.data.looks import PALETTE
 from fedstil_mpi.data.synthetic import SyntheticOptions
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.errors import InputError, did_you_mean
 
 
 @dataclass(kw_only=True)
@@ -220,9 +219,7 @@ def check(experiment: Experiment) -> None:
     for key, choices in CHOICES.items():
         value = _get(experiment, key)
         if value not in choices:
-            close = difflib.get_close_matches(str(value), choices, 1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise InputError(f"{key} = {value!r}; {hint}expected one of {', '.join(choices)}")
+            raise InputError(f"{key} = {value!r}; {did_you_mean(value, choices)}expected one of {', '.join(choices)}")
     for key, (low, high) in RANGES.items():
         value = _get(experiment, key)
         if value is not None and not (math.isfinite(value) and low <= value and (high is None or value <= high)):

@@ -107,16 +107,15 @@ def resolve(
     section = dict(section)
     common = {key: section.pop(key) for key in ("name", "preset") if key in section}
     tree = OmegaConf.create({**source, "method": common})
-    layers = [tree]
+    below = OmegaConf.create({})
     own = section
     if options is not None:
         preset = _preset(common.get("name", Method.name), common.get("preset", Method.preset), presets or {})
-        layers.insert(0, OmegaConf.from_dotlist([]))
         for key, value in preset.items():
             if not key.startswith("method."):
-                OmegaConf.update(layers[0], key, value)
+                OmegaConf.update(below, key, value)
         own = {k.removeprefix("method."): v for k, v in preset.items() if k.startswith("method.")} | section
-    experiment: Experiment = _structured(Experiment, layers, "")
+    experiment: Experiment = _structured(Experiment, [below, tree], "")
     if options is not None:
         experiment.method.options = _structured(options, [OmegaConf.create(own)], "method.")
     check(experiment)

@@ -1,5 +1,8 @@
 """The one exception that means: the user can mend this."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(Exception):
     """Bad input: a config, a data set, a launch or an output folder that cannot be used.
@@ -7,3 +10,9 @@ class InputError(Exception):
     The message is one line that says what was found, what was expected and the remedy. `comm.world` prints it once,
     without a traceback, and ends the job with exit code 2 on every rank.
     """
+
+
+def did_you_mean(found: object, known: Iterable[str]) -> str:
+    """ "did you mean NAME? " for the closest known name, to be put into a message; empty where none is close."""
+    close = difflib.get_close_matches(str(found), list(known), 1)
+    return f"did you mean {close[0]}? " if close else ""

@@ -16,7 +16,7 @@ from fedstil_mpi.evaluation import retrieval
 from fedstil_mpi.memory import Memory, Samples
 from fedstil_mpi.models.network import Network, Tail
 from fedstil_mpi.representations import represent
-from fedstil_mpi.schedule import Epoch, ReferenceRate, task_of_draw
+from fedstil_mpi.schedule import Epoch, ReferenceRate, task_begins, task_of_draw
 from fedstil_mpi.training import Penalty, batch_indices, train_round
 
 METRICS = ("rank1", "rank3", "rank5", "rank10", "map")
@@ -73,8 +73,7 @@ class Learner:
     @property
     def task_is_new(self) -> bool:
         """Whether this round is the client's first on its task."""
-        previous = task_of_draw(self.draws - 1, self.experiment.rounds.per_task, len(self.tasks))
-        return self.draws == 1 or previous != self.task
+        return task_begins(self.draws, self.experiment.rounds.per_task, len(self.tasks))
 
     # -- training ------------------------------------------------------------------------------------------------------
 

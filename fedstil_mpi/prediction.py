@@ -9,7 +9,7 @@ from fedstil_mpi.comm.flat import HEADER_BYTES, Part
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.methods.common.base import Traffic
 from fedstil_mpi.methods.common.prototypes import Relay
-from fedstil_mpi.schedule import Schedule, task_of_draw
+from fedstil_mpi.schedule import Schedule, task_begins, task_of_draw
 
 
 def predict(
@@ -42,7 +42,7 @@ def predict(
         for client in online:
             draws[client] += 1
             task = task_of_draw(draws[client], schedule.per_task, schedule.tasks)
-            begins = draws[client] == 1 or task != task_of_draw(draws[client] - 1, schedule.per_task, schedule.tasks)
+            begins = task_begins(draws[client], schedule.per_task, schedule.tasks)
             met = people(client, task).tolist() if begins else []
             book(round, client, UP, traffic.up, len(met))
             relay.collect(client, met, torch.empty(len(met), 0))

@@ -48,6 +48,11 @@ def task_of_draw(draw: int, per_task: int, tasks: int) -> int:
     return min((draw - 1) // per_task, tasks - 1)
 
 
+def task_begins(draw: int, per_task: int, tasks: int) -> bool:
+    """Whether the `draw`-th draw (from 1) is a client's first on its task."""
+    return task_of_draw(draw, per_task, tasks) != task_of_draw(draw - 1, per_task, tasks)
+
+
 @dataclass
 class EarlyStop:
     """Stop after three epochs in a row that were not at least as good in loss AND accuracy as the best so far."""

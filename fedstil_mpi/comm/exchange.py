@@ -73,7 +73,7 @@ class Exchange:
         messages: dict[int, Message] = {client: {} for client in mine}
         with self._timed():
             for part in parts:
-                told = knowledge[part.kind] if self._world.is_server else None
+                told = knowledge[part.kind] if self.is_server else None
                 if part.shared:
                     rows: Sequence[Tensor] = [self._broadcast(part, told)] * len(mine)
                 elif part.ragged:
@@ -99,14 +99,14 @@ class Exchange:
                 gather = self._gather_ragged if part.ragged else self._gather
                 items: Any = gather(part, online, rows)
                 self._book(round, UP, part, online, items)
-                if self._world.is_server:
+                if self.is_server:
                     gathered[part.kind] = items
         return gathered
 
     # -- one part ------------------------------------------------------------------------------------------------------
 
     def _broadcast(self, part: Part, value: Tensor | None) -> Tensor:
-        buffer = self._buffer("S2C", part, 1, host=self._world.is_server)[0]
+        buffer = self._buffer("S2C", part, 1, host=self.is_server)[0]
         if value is not None:
             buffer.copy_(value.reshape(part.scalars))
         self._world.wait(self._comm.Ibcast([buffer, 1, self._type(part)], root=0))
@@ -138,7 +138,7 @@ class Exchange:
         sent = self._buffer("C2S", part, len(rows))
         for target, row in zip(sent, rows, strict=True):
             target.copy_(row.reshape(part.scalars), non_blocking=True)
-        received = self._buffer("server", part, len(online), host=True) if self._world.is_server else None
+        received = self._buffer("server", part, len(online), host=True) if self.is_server else None
         self._gatherv(part, counts, sent, received)
         return received if received is not None else sent[:0]
 
@@ -146,7 +146,7 @@ class Exchange:
         sizes_part = Part(part.kind, 1, torch.int64)
         sizes = self._gather(sizes_part, online, [torch.tensor([len(r)]) for r in rows])[:, 0].tolist()
         sent, received, counts = _flat(part, rows), None, None
-        if self._world.is_server:
+        if self.is_server:
             received = torch.empty(sum(sizes), part.scalars, dtype=part.dtype)
             counts = self._per_rank(online, sizes)
         self._gatherv(part, counts, sent, received)
@@ -199,7 +199,7 @@ class Exchange:
         return self._types[part]
 
     def _book(self, round: int, direction: str, part: Part, online: Sequence[int], rows: Any) -> None:
-        if not self._world.is_server:
+        if not self.is_server:
             return
         for index, client in enumerate(online):
             items = len(rows[index]) if part.ragged else 1

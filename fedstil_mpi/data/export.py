@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fedstil_mpi.data.stream import Stream
+from fedstil_mpi.data.stream import SPLITS, Stream
 from fedstil_mpi.errors import InputError
 
 
@@ -18,7 +18,7 @@ def write_folder(stream: Stream, root: Path) -> None:
     for client in range(stream.clients):
         for number in range(stream.tasks):
             task = stream.task(client, number)
-            for split in ("train", "query", "gallery"):
+            for split in SPLITS:
                 images = getattr(task, split)
                 folder = root / f"task-{client}-{number}" / split
                 folder.mkdir(parents=True)

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from fedstil_mpi.data.images import ImageFile, load
-from fedstil_mpi.data.stream import Stream, Task
+from fedstil_mpi.data.stream import SPLITS, Stream, Task
 from fedstil_mpi.errors import InputError
 
-SPLITS = ("train", "query", "gallery")
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
 """The image files that are read, in lower or upper case."""
 

@@ -3,14 +3,13 @@
 from pathlib import Path
 
 from fedstil_mpi.config import Data
+from fedstil_mpi.data.pooled import PooledStream
 from fedstil_mpi.data.stream import Stream
 from fedstil_mpi.data.subset import SubsetStream
 
 
 def open_stream(data: Data, seed: int) -> Stream:
     """The stream of this config, scanned but not decoded. Raises InputError where the source cannot be used."""
-    from fedstil_mpi.data.pooled import PooledStream
-
     stream = _source(data, seed)
     if data.clients is not None:
         stream = SubsetStream(stream, data.clients)

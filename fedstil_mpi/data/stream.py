@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SPLITS = ("train", "query", "gallery")
+"""The fields of a `Task`."""
+
 
 @dataclass(frozen=True)
 class Images:

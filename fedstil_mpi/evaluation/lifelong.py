@@ -12,7 +12,7 @@ import numpy as np
 def average_accuracy(accuracy: np.ndarray) -> np.ndarray:
     """Mean accuracy over the seen tasks, now. [...], the leading axes."""
     stages = accuracy.shape[-2]
-    return _mean(accuracy[..., -1, :stages])
+    return mean_of_known(accuracy[..., -1, :stages])
 
 
 def forgetting(accuracy: np.ndarray) -> np.ndarray:
@@ -25,7 +25,7 @@ def forgetting(accuracy: np.ndarray) -> np.ndarray:
     old = accuracy.shape[-2] - 1
     best = np.fmax.reduce(accuracy[..., :-1, :old], axis=-2, initial=-np.inf)
     best = np.where(np.isinf(best), np.nan, best)
-    return _mean(best - accuracy[..., -1, :old])
+    return mean_of_known(best - accuracy[..., -1, :old])
 
 
 def backward_transfer(accuracy: np.ndarray) -> np.ndarray:
@@ -35,10 +35,10 @@ def backward_transfer(accuracy: np.ndarray) -> np.ndarray:
     """
     old = accuracy.shape[-2] - 1
     learned = np.diagonal(accuracy, axis1=-2, axis2=-1)[..., :old]
-    return _mean(accuracy[..., -1, :old] - learned)
+    return mean_of_known(accuracy[..., -1, :old] - learned)
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
+def mean_of_known(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis without the nans; nan, and no warning, where nothing is left."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):

@@ -1,11 +1,10 @@
 """The methods, one module each; `load` finds them by name. What they share is in `common/`."""
 
-import difflib
 import importlib
 import pkgutil
 from typing import TYPE_CHECKING
 
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from fedstil_mpi.methods.common.base import MethodModule
@@ -19,9 +18,7 @@ def names() -> list[str]:
 def check_name(name: str) -> None:
     """Raise InputError, with a suggestion, where there is no such method."""
     if name not in names():
-        close = difflib.get_close_matches(name, names(), 1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise InputError(f"unknown method {name!r}; {hint}there are {', '.join(names())}")
+        raise InputError(f"unknown method {name!r}; {did_you_mean(name, names())}there are {', '.join(names())}")
 
 
 def load(name: str) -> "MethodModule":

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.evaluation import lifelong
+from fedstil_mpi.evaluation.lifelong import mean_of_known
 from fedstil_mpi.learner import METRICS
 from fedstil_mpi.results.run_folder import RunFolder
 from fedstil_mpi.schedule import Schedule, task_of_draw
@@ -51,7 +52,7 @@ class Record:
         line: dict[str, Any] = {
             "round": round,
             "online": list(online),
-            "loss": _mean(self.reports[round][:, 0]),
+            "loss": float(mean_of_known(self.reports[round][:, 0])),
             "bytes_down": self.ledger.total(DOWN, round),
             "bytes_up": self.ledger.total(UP, round),
         }
@@ -62,8 +63,9 @@ class Record:
 
     def headline(self, view: str, round: int) -> dict[str, float]:
         """Mean over clients of the mean over evaluated tasks, in percent, by metric."""
-        means = np.nanmean(_nan_clients_left_out(self.metrics[view][round]), axis=1)
-        return {name: _mean(100 * means[:, column]) for column, name in enumerate(METRICS)}
+        metrics = self.metrics[view][round]
+        means = {name: mean_of_known(metrics[:, :, column]) for column, name in enumerate(METRICS)}
+        return {name: float(mean_of_known(100 * of_clients)) for name, of_clients in means.items()}
 
     # -- the lifelong view ---------------------------------------------------------------------------------------------
 
@@ -87,11 +89,10 @@ class Record:
     def final(self, view: str) -> dict[str, np.ndarray]:
         """Per client at the end, in percent, float64 [clients]: every metric averaged over tasks, and forgetting."""
         last = self.metrics[view][self.schedule.total]
-        result = {name: 100 * _rowwise_mean(last[:, :, column]) for column, name in enumerate(METRICS)}
-        result["forgetting"] = 100 * np.array([_lifelong(m, lifelong.forgetting) for m in self.accuracy_matrices(view)])
-        result["transfer"] = 100 * np.array(
-            [_lifelong(m, lifelong.backward_transfer) for m in self.accuracy_matrices(view)]
-        )
+        result = {name: 100 * mean_of_known(last[:, :, column]) for column, name in enumerate(METRICS)}
+        matrices = self.accuracy_matrices(view)
+        for name, metric in (("forgetting", lifelong.forgetting), ("transfer", lifelong.backward_transfer)):
+            result[name] = 100 * np.array([_lifelong(matrix, metric) for matrix in matrices])
         return result
 
     # -- storage -------------------------------------------------------------------------------------------------------
@@ -137,16 +138,3 @@ def _lifelong(matrix: np.ndarray, metric: Any) -> float:
     if not len(reached):
         return float("nan")
     return float(metric(matrix[: reached[-1] + 1]))
-
-
-def _rowwise_mean(values: np.ndarray) -> np.ndarray:
-    return np.array([_mean(row) for row in values])
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
-def _nan_clients_left_out(metrics: np.ndarray) -> np.ndarray:
-    return metrics[~np.isnan(metrics).all(axis=(1, 2))]

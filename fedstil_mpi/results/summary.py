@@ -8,6 +8,7 @@ from rich.table import Table
 
 from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.config import Experiment
+from fedstil_mpi.evaluation.lifelong import mean_of_known
 from fedstil_mpi.results.record import Record
 from fedstil_mpi.schedule import Schedule
 
@@ -48,7 +49,7 @@ def results_table(record: Record) -> Table:
     for client in clients:
         table.add_row(str(client), *(_number(column[client]) for column in columns))
     table.add_section()
-    table.add_row("mean", *(_number(_mean(column)) for column in columns), style="bold")
+    table.add_row("mean", *(_number(mean_of_known(column)) for column in columns), style="bold")
     return table
 
 
@@ -74,10 +75,5 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _number(value: float) -> str:
+def _number(value: float | np.ndarray) -> str:
     return "-" if np.isnan(value) else f"{value:.1f}"
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")

@@ -23,8 +23,9 @@ def prototypes_part(setup: Setup) -> Part:
 
 def people_of_new_task(learner: Learner) -> Tensor:
     """Person ids int64 [n, 1] in a client's first round on a task, none in its later rounds."""
-    people = learner.clean_samples().persons.unique().cpu()[:, None]
-    return people if learner.task_is_new else people[:0]
+    if not learner.task_is_new:
+        return torch.empty(0, 1, dtype=torch.int64)
+    return learner.clean_samples().persons.unique().cpu()[:, None]
 
 
 def add_parts(traffic: Traffic, setup: Setup) -> Traffic:

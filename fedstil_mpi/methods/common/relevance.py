@@ -54,9 +54,7 @@ def overlap(history: History, forgetting: float) -> Tensor:
     """Weighted Jaccard index of the people two clients know; a person last met n tasks ago weighs forgetting^n."""
     weights = []
     for tasks in history.tasks:
-        weights.append(
-            {person: forgetting**age for age, task in reversed(list(_aged(tasks))) for person in task.people}
-        )
+        weights.append({person: forgetting**age for age, task in reversed(_aged(tasks)) for person in task.people})
     similarity = torch.zeros(len(weights), len(weights))
     for i, mine in enumerate(weights):
         for j, theirs in enumerate(weights):
