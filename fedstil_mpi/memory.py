@@ -96,4 +96,4 @@ class Memory:
 def collided_labels(persons: Tensor, indices: Tensor) -> Tensor:
     """The label each stored exemplar gets in the published code: the person stored last under its class index."""
     latest = dict(zip(indices.tolist(), persons.tolist(), strict=True))
-    return torch.tensor([latest[index] for index in indices.tolist()], dtype=torch.int64)
+    return torch.tensor([latest[index] for index in indices.tolist()], dtype=torch.int64, device=persons.device)

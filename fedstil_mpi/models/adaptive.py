@@ -26,7 +26,7 @@ class Adaptive(nn.Module):
     def __init__(self, base: Tensor, alpha: float, *, trained_anchor: bool = False):
         super().__init__()
         self.register_buffer("base", base.detach().clone())
-        self.alpha = nn.Parameter(torch.full((base.shape[-1],), alpha), requires_grad=False)
+        self.alpha = nn.Parameter(torch.full((base.shape[-1],), alpha, device=base.device), requires_grad=False)
         self.anchor = nn.Parameter(self.rest(base.detach()), requires_grad=trained_anchor)
         self.alpha_anchor = nn.Parameter(self.alpha.detach().clone(), requires_grad=trained_anchor)
 
@@ -81,7 +81,7 @@ class AttentiveAdaptive(nn.Module):
         super().__init__()
         self.initial = attention
         self.register_buffer("bank", base.detach().clone()[..., None])
-        self.attention = nn.Parameter(torch.full((1,), attention))
+        self.attention = nn.Parameter(torch.full((1,), attention, device=base.device))
 
     def receive_bank(self, bank: Tensor) -> None:
         """A new bank [..., N]; the attention starts anew, A stays with the client."""

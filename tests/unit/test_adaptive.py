@@ -6,7 +6,7 @@ from golden_files import golden
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from fedstil_mpi.models.adaptive import AttentiveAdaptive, decompose, parts, receive_base, tying
+from fedstil_mpi.models.adaptive import Adaptive, AttentiveAdaptive, decompose, parts, receive_base, tying
 
 PREFIXES = ("linear", "conv")
 cases = pytest.mark.parametrize("path", golden("h_adaptive"), ids=lambda path: path.stem)
@@ -121,3 +121,10 @@ def test_tying_pulls_towards_the_anchor_by_sign():
     tying(layer).backward()
     assert tying(layer).item() == pytest.approx(3.75, rel=1e-5)
     assert torch.equal(parts(layer)[1].grad, moved.sign())
+
+
+def test_parts_live_where_the_weight_lives():
+    """The meta device stands in for a GPU."""
+    weight = torch.empty(3, 2, device="meta")
+    for part in (Adaptive(weight, 0.9, trained_anchor=True), AttentiveAdaptive(weight, 0.1)):
+        assert {tensor.device.type for tensor in part.state_dict().values()} == {"meta"}
