@@ -130,4 +130,5 @@ def assemble(world: World, plan: Plan, seat: Seat, tasks: dict[int, list[Task]],
         traffic = add_parts(traffic, setup)
         clients = {client: PrototypeClient(side) for client, side in clients.items()}
         server = PrototypeServer(server) if server is not None else None
-    return Federation(world, plan.schedule, exchange, contact, traffic, clients, server, None, clock)
+    task_aware = method.Client.task_aware
+    return Federation(world, plan.schedule, exchange, contact, traffic, task_aware, clients, server, None, clock)

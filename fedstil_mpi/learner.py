@@ -2,7 +2,8 @@
 
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -13,14 +14,12 @@ from fedstil_mpi import seeding
 from fedstil_mpi.config import Experiment
 from fedstil_mpi.data.stream import Task
 from fedstil_mpi.evaluation import retrieval
+from fedstil_mpi.evaluation.lifelong import METRICS
 from fedstil_mpi.memory import Memory, Samples
 from fedstil_mpi.models.network import Network, Tail
 from fedstil_mpi.representations import represent
-from fedstil_mpi.schedule import Epoch, ReferenceRate, task_begins, task_of_draw
-from fedstil_mpi.training import Penalty, batch_indices, train_round
-
-METRICS = ("rank1", "rank3", "rank5", "rank10", "map")
-"""Columns of `Learner.evaluate`."""
+from fedstil_mpi.schedule import Epoch, ReferenceRate, task_begins, task_ends, task_of_draw
+from fedstil_mpi.training import Batch, Penalty, batch_indices, train_round
 
 
 class Learner:
@@ -44,6 +43,8 @@ class Learner:
         self.task = -1
         self.samples = 0
         """New images seen in the last round's training."""
+        self.passes: Counter[str] = Counter()
+        """Images that passed the stem ("stem"), the tail with gradients ("train") and the tail without ("search")."""
         self._rate = ReferenceRate(experiment.train.lr)
         self._clean: dict[tuple[int, str], Tensor] = {}
         self._view: tuple[tuple[int, ...], Samples] | None = None
@@ -75,6 +76,11 @@ class Learner:
         """Whether this round is the client's first on its task."""
         return task_begins(self.draws, self.experiment.rounds.per_task, len(self.tasks))
 
+    @property
+    def task_ends(self) -> bool:
+        """Whether this round is the client's last on its task, which never is the case for the last task."""
+        return task_ends(self.draws, self.experiment.rounds.per_task, len(self.tasks))
+
     # -- training ------------------------------------------------------------------------------------------------------
 
     def train(self, round: int, penalty: Penalty) -> Epoch:
@@ -85,24 +91,25 @@ class Learner:
         settings = self.experiment.train
         torch.manual_seed(self._seed("train", round))
         self.samples = 0
-        allowed = self._known_mask() if settings.softmax == "known" else None
         epoch_of = partial(self._epoch, round)
-        report = train_round(self.tail, epoch_of, settings, self._rate, allowed, penalty)
+        report = train_round(self.tail, epoch_of, settings, self._rate, self.allowed(), penalty)
         self._remember()
         return report
 
-    def _epoch(self, round: int, epoch: int) -> Iterator[Samples]:
+    def _epoch(self, round: int, epoch: int) -> Iterator[Batch]:
         """The batches of one pass over the task's training images, mixed with remembered ones."""
         train = self.experiment.train
         new = self._new_samples(round, epoch)
-        old = self._old_samples()
+        old = self.rehearsed()
         pool = new if old is None else Samples.concatenate([new, old])
         generator = torch.Generator().manual_seed(self._seed("batches", round, epoch))
         for index in batch_indices(
             len(new), len(pool) - len(new), train.batch, self.experiment.memory.share, generator
         ):
             self.samples += int((index < len(new)).sum())
-            yield pool[index.to(self.device)]
+            self.passes["train"] += len(index)
+            chosen = index.to(self.device)
+            yield Batch(pool[chosen], (chosen - len(new)).clamp(min=-1))
 
     def _new_samples(self, round: int, epoch: int) -> Samples:
         """The task's training images through the stem with this refresh's augmentation."""
@@ -114,11 +121,12 @@ class Learner:
             pixels = self.tasks[self.task].train.pixels
             seed = self._seed("augment", *when)
             representations = represent(self.stem, pixels, self.device, train.augment, seed)
+            self.passes["stem"] += len(pixels)
             self._view = (when, self._labelled(representations))
         return self._view[1]
 
-    def _old_samples(self) -> Samples | None:
-        """What is rehearsed: exemplars of people who are not in the current task, and relayed prototypes."""
+    def rehearsed(self) -> Samples | None:
+        """What is rehearsed in this round: exemplars of people who are not in the current task, then relayed prototypes."""
         if self.experiment.memory.size == 0 and not self.relayed:
             return None
         together = self.experiment.memory.share is None
@@ -133,6 +141,7 @@ class Learner:
             return
         samples = self.clean_samples()
         self.tail.eval()
+        self.passes["search"] += len(samples)
         self.memory.store(samples, self.tail.features(samples.representations))
 
     def _seed(self, purpose: str, *when: int) -> int:
@@ -178,10 +187,15 @@ class Learner:
     def _representations(self, task: int, split: str) -> Tensor:
         """Representations of a split without augmentation; the stem is frozen, so they are computed once a run."""
         if (task, split) not in self._clean:
-            self._clean[task, split] = represent(self.stem, getattr(self.tasks[task], split).pixels, self.device)
+            pixels = getattr(self.tasks[task], split).pixels
+            self.passes["stem"] += len(pixels)
+            self._clean[task, split] = represent(self.stem, pixels, self.device)
         return self._clean[task, split]
 
-    def _known_mask(self) -> Tensor:
+    def allowed(self) -> Tensor | None:
+        """The classes in the softmax, bool [C] on the device; None for all."""
+        if self.experiment.train.softmax == "all":
+            return None
         mask = torch.zeros(self.tail.classifier.out_features, dtype=torch.bool)
         mask[sorted(self.known)] = True
         return mask.to(self.device)
@@ -189,21 +203,23 @@ class Learner:
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def evaluate(self) -> np.ndarray:
+    def evaluate(self, tail_for: Callable[[int], Tail] | None = None) -> np.ndarray:
         """Retrieval metrics by task, float64 [tasks, len(METRICS)]; nan for tasks that are not evaluated.
 
-        A client that was never drawn has no model yet, and is not evaluated.
+        tail_for: the model that a task is searched with, by default the client's newest for all. A client that was never
+        drawn has no model yet, and is not evaluated.
         """
         settings = self.experiment.evaluation
         last = len(self.tasks) if settings.tasks == "all" and self.draws else self.task + 1
         metrics = np.full((len(self.tasks), len(METRICS)), np.nan)
-        self.tail.eval()
         for task in range(last):
             query, gallery = self.tasks[task].query, self.tasks[task].gallery
+            self.passes["search"] += len(query) + len(gallery)
+            tail = (tail_for(task) if tail_for else self.tail).eval()
             result = retrieval.evaluate(
-                self.tail.features(self._representations(task, "query")),
+                tail.features(self._representations(task, "query")),
                 query.persons,
-                self.tail.features(self._representations(task, "gallery")),
+                tail.features(self._representations(task, "gallery")),
                 gallery.persons,
                 query.cameras,
                 gallery.cameras,

@@ -9,7 +9,7 @@ from fedstil_mpi.clock import Clock
 from fedstil_mpi.comm.exchange import Exchange
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.contact import FirstContact
-from fedstil_mpi.learner import METRICS
+from fedstil_mpi.evaluation.lifelong import METRICS
 from fedstil_mpi.methods.common.base import Client, Server, Traffic
 from fedstil_mpi.results.record import Record
 from fedstil_mpi.schedule import Schedule
@@ -24,6 +24,8 @@ class Federation:
     exchange: Exchange
     contact: FirstContact
     traffic: Traffic
+    task_aware: bool
+    """Whether the method searches each task with a model of its own."""
     clients: dict[int, Client]
     """The clients this rank plays."""
     server: Server | None
@@ -80,7 +82,9 @@ def learn(f: Federation, round: int, online: list[int]) -> None:
             if client in online:
                 side.learner.begin_round()
                 f.world.at(client=client, task=side.learner.task)
+                side.begin()
                 epoch = side.learner.train(round, side.penalty)
+                side.end()
                 report[row] = epoch.loss, epoch.accuracy, side.learner.samples
     f.world.at(client=None, task=None)
     with f.clock("wait"):
@@ -90,21 +94,32 @@ def learn(f: Federation, round: int, online: list[int]) -> None:
 
 
 def validate(f: Federation, round: int, *, served: bool) -> None:
-    """All clients, online or not, are searched: after local training, or with what they hold after the exchange."""
+    """All clients, online or not, are searched: after local training, or with what they hold after the exchange.
+
+    Where tasks have models of their own, the newest model is searched on all tasks besides.
+    """
     if served and not f.traffic.down:
         if f.record is not None:
             f.record.served_is_local(round)
         return
+    view = "served" if served else "local"
+    search(f, round, view, lambda side: side.learner.evaluate(side.tail_for))
+    if f.task_aware:
+        search(f, round, f"{view}_task_free", lambda side: side.learner.evaluate())
+
+
+def search(f: Federation, round: int, view: str, evaluate: Callable[[Client], np.ndarray]) -> None:
+    """One view of all clients' models. Collective: all ranks must call."""
     metrics = np.full((len(f.clients), f.schedule.tasks, len(METRICS)), np.nan)
     with f.clock("evaluate"):
         for row, (client, side) in enumerate(f.clients.items()):
             f.world.at(client=client)
-            metrics[row] = side.learner.evaluate()
+            metrics[row] = evaluate(side)
     f.world.at(client=None)
     with f.clock("wait"):
         gathered = f.world.gather_rows(metrics)
     if f.record is not None and gathered is not None:
-        f.record.evaluation(round, gathered, served=served)
+        f.record.evaluation(round, view, gathered)
 
 
 def collect(f: Federation, round: int, online: list[int]) -> None:

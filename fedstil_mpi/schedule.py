@@ -53,6 +53,11 @@ def task_begins(draw: int, per_task: int, tasks: int) -> bool:
     return task_of_draw(draw, per_task, tasks) != task_of_draw(draw - 1, per_task, tasks)
 
 
+def task_ends(draw: int, per_task: int, tasks: int) -> bool:
+    """Whether the `draw`-th draw (from 1) is a client's last on its task; the last task never ends."""
+    return task_begins(draw + 1, per_task, tasks)
+
+
 @dataclass
 class EarlyStop:
     """Stop after three epochs in a row that were not at least as good in loss AND accuracy as the best so far."""

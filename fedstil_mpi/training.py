@@ -1,6 +1,7 @@
 """Local training, the same for every method: batches of new and remembered samples, one optimiser step each."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import chain, count, islice
 
 import torch
@@ -12,13 +13,24 @@ from fedstil_mpi.models.losses import smoothed_cross_entropy
 from fedstil_mpi.models.network import Tail
 from fedstil_mpi.schedule import EarlyStop, Epoch, ReferenceRate, run_epochs
 
-Penalty = Callable[[], Tensor | None]
-"""A method's extra loss at the current weights; None for none."""
+
+@dataclass(frozen=True)
+class Batch:
+    """What one optimiser step is made of."""
+
+    samples: Samples
+    """n samples, new and remembered ones."""
+    rehearsed: Tensor
+    """int64 [n]: the sample's row in `Learner.rehearsed()` of the round, -1 for a new image."""
+
+
+Penalty = Callable[[Batch, Tensor], Tensor | None]
+"""A method's extra loss for a batch and its scores, float32 [n, C], at the current weights; None for none."""
 
 
 def train_round(
     tail: Tail,
-    epoch_of: Callable[[int], Iterator[Samples]],
+    epoch_of: Callable[[int], Iterator[Batch]],
     settings: Train,
     rate: ReferenceRate,
     allowed: Tensor | None,
@@ -49,7 +61,7 @@ def train_round(
 
 def fit(
     tail: Tail,
-    batches: Iterator[Samples],
+    batches: Iterator[Batch],
     optimizer: torch.optim.Optimizer,
     settings: Train,
     allowed: Tensor | None,
@@ -62,15 +74,16 @@ def fit(
     correct, seen = torch.zeros((), dtype=torch.int64, device=device), 0
     for batch in batches:
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            scores, _ = tail(batch.representations)
-        loss = smoothed_cross_entropy(scores.float(), batch.persons, settings.label_smoothing, allowed=allowed)
-        extra = penalty()
+            scores = tail(batch.samples.representations)[0].float()
+        persons = batch.samples.persons
+        loss = smoothed_cross_entropy(scores, persons, settings.label_smoothing, allowed=allowed)
+        extra = penalty(batch, scores)
         optimizer.zero_grad(set_to_none=True)
         (loss if extra is None else loss + extra).backward()
         optimizer.step()
         losses.append(loss.detach())
-        correct += (scores.detach().argmax(1) == batch.persons).sum()
-        seen += len(batch)
+        correct += (scores.detach().argmax(1) == persons).sum()
+        seen += len(persons)
     return Epoch(torch.stack(losses).mean().item(), correct.item() / seen, seen)
 
 

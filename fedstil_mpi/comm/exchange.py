@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.clock import Clock
-from fedstil_mpi.comm.flat import HEADER_BYTES, Part
+from fedstil_mpi.comm import codec
+from fedstil_mpi.comm.flat import Part
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.comm.world import World
 
@@ -74,15 +75,17 @@ class Exchange:
         with self._timed():
             for part in parts:
                 told = knowledge[part.kind] if self.is_server else None
+                written = None
                 if part.shared:
                     rows: Sequence[Tensor] = [self._broadcast(part, told)] * len(mine)
                 elif part.ragged:
-                    rows = self._scatter_ragged(part, online, told)
+                    written = codec.encode_all(part, told) if told is not None else None
+                    rows = codec.decode_all(part, self._scatter_ragged(codec.wire(part), online, written))
                 else:
                     rows = list(self._scatter(part, online, told))
                 for client, row in zip(mine, rows, strict=True):
                     messages[client][part.kind] = row
-                self._book(round, DOWN, part, online, told)
+                self._book(round, DOWN, part, online, told, written)
         return messages
 
     def up(self, round: int, parts: Sequence[Part], online: Sequence[int], updates: Mapping[int, Message]) -> Rows:
@@ -96,9 +99,14 @@ class Exchange:
         with self._timed():
             for part in parts:
                 rows = [updates[client][part.kind] for client in mine]
-                gather = self._gather_ragged if part.ragged else self._gather
-                items: Any = gather(part, online, rows)
-                self._book(round, UP, part, online, items)
+                items: Any
+                written = None
+                if part.ragged:
+                    written = self._gather_ragged(codec.wire(part), online, codec.encode_all(part, rows))
+                    items = codec.decode_all(part, written)
+                else:
+                    items = self._gather(part, online, rows)
+                self._book(round, UP, part, online, items, written)
                 if self.is_server:
                     gathered[part.kind] = items
         return gathered
@@ -198,14 +206,14 @@ class Exchange:
             self._types[part] = MPI.BYTE.Create_contiguous(part.itemsize).Commit()
         return self._types[part]
 
-    def _book(self, round: int, direction: str, part: Part, online: Sequence[int], rows: Any) -> None:
+    def _book(self, round: int, direction: str, part: Part, online: Sequence[int], rows: Any, written: Any) -> None:
+        """rows: what the method sends, by online client; written: the items of a ragged part as they travel."""
         if not self.is_server:
             return
         for index, client in enumerate(online):
             items = len(rows[index]) if part.ragged else 1
-            self.ledger.book(round, client, direction, part.kind, items * part.itemsize)
-            if part.ragged:
-                self.ledger.book(round, client, direction, "header", HEADER_BYTES)
+            encoded = None if part.codec == "dense" else written[index].numel()
+            self.ledger.book_part(round, client, direction, part, items, encoded)
 
     @contextmanager
     def _timed(self) -> Iterator[None]:

@@ -61,6 +61,8 @@ class Part:
     dtype: torch.dtype = torch.float32
     ragged: bool = False
     shared: bool = False
+    codec: str = "dense"
+    """How the items of a ragged part are written for the wire; see `codec`."""
 
     @property
     def itemsize(self) -> int:

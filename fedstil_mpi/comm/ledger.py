@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import NamedTuple
 
+from fedstil_mpi.comm.flat import HEADER_BYTES, Part
+
 DOWN, UP = "S2C", "C2S"
 
 
@@ -32,6 +34,8 @@ class Ledger:
     entries: list[Entry] = field(default_factory=list)
     _sums: Counter = field(default_factory=Counter)
     """Encoded bytes by (direction, round or None for all, client or None for all)."""
+    _open: set[str] = field(default_factory=set)
+    """Kinds of which only the raw bytes are known, and stand for the encoded ones."""
 
     def book(self, round: int, client: int, direction: str, kind: str, raw: int, encoded: int | None = None) -> None:
         """Book one payload of one client; payloads of zero bytes leave no entry."""
@@ -41,6 +45,19 @@ class Ledger:
         self.entries.append(entry)
         for key in product((direction,), (round, None), (client, None)):
             self._sums[key] += entry.encoded
+
+    def book_part(
+        self, round: int, client: int, direction: str, part: Part, items: int, encoded: int | None = None
+    ) -> None:
+        """Book `items` items of a part (1 of one that is not ragged), and the header of a ragged one.
+
+        encoded: what a codec made of them, None where this is not known (yet).
+        """
+        if part.codec != "dense" and encoded is None:
+            self._open.add(part.kind)
+        self.book(round, client, direction, part.kind, items * part.itemsize, encoded)
+        if part.ragged:
+            self.book(round, client, direction, "header", HEADER_BYTES)
 
     def total(self, direction: str, round: int | None = None, client: int | None = None) -> int:
         """Encoded bytes in one direction, of one round or all, of one client or all."""
@@ -55,9 +72,17 @@ class Ledger:
         return sums
 
     def difference(self, other: "Ledger") -> list[str]:
-        """Lines that say where two ledgers disagree; empty when every entry is equal, whatever the order."""
-        mine, theirs = Counter(self.entries), Counter(other.entries)
+        """Lines that say where two ledgers disagree; empty when every entry is equal, whatever the order.
+
+        Encoded bytes of which one of the two knows nothing are not compared.
+        """
+        unknown = self._open | other._open
+        mine, theirs = (Counter(_comparable(e, unknown) for e in of.entries) for of in (self, other))
         return [f"only here: {e}" for e in _rest(mine, theirs)] + [f"only there: {e}" for e in _rest(theirs, mine)]
+
+
+def _comparable(entry: Entry, unknown: set[str]) -> Entry:
+    return entry._replace(encoded=entry.raw) if entry.kind in unknown else entry
 
 
 def _rest(a: Counter, b: Counter) -> Iterable[Entry]:

@@ -8,6 +8,9 @@ value and is nan where none has one.
 
 import numpy as np
 
+METRICS = ("rank1", "rank3", "rank5", "rank10", "map")
+"""What is measured of every client and task at every evaluation, as fractions."""
+
 
 def average_accuracy(accuracy: np.ndarray) -> np.ndarray:
     """Mean accuracy over the seen tasks, now. [...], the leading axes."""

@@ -23,6 +23,7 @@ class Options:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "best": {},
+    "paper": single.PRESETS["paper"],
     "reference": single.PRESETS["reference"] | {"method.norms": "averaged"},
 }
 

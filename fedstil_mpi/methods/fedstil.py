@@ -24,6 +24,7 @@ from fedstil_mpi.methods import single
 from fedstil_mpi.methods.common import attention, base
 from fedstil_mpi.methods.common.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.common.federated import WEIGHTS, FederatedClient
+from fedstil_mpi.training import Batch
 
 
 @dataclass(kw_only=True)
@@ -110,7 +111,7 @@ class Client(FederatedClient):
     def traffic(setup: Setup, options: Options) -> Traffic:
         weights = Part(WEIGHTS, setup.layout.scalars)
         reports = attention.parts(options.relevance, setup.representation)
-        return Traffic(down=(weights,), up=(weights, SAMPLES, *reports))
+        return Traffic((weights,), (weights, SAMPLES, *reports), attention.Items)
 
     def received(self, base_P: Tensor) -> Tensor:
         if self.learner.draws == 0:  # a late joiner has adapted nothing yet
@@ -123,7 +124,7 @@ class Client(FederatedClient):
             anchors = self.setup.layout.unpack(self.start.to(self.learner.device))
             self.tied = [(parameter, anchors[name]) for name, parameter in self.parameters.items()]
 
-    def penalty(self) -> Tensor | None:
+    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
         if not self.options.tying:
             return None
         return self.options.tying * torch.stack([(theta - anchor).abs().sum() for theta, anchor in self.tied]).sum()

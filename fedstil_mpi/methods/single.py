@@ -15,6 +15,7 @@ class Options:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "best": {},
+    "paper": {"memory.size": 0, "train.softmax": "all"},
     "reference": {
         "memory.size": 0,
         "train.softmax": "all",

@@ -9,13 +9,13 @@ import numpy as np
 
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.evaluation import lifelong
-from fedstil_mpi.evaluation.lifelong import mean_of_known
-from fedstil_mpi.learner import METRICS
+from fedstil_mpi.evaluation.lifelong import METRICS, mean_of_known
 from fedstil_mpi.results.run_folder import RunFolder
 from fedstil_mpi.schedule import Schedule, task_of_draw
 
-VIEWS = ("local", "served")
-"""local: a client's model after its training; served: what it holds after the exchange that follows."""
+VIEWS = ("local", "served", "local_task_free", "served_task_free")
+"""local: a client's model after its training; served: what it holds after the exchange that follows. Methods with a model
+for each task are also searched with their newest model alone, as if nobody knew which task a query is from."""
 
 
 class Record:
@@ -39,13 +39,15 @@ class Record:
         if relevance_KK is not None:
             self.relevances[round] = relevance_KK.numpy().copy()
 
-    def evaluation(self, round: int, metrics: np.ndarray, *, served: bool) -> None:
+    def evaluation(self, round: int, view: str, metrics: np.ndarray) -> None:
         """metrics: [clients, tasks, METRICS] as gathered."""
-        self.metrics["served" if served else "local"][round] = metrics
+        self.metrics[view][round] = metrics
 
     def served_is_local(self, round: int) -> None:
         """Nothing comes back from the server, so the served model is the local one."""
-        self.metrics["served"][round] = self.metrics["local"][round]
+        for local in ("local", "local_task_free"):
+            if round in self.metrics[local]:
+                self.metrics[local.replace("local", "served")][round] = self.metrics[local][round]
 
     def end_round(self, round: int, online: Sequence[int]) -> None:
         """Append the round's line to metrics.jsonl. The served model of a round is known one round later."""
@@ -106,7 +108,7 @@ class Record:
         partial = path.with_suffix(".partial")
         with h5py.File(partial, "w") as file:
             file.attrs["metrics"] = METRICS
-            for view in VIEWS:
+            for view in (view for view in VIEWS if self.metrics[view]):
                 group = file.create_group(view)
                 rounds = sorted(self.metrics[view])
                 group["rounds"] = np.array(rounds)

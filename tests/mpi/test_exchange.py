@@ -15,7 +15,10 @@ from exchange_tour import DOWN, ROUNDS, UP, items, plain, tensor
 
 BYTES = {"torch.float32": 12, "torch.float64": 24, "torch.float16": 6, "torch.bfloat16": 6, "torch.int64": 24}
 BYTES |= {"torch.uint8": 3, "torch.bool": 3, "one": 4, "shared": 12, "shared int": 24, "ragged": 12, "ragged int": 8}
+BYTES |= {"sparse": 12}
 """Of one client's message, or of one item of it."""
+ENCODED = BYTES | {"sparse": 16}
+"""One of three scalars is not zero: their number, its place and its value."""
 
 
 class Tour(NamedTuple):
@@ -86,8 +89,8 @@ def test_ledger_books_what_each_edge_link_carries(tour):
                 for part in parts:
                     for client in online:
                         count = items(round, client, direction == "C2S") if part.ragged else 1
-                        raw = count * BYTES[part.kind]
-                        expected += [[round, client, direction, part.kind, raw, raw]] if raw else []
+                        raw, encoded = count * BYTES[part.kind], count * ENCODED[part.kind]
+                        expected += [[round, client, direction, part.kind, raw, encoded]] if raw else []
                         expected += [[round, client, direction, "header", 8, 8]] if part.ragged else []
         assert sorted(server["ledger"]) == sorted(expected)
         assert all(rank["ledger"] == [] for rank in others)
@@ -96,7 +99,7 @@ def test_ledger_books_what_each_edge_link_carries(tour):
 def test_moved_is_what_crosses_between_ranks(tour):
     shared = BYTES["shared"] + BYTES["shared int"]
     for clients, rounds in ROUNDS.items():
-        booked = sum(entry[4] for entry in tour.found[str(clients)][0]["ledger"])
+        booked = sum(entry[5] for entry in tour.found[str(clients)][0]["ledger"])
         online = sum(len(drawn) for drawn in rounds)
         broadcast = shared * (tour.size - 1) * len(rounds)  # to every rank, clients or not
         expected = 0 if tour.size == 1 else booked - shared * online + broadcast

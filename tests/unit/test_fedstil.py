@@ -18,6 +18,7 @@ STREAMS = [
     [tiny.task(7, 8, seed=5), tiny.task(9, 10, seed=6)],
 ]
 ALL = [0, 1, 2]
+BATCH, SCORES = tiny.batch(1, 2), torch.zeros(2, tiny.CLASSES)
 
 
 def federation(settings: dict | None = None, preset: str = "paper", method: str = "fedstil") -> tiny.Federation:
@@ -165,7 +166,7 @@ def test_the_start_model_is_the_first_base_of_a_published_client():
     start = tiny.network().tail
     x = torch.rand(5, *tiny.SHAPE, generator=torch.Generator().manual_seed(0))
     for side in result.clients:
-        assert side.penalty().item() == 0
+        assert side.penalty(BATCH, SCORES).item() == 0
         torch.testing.assert_close(side.learner.tail.eval()(x)[0], start.eval()(x)[0])
 
 
@@ -202,7 +203,7 @@ def test_no_tying_is_no_penalty():
     for preset in ("best", "reference"):
         result = federation({"method.tying": 0.0}, preset)
         result.play(1, ALL)
-        assert result.clients[0].penalty() is None
+        assert result.clients[0].penalty(BATCH, SCORES) is None
 
 
 def test_tying_is_the_distance_from_where_the_round_began():
@@ -210,17 +211,17 @@ def test_tying_is_the_distance_from_where_the_round_began():
     result.play(1, ALL)
     result.distribute(2, ALL)
     side = result.clients[0]
-    assert side.penalty().item() == 0
+    assert side.penalty(BATCH, SCORES).item() == 0
     side.learner.tail.classifier.weight.data += 0.25
     side.learner.tail.get_parameter("trunk.conv.weight").data[0, 0, 0] -= 2
     moved = 0.25 * side.learner.tail.classifier.weight.numel() + 2 * 3
-    assert side.penalty().item() == pytest.approx(0.5 * moved, rel=1e-5)
+    assert side.penalty(BATCH, SCORES).item() == pytest.approx(0.5 * moved, rel=1e-5)
     side.learner.tail.zero_grad()
-    side.penalty().backward()
+    side.penalty(BATCH, SCORES).backward()
     assert torch.equal(side.learner.tail.classifier.weight.grad, torch.full((tiny.CLASSES, 6), 0.5))
     result.collect(2, ALL)
     result.distribute(3, ALL)
-    assert side.penalty().item() == 0  # a new round, a new anchor
+    assert side.penalty(BATCH, SCORES).item() == 0  # a new round, a new anchor
 
 
 def test_published_anchors_follow_and_fixed_ones_do_not():

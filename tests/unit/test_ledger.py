@@ -10,7 +10,8 @@ from fedstil_mpi import methods
 from fedstil_mpi.comm.flat import Layout, Part
 from fedstil_mpi.comm.ledger import DOWN, UP, Entry, Ledger
 from fedstil_mpi.contact import FirstContact
-from fedstil_mpi.methods.common.base import Setup, Traffic
+from fedstil_mpi.methods.common.base import Items, Setup, Traffic
+from fedstil_mpi.methods.common.prototypes import PrototypeItems
 from fedstil_mpi.models.network import Network, adaptive_parameters, build, network_state
 from fedstil_mpi.prediction import predict
 from fedstil_mpi.schedule import Schedule
@@ -173,7 +174,10 @@ def played(method: str, preset: str, plan: Schedule, settings: dict) -> tuple[Le
         met |= set(online)
         federation.distribute(number, online)
         for client in online:
-            federation.clients[client].learner.begin_round()
+            side = federation.clients[client]
+            side.learner.begin_round()
+            side.begin()
+            side.end()
         federation.collect(number, online)
     federation.distribute(plan.total + 1, sorted(met))
     return federation.ledger, predict(plan, contact.parts, federation.traffic, people)
@@ -211,6 +215,7 @@ def test_relayed_prototypes_by_hand():
     sent = Traffic(
         down=(Part("people", 1, torch.int64, ragged=True), Part("prototypes", 10, ragged=True)),
         up=(Part("people", 1, torch.int64, ragged=True), Part("prototypes", 10, ragged=True)),
+        items=lambda clients: PrototypeItems(clients, Items(clients)),
     )
     plan = Schedule(1, clients=2, tasks=2, per_task=1, total=2, clients_per_round=2, evaluate_every=1)
     booked = predict(plan, lambda round: (), sent, lambda client, task: np.array(met[client, task]))

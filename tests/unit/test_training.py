@@ -13,7 +13,7 @@ from fedstil_mpi.learner import Learner
 from fedstil_mpi.memory import Samples
 from fedstil_mpi.models.network import network_state
 from fedstil_mpi.schedule import ReferenceRate
-from fedstil_mpi.training import batch_indices, train_round
+from fedstil_mpi.training import Batch, batch_indices, train_round
 
 STREAM = [tiny.task(1, 4, seed=1), tiny.task(2, 7, 9, seed=2), tiny.task(4, 10, seed=3)]
 
@@ -26,7 +26,7 @@ def batches(new: int, old: int, batch: int, share: float | None, seed: int = 0) 
     return [index.tolist() for index in batch_indices(new, old, batch, share, rng(seed))]
 
 
-def nothing() -> None:
+def nothing(batch: Batch, scores: Tensor) -> None:
     return None
 
 
@@ -103,7 +103,8 @@ def passes(seen: list[int]):
 
     def epoch_of(epoch: int):
         seen.append(epoch)
-        return iter([samples()[list(range(start, start + 8))] for start in (0, 8, 16)])
+        parts = [samples()[list(range(start, start + 8))] for start in (0, 8, 16)]
+        return iter([Batch(part, torch.full((8,), -1)) for part in parts])
 
     return epoch_of
 
@@ -134,7 +135,7 @@ def test_the_report_is_of_the_loss_without_the_penalty():
         tail = tiny.network().tail
         torch.manual_seed(0)
         extra = penalty * tail.classifier.weight.detach().norm() + penalty
-        epoch = train_round(tail, passes([]), Train(steps=1), ReferenceRate(1.0), None, lambda: extra)
+        epoch = train_round(tail, passes([]), Train(steps=1), ReferenceRate(1.0), None, lambda batch, scores: extra)
         return epoch.loss, epoch.accuracy
 
     assert report(5.0) == report(0.0)
@@ -145,7 +146,7 @@ def test_the_penalty_is_trained():
     weight = tail.classifier.weight
     before = weight.detach().clone()
 
-    def towards_one() -> Tensor:
+    def towards_one(batch: Batch, scores: Tensor) -> Tensor:
         return 1e4 * (weight - 1).abs().sum()
 
     train_round(tail, passes([]), Train(steps=1, lr=1e-2), ReferenceRate(1.0), None, towards_one)
@@ -167,7 +168,7 @@ def test_early_stop_ends_a_round_that_gets_worse():
         """From the fourth pass on every label is wrong."""
         batch = samples()
         batch.persons = (batch.persons + (epoch >= 3)) % 3
-        yield batch
+        yield Batch(batch, torch.full((len(batch),), -1))
 
     settings = Train(steps=0, epochs=40, lr=1e-2, early_stop=True)
     tail = tiny.network().tail
@@ -256,7 +257,7 @@ def rehearsed(side: Learner, number: int) -> tuple[list[int], list[int]]:
     """Persons of the new and of the old samples in the batches of one pass."""
     new, old = [], []
     fresh = {row.flatten().numpy().tobytes() for row in side._new_samples(number, 0).representations}
-    for batch in side._epoch(number, 0):
+    for batch in (batch.samples for batch in side._epoch(number, 0)):
         for row, person in zip(batch.representations, batch.persons.tolist(), strict=True):
             (new if row.flatten().numpy().tobytes() in fresh else old).append(person)
     return new, old
@@ -310,7 +311,7 @@ def test_received_prototypes_are_rehearsed_under_the_persons_id():
     side.receive_prototypes(torch.empty(0, dtype=torch.int64), torch.empty(0, 128))
     side.begin_round()
     assert set(rehearsed(side, 2)[1]) == {4}
-    assert play(learner(rounds__per_task=1, memory__size=0, train__steps=1), 2)._old_samples() is None
+    assert play(learner(rounds__per_task=1, memory__size=0, train__steps=1), 2).rehearsed() is None
 
 
 def test_bfloat16_trains_float32_weights():

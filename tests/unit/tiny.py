@@ -16,9 +16,11 @@ from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.config import Experiment
 from fedstil_mpi.data.stream import Images, Task
 from fedstil_mpi.learner import Learner
+from fedstil_mpi.memory import Samples
 from fedstil_mpi.methods.common.base import Client, Server, Setup, Traffic
 from fedstil_mpi.methods.common.prototypes import PrototypeClient, PrototypeServer, add_parts
 from fedstil_mpi.models.network import Network, Stem, Tail
+from fedstil_mpi.training import Batch
 
 CLASSES = 12
 SHAPE = (4, 8, 4)
@@ -95,7 +97,9 @@ class Federation:
         for client in online:
             side = self.clients[client]
             side.learner.begin_round()
+            side.begin()
             side.learner.train(round, side.penalty)
+            side.end()
         self.collect(round, online)
 
     def _through(
@@ -130,3 +134,10 @@ def federation(config: Experiment, streams: Sequence[Sequence[Task]], start: Net
         return Federation(clients, server, traffic)
     relay = PrototypeServer(server)
     return Federation([PrototypeClient(side) for side in clients], relay, add_parts(traffic, setup))
+
+
+def batch(*persons: int, seed: int = 0) -> Batch:
+    """New samples of these people, of noise."""
+    representations = torch.randn(len(persons), *SHAPE, generator=torch.Generator().manual_seed(seed))
+    people = torch.tensor(persons)
+    return Batch(Samples(representations, people, torch.zeros_like(people)), torch.full_like(people, -1))

@@ -8,6 +8,8 @@ from torch import Tensor
 from fedstil_mpi.comm.exchange import Message, Rows
 from fedstil_mpi.comm.flat import Part
 from fedstil_mpi.learner import Learner
+from fedstil_mpi.methods.common import base
+from fedstil_mpi.methods.common.base import Visit
 from fedstil_mpi.methods.common.prototypes import PEOPLE, people_of_new_task
 from fedstil_mpi.methods.common.relevance import MEASURES, History, attention, own_weights, reference_relevance
 
@@ -36,6 +38,13 @@ def report(measure: str, learner: Learner) -> Message:
         return {}
     token = {"token": learner.token()}
     return token if measure == "reference" else token | {TASK.kind: torch.tensor([learner.task])}
+
+
+class Items(base.Items):
+    """People are reported once per task."""
+
+    def up(self, client: int, visit: Visit) -> dict[str, int]:
+        return {PEOPLE.kind: len(visit.people) if visit.begins else 0}
 
 
 @dataclass

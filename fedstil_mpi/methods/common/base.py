@@ -9,8 +9,9 @@ Neither side sees MPI: messages are dicts from the kind of a Part to tensors, an
 are.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from fedstil_mpi.comm.exchange import Message, Rows
 from fedstil_mpi.comm.flat import Layout, Part
 from fedstil_mpi.learner import Learner
 from fedstil_mpi.models.network import Tail
+from fedstil_mpi.training import Batch
 
 SAMPLES = Part("samples", 1, torch.int64)
 """How many new images a client trained on in the round."""
@@ -37,16 +39,50 @@ class Setup:
     """The travelling parameters every client begins with, float32 [P] on the CPU; to be read on rank 0."""
 
 
+class Visit(NamedTuple):
+    """One round of a client, as the schedule and the labels tell it beforehand."""
+
+    begins: bool
+    """Whether it is the client's first round on its task."""
+    ends: bool
+    """Whether it is the last."""
+    people: list[int]
+    """The people of the task."""
+
+
+class Items:
+    """How many items of each ragged part travel, played through without any data; here there are no ragged parts."""
+
+    def __init__(self, clients: int):
+        """clients: their number."""
+
+    def down(self, client: int) -> dict[str, int]:
+        """By kind, what the client gets in the next distribution. Called once for each that the client takes part in."""
+        return {}
+
+    def up(self, client: int, visit: Visit) -> dict[str, int]:
+        """By kind, what the client sends after this round."""
+        return {}
+
+
 @dataclass(frozen=True)
 class Traffic:
     """The parts of a later round: `down` from the second round on, `up` in every round."""
 
     down: tuple[Part, ...] = ()
     up: tuple[Part, ...] = ()
+    items: Callable[[int], Items] = Items
+    """Made from the number of clients: counts the items of ragged parts for the prediction."""
 
 
 class Client:
-    """A client's side of a method. This one learns alone: it takes nothing and sends nothing."""
+    """A client's side of a method. This one learns alone: it takes nothing and sends nothing.
+
+    In a round: `absorb`, `begin`, `penalty` for every batch, `end`, `update`.
+    """
+
+    task_aware = False
+    """Whether a task is searched with a model of its own, for which one has to know which task a query is from."""
 
     def __init__(self, learner: Learner, setup: Setup, options: Any):
         self.learner = learner
@@ -71,13 +107,23 @@ class Client:
     def absorb(self, knowledge: Message) -> None:
         """Take in what the server sent, at the start of a round; empty in the first."""
 
-    def penalty(self) -> Tensor | None:
-        """The method's extra loss at the current weights; None for none."""
+    def begin(self) -> None:
+        """Before local training; the learner knows its task by now."""
+
+    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
+        """The method's extra loss for a batch and its scores [n, C] at the current weights; None for none."""
         return None
+
+    def end(self) -> None:
+        """After local training, with the exemplars of the task chosen anew."""
 
     def update(self) -> Message:
         """What goes up after local training."""
         return {}
+
+    def tail_for(self, task: int) -> Tail:
+        """The model that a task is searched with."""
+        return self.learner.tail
 
 
 class Server:

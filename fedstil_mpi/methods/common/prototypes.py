@@ -11,7 +11,9 @@ from torch import Tensor
 from fedstil_mpi.comm.exchange import Message, Rows
 from fedstil_mpi.comm.flat import Part
 from fedstil_mpi.learner import Learner
-from fedstil_mpi.methods.common.base import Client, Server, Setup, Traffic
+from fedstil_mpi.methods.common.base import Client, Items, Server, Setup, Traffic, Visit
+from fedstil_mpi.models.network import Tail
+from fedstil_mpi.training import Batch
 
 PEOPLE = Part("people", 1, torch.int64, ragged=True)
 """Person ids: of a client's new task (up), of the prototypes that follow (down)."""
@@ -34,6 +36,7 @@ def add_parts(traffic: Traffic, setup: Setup) -> Traffic:
     return Traffic(
         down=traffic.down + tuple(part for part in own if part not in traffic.down),
         up=traffic.up + tuple(part for part in own if part not in traffic.up),
+        items=lambda clients: PrototypeItems(clients, traffic.items(clients)),
     )
 
 
@@ -43,14 +46,24 @@ class PrototypeClient(Client):
     def __init__(self, inner: Client):
         super().__init__(inner.learner, inner.setup, inner.options)
         self.inner = inner
+        self.task_aware = inner.task_aware
 
     def absorb(self, knowledge: Message) -> None:
         if "prototypes" in knowledge:
             self.learner.receive_prototypes(knowledge[PEOPLE.kind][:, 0], knowledge["prototypes"])
         self.inner.absorb(knowledge)
 
-    def penalty(self) -> Tensor | None:
-        return self.inner.penalty()
+    def begin(self) -> None:
+        self.inner.begin()
+
+    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
+        return self.inner.penalty(batch, scores)
+
+    def end(self) -> None:
+        self.inner.end()
+
+    def tail_for(self, task: int) -> Tail:
+        return self.inner.tail_for(task)
 
     def update(self) -> Message:
         if self.learner.task_is_new:
@@ -82,6 +95,24 @@ class Relay:
         ]
         self.delivered[client].update(news)
         return [self.prototypes[i][1] for i in news], [self.prototypes[i][2] for i in news]
+
+
+class PrototypeItems(Items):
+    """What is relayed follows from who meets whom when."""
+
+    def __init__(self, clients: int, inner: Items):
+        super().__init__(clients)
+        self.inner = inner
+        self.relay = Relay(clients)
+
+    def down(self, client: int) -> dict[str, int]:
+        relayed = len(self.relay.deliver(client)[0])
+        return self.inner.down(client) | {PEOPLE.kind: relayed, "prototypes": relayed}
+
+    def up(self, client: int, visit: Visit) -> dict[str, int]:
+        met = visit.people if visit.begins else []
+        self.relay.collect(client, met, torch.empty(len(met), 0))
+        return self.inner.up(client, visit) | {PEOPLE.kind: len(met), "prototypes": len(met)}
 
 
 class PrototypeServer(Server):

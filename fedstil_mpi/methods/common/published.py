@@ -12,6 +12,7 @@ from fedstil_mpi.methods.common.base import Setup
 from fedstil_mpi.methods.common.federated import FederatedClient
 from fedstil_mpi.methods.fedstil import Client, Options
 from fedstil_mpi.models.adaptive import decompose, receive_base, tying
+from fedstil_mpi.training import Batch
 
 
 class PublishedClient(Client):
@@ -37,7 +38,7 @@ class PublishedClient(Client):
                 decompose(layer, self.options.alpha, trained_anchor=True)
         FederatedClient.absorb(self, knowledge)
 
-    def penalty(self) -> Tensor | None:
+    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
         if not self.options.tying:
             return None
         return self.options.tying * torch.stack([tying(layer) for layer in self.layers.values()]).sum()

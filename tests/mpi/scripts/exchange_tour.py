@@ -29,12 +29,15 @@ DOWN = [
     Part("shared int", SCALARS, torch.int64, shared=True),
     Part("ragged", SCALARS, ragged=True),
     Part("ragged int", 1, torch.int64, ragged=True),
+    Part("sparse", SCALARS, ragged=True, codec="sparse"),
 ]
 UP = [part for part in DOWN if not part.shared]
 
 
 def value(kind: str, round: int, client: int, item: int, scalar: int, up: bool) -> int:
     """Below 256, so that every dtype holds it; what is shared is as for client 0."""
+    if kind == "sparse" and scalar != 1:
+        return 0
     number = 100 * up + 18 * (round % 4) + 5 * client + 3 * item + scalar
     return number % 2 if kind == "torch.bool" else number
 
