@@ -27,6 +27,9 @@ class Data:
     """Use only these clients of the stream, as if there were no others; null: all."""
     pooled: bool = False
     """Every client trains on all clients' images of a task: what exchange is worth if images could travel."""
+    validation: bool = False
+    """Hold one training image a person and task out and search for it among those of the other clients, in the place
+    of the test's queries and galleries: choose settings on this, and report the test."""
     synthetic: SyntheticOptions = field(default_factory=SyntheticOptions)
     """The synthetic stream's own knobs."""
 
@@ -88,6 +91,14 @@ class Train:
     """Stop a round after three epochs without a better loss AND accuracy; needs epochs."""
     rate: str = "constant"
     """constant | reference (x0.1 every 5 epochs, reset each round, its counter never rewound)."""
+    contrast: float = 0.0
+    """Weight of a supervised contrastive loss beside the cross entropy, on the features that retrieval compares; 0: none.
+    Images of a person are drawn together; with prototypes.exchange also to what other cameras saw of it."""
+    contrast_temperature: float = 0.1
+    """The smaller, the more the contrastive loss minds the most alike of other people."""
+    triplet: float = 0.0
+    """Weight of a triplet loss beside the cross entropy: hardest positive and negative of the batch by the cosine of
+    their features, margin 0.3; 0: none."""
     augment: str = "flip"
     """none | flip | default (flip and random erasing)."""
     refresh: str = "round"
@@ -104,6 +115,9 @@ class Memory:
     """Share of each batch that is old; null: old and new are shuffled into one set, as the reference does."""
     herding: str = "distinct"
     """distinct (a sample is chosen once) | repeat (the reference: picks may repeat and fill the quota)."""
+    quota: str = "seen"
+    """How a person's share of size is found: seen (by all people this client has met) | width (the published iCaRL: by
+    the largest person id met plus 1)."""
     labels: str = "person"
     """person | collide (the reference: an exemplar is trained with the newest person of its class index)."""
 
@@ -153,6 +167,8 @@ class Experiment:
     seed: int = 1
     output: str = "runs"
     """Folder that holds the run folders."""
+    save_models: bool = False
+    """Keep the stem and every client's last tail in the run folder, as safetensors."""
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     warmup: Warmup = field(default_factory=Warmup)
@@ -181,6 +197,7 @@ CHOICES = {
     "train.refresh": ("task", "round", "epoch"),
     "train.precision": ("float32", "bfloat16"),
     "memory.herding": ("distinct", "repeat"),
+    "memory.quota": ("seen", "width"),
     "memory.labels": ("person", "collide"),
     "evaluation.protocol": ("market", "reference"),
     "evaluation.tasks": ("seen", "all"),
@@ -201,7 +218,8 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "rounds.per_task": (1, None), "rounds.total": (1, None), "rounds.clients_per_round": (1, None),
     "rounds.evaluate_every": (1, None),
     "train.steps": (0, None), "train.epochs": (0, None), "train.batch": (2, None), "train.lr": (0, None),
-    "train.weight_decay": (0, None), "train.label_smoothing": (0, 1),
+    "train.weight_decay": (0, None), "train.label_smoothing": (0, 1), "train.triplet": (0, None),
+    "train.contrast": (0, None), "train.contrast_temperature": (1e-3, None),
     "memory.size": (0, None), "memory.share": (0.01, 0.9),
     "placement.gpus_per_node": (1, None), "placement.threads": (1, None),
 }  # fmt: skip

@@ -25,8 +25,18 @@ from fedstil_mpi.training import Batch, Penalty, batch_indices, train_round
 class Learner:
     """A client as every method sees it. What is special about a method stays in `methods/`."""
 
-    def __init__(self, client: int, experiment: Experiment, tasks: Sequence[Task], network: Network):
-        """tasks: the client's images; network: the start model, whose stem all clients of a rank share."""
+    def __init__(
+        self,
+        client: int,
+        experiment: Experiment,
+        tasks: Sequence[Task],
+        network: Network,
+        representations: dict[tuple[int, int, str], Tensor] | None = None,
+    ):
+        """tasks: the client's images; network: the start model, whose stem all clients of a rank share.
+
+        representations: what the stem made of (client, task, split) before, which is used and added to.
+        """
         self.client = client
         self.experiment = experiment
         self.tasks = tasks
@@ -34,7 +44,9 @@ class Learner:
         self.tail: Tail = copy.deepcopy(network.tail)
         self.device = next(self.tail.parameters()).device
         memory = experiment.memory
-        self.memory = Memory(memory.size, repeat=memory.herding == "repeat", collide=memory.labels == "collide")
+        self.memory = Memory(
+            memory.size, repeat=memory.herding == "repeat", collide=memory.labels == "collide", quota=memory.quota
+        )
         self.known: set[int] = set()
         """People this client has met as training people."""
         self.relayed: list[Samples] = []
@@ -47,6 +59,7 @@ class Learner:
         """Images that passed the stem ("stem"), the tail with gradients ("train") and the tail without ("search")."""
         self._rate = ReferenceRate(experiment.train.lr)
         self._clean: dict[tuple[int, str], Tensor] = {}
+        self._before = representations if representations is not None else {}
         self._view: tuple[tuple[int, ...], Samples] | None = None
 
     def start_from(self, network: Network) -> None:
@@ -188,8 +201,10 @@ class Learner:
         """Representations of a split without augmentation; the stem is frozen, so they are computed once a run."""
         if (task, split) not in self._clean:
             pixels = getattr(self.tasks[task], split).pixels
-            self.passes["stem"] += len(pixels)
-            self._clean[task, split] = represent(self.stem, pixels, self.device)
+            self.passes["stem"] += len(pixels)  # as if this run were the first
+            known = self._before.get((self.client, task, split))
+            made = represent(self.stem, pixels, self.device) if known is None else known
+            self._clean[task, split] = self._before[self.client, task, split] = made
         return self._clean[task, split]
 
     def allowed(self) -> Tensor | None:

@@ -54,12 +54,18 @@ class Samples:
 
 
 class Memory:
-    """The exemplars of one client: at most `size` representations, shared evenly by the people it has seen."""
+    """The exemplars of one client: at most `size` representations, shared evenly by the people it has seen.
 
-    def __init__(self, size: int, *, repeat: bool = False, collide: bool = False):
+    repeat: as the published FedSTIL code, herding fills every person's quota, rounded up, with repeats.
+    collide: see `recall`. quota: "seen"; "width", as the published iCaRL code: shared by everyone up to the largest
+    person id seen, whether seen or not.
+    """
+
+    def __init__(self, size: int, *, repeat: bool = False, collide: bool = False, quota: str = "seen"):
         self.size = size
         self.repeat = repeat
         self.collide = collide
+        self.quota = quota
         self.people: set[int] = set()
         """Everyone this client has trained on."""
         self._exemplars: dict[int, Samples] = {}
@@ -71,7 +77,8 @@ class Memory:
         """
         persons = sorted(set(samples.persons.tolist()))
         self.people.update(persons)
-        quota = math.ceil(self.size / len(self.people)) if self.repeat else self.size // len(self.people)
+        sharers = max(self.people) + 1 if self.quota == "width" else len(self.people)
+        quota = math.ceil(self.size / sharers) if self.repeat else self.size // sharers
         self._exemplars = {person: kept[list(range(min(quota, len(kept))))] for person, kept in self._exemplars.items()}
         for person in persons:
             rows = torch.nonzero(samples.persons == person)[:, 0]

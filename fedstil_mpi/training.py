@@ -9,9 +9,13 @@ from torch import Tensor
 
 from fedstil_mpi.config import Train
 from fedstil_mpi.memory import Samples
-from fedstil_mpi.models.losses import smoothed_cross_entropy
+from fedstil_mpi.models.losses import smoothed_cross_entropy, supervised_contrast
 from fedstil_mpi.models.network import Tail
+from fedstil_mpi.models.triplet import triplet_loss
 from fedstil_mpi.schedule import EarlyStop, Epoch, ReferenceRate, run_epochs
+
+TRIPLET_MARGIN = 0.3
+"""Of cosine distances."""
 
 
 @dataclass(frozen=True)
@@ -67,24 +71,36 @@ def fit(
     allowed: Tensor | None,
     penalty: Penalty,
 ) -> Epoch:
-    """One optimiser step per batch. Loss and accuracy leave the penalty out, so that methods can be compared."""
+    """One optimiser step per batch. Loss and accuracy are the cross entropy's, so that methods can be compared."""
     device = next(tail.parameters()).device
     tail.train()
     losses: list[Tensor] = []
     correct, seen = torch.zeros((), dtype=torch.int64, device=device), 0
     for batch in batches:
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            scores = tail(batch.samples.representations)[0].float()
+            scores, features = (output.float() for output in tail(batch.samples.representations))
         persons = batch.samples.persons
         loss = smoothed_cross_entropy(scores, persons, settings.label_smoothing, allowed=allowed)
+        total = loss + _metric_loss(settings, features, persons)
         extra = penalty(batch, scores)
         optimizer.zero_grad(set_to_none=True)
-        (loss if extra is None else loss + extra).backward()
+        (total if extra is None else total + extra).backward()
         optimizer.step()
         losses.append(loss.detach())
         correct += (scores.detach().argmax(1) == persons).sum()
         seen += len(persons)
+    optimizer.zero_grad(set_to_none=True)  # gradients as large as the model, of every client of the rank
     return Epoch(torch.stack(losses).mean().item(), correct.item() / seen, seen)
+
+
+def _metric_loss(settings: Train, features: Tensor, persons: Tensor) -> Tensor | float:
+    """What the config asks for beside the cross entropy."""
+    total: Tensor | float = 0.0
+    if settings.contrast:
+        total += settings.contrast * supervised_contrast(features, persons, settings.contrast_temperature)
+    if settings.triplet:
+        total += settings.triplet * triplet_loss(features, persons, margin=TRIPLET_MARGIN, normalise=True, hard=True)
+    return total
 
 
 def batch_indices(new: int, old: int, batch: int, share: float | None, generator: torch.Generator) -> Iterator[Tensor]:

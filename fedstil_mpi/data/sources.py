@@ -6,11 +6,14 @@ from fedstil_mpi.config import Data
 from fedstil_mpi.data.pooled import PooledStream
 from fedstil_mpi.data.stream import Stream
 from fedstil_mpi.data.subset import SubsetStream
+from fedstil_mpi.data.validation import ValidationStream
 
 
 def open_stream(data: Data, seed: int) -> Stream:
     """The stream of this config, scanned but not decoded. Raises InputError where the source cannot be used."""
     stream = _source(data, seed)
+    if data.validation:  # innermost: what is held out must not come back among the pooled images
+        stream = ValidationStream(stream)
     if data.clients is not None:
         stream = SubsetStream(stream, data.clients)
     return PooledStream(stream) if data.pooled else stream

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fedstil_mpi.comm.exchange import Rows
 from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.errors import InputError
 from fedstil_mpi.methods import single
 from fedstil_mpi.methods.common import base
 from fedstil_mpi.methods.common.base import SAMPLES, Setup, Traffic
@@ -19,6 +20,10 @@ class Options:
     norms: str = "local"
     """Scale and shift of the tail's batch norms: local (they stay with the client) | averaged (as the reference does).
     Running statistics always stay with the client."""
+
+    def __post_init__(self) -> None:
+        if self.norms not in ("local", "averaged"):
+            raise InputError(f"method.norms = {self.norms!r}; expected local or averaged")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

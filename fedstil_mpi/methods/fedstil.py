@@ -34,7 +34,8 @@ class Options:
     tying: float = 0.0
     """Weight lambda of parameter tying, lambda * |theta - theta at receipt|_1."""
     relevance: str = "overlap"
-    """overlap (of the people two clients know) | token_kl | token_js | token_cosine | uniform | reference."""
+    """overlap (of the people two clients know) | token_kl | token_js | token_cosine | uniform | reference | none (the
+    server mixes nothing: no weights travel after first contact, and every client learns alone)."""
     forgetting: float = 1.0
     """Factor lambda_f by which a task counts less for each newer task of the same client."""
     tau: float = 0.2
@@ -47,8 +48,9 @@ class Options:
     """folded (theta itself is trained) | published (alpha * B + A as trained layers, whose tying anchor follows A)."""
 
     def __post_init__(self) -> None:
-        if self.relevance not in attention.NAMES:
-            raise InputError(f"method.relevance = {self.relevance!r}; expected one of {', '.join(attention.NAMES)}")
+        names = (*attention.NAMES, "none")
+        if self.relevance not in names:
+            raise InputError(f"method.relevance = {self.relevance!r}; expected one of {', '.join(names)}")
         if self.decomposition not in ("folded", "published"):
             raise InputError(f"method.decomposition = {self.decomposition!r}; expected folded or published")
         shares = {"alpha": self.alpha, "forgetting": self.forgetting, "self_weight": self.self_weight or 0.0}
@@ -60,13 +62,18 @@ class Options:
                 raise InputError(f"method.{name} = {value}; expected at least {least}")
 
     @property
+    def mixes(self) -> bool:
+        """Whether weights travel."""
+        return self.relevance != "none"
+
+    @property
     def step_to_base(self) -> float:
         """How far a client moves to a new base; all the way in the published code, which resets A whatever alpha is."""
         return 1.0 if self.decomposition == "published" else self.alpha
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "best": {"prototypes.exchange": True},
+    "best": {"prototypes.exchange": True, "train.contrast": 1.0},
     "paper": {
         "method.alpha": 0.9,
         "method.tying": 1e-4,
@@ -109,6 +116,8 @@ class Client(FederatedClient):
 
     @staticmethod
     def traffic(setup: Setup, options: Options) -> Traffic:
+        if not options.mixes:
+            return Traffic()
         weights = Part(WEIGHTS, setup.layout.scalars)
         reports = attention.parts(options.relevance, setup.representation)
         return Traffic((weights,), (weights, SAMPLES, *reports), attention.Items)
@@ -130,6 +139,8 @@ class Client(FederatedClient):
         return self.options.tying * torch.stack([(theta - anchor).abs().sum() for theta, anchor in self.tied]).sum()
 
     def update(self) -> Message:
+        if not self.options.mixes:
+            return {}
         return super().update() | attention.report(self.options.relevance, self.learner)
 
 
@@ -138,13 +149,15 @@ class Server(base.Server):
 
     def __init__(self, setup: Setup, options: Options):
         super().__init__(setup, options)
-        self.theta_KP = setup.start.repeat(setup.clients, 1)
-        """Each client's weights as both ends know them."""
+        self.theta_KP = setup.start.repeat(setup.clients if options.mixes else 0, 1)
+        """Each client's weights as both ends know them; no rows where none travel."""
         self.attention = attention.Attention(
             setup.clients, options.relevance, options.tau, options.forgetting, options.self_weight, options.step
         )
 
     def knowledge(self, online: list[int]) -> Rows:
+        if not self.options.mixes:
+            return {}
         self.relevance_KK = self.attention.matrix()
         base_KP = self.relevance_KK @ self.theta_KP
         heard = self.attention.history.heard()
@@ -154,5 +167,6 @@ class Server(base.Server):
         return {WEIGHTS: base_KP[online]}
 
     def collect(self, online: list[int], updates: Rows) -> None:
-        self.theta_KP[online] += updates[WEIGHTS]
-        self.attention.note(online, updates)
+        if self.options.mixes:
+            self.theta_KP[online] += updates[WEIGHTS]
+            self.attention.note(online, updates)

@@ -72,7 +72,8 @@ def receive_base(layer: nn.Module, base: Tensor) -> None:
 class AttentiveAdaptive(nn.Module):
     """theta = sum_k a_k * G[..., k] + A: a bank G [..., N] of all clients' weights, with attention a [N] that is trained.
 
-    At construction the bank is the layer's own weight, N = 1.
+    At construction the bank is the layer's own weight, N = 1. Every use of theta reads the whole bank, N times the
+    layer, and so does its gradient: cheapest where the bank's last axis moves slowest in memory.
     """
 
     bank: Tensor
@@ -89,8 +90,15 @@ class AttentiveAdaptive(nn.Module):
         self.attention = nn.Parameter(torch.full((bank.shape[-1],), self.initial, device=bank.device))
 
     def forward(self, adaptive: Tensor) -> Tensor:
-        return self.bank @ self.attention + adaptive
+        return self._plus_bank(adaptive, 1)
 
     def right_inverse(self, theta: Tensor) -> Tensor:
-        """theta -> (1 - attention) * theta at construction, where the bank is theta itself."""
-        return theta - self.bank @ self.attention
+        """theta -> A; at construction, where the bank is theta itself, A = (1 - attention) * theta."""
+        return self._plus_bank(theta, -1)
+
+    def _plus_bank(self, weight: Tensor, sign: int) -> Tensor:
+        """weight + sign * sum_k a_k * G[..., k], in one pass over the bank."""
+        # The convolution that uses the sum may round it to a lower precision, the sum itself is not made of rounded terms.
+        with torch.autocast(weight.device.type, enabled=False):
+            columns = self.bank.flatten(0, -2)
+            return torch.addmv(weight.flatten(), columns, self.attention, alpha=sign).view_as(weight)

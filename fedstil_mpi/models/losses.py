@@ -1,4 +1,4 @@
-"""The classification loss of every method."""
+"""The losses of local training: classification, and likeness of images of the same person."""
 
 import torch
 import torch.nn.functional as F
@@ -32,3 +32,19 @@ def smoothed_cross_entropy(
         spread = log_p.masked_fill(~allowed, 0.0).sum(dim=1) / allowed.sum()
     correct = log_p.gather(1, targets[:, None]).squeeze(1)
     return -((1 - epsilon) * correct + epsilon * spread).mean()
+
+
+def supervised_contrast(features: Tensor, persons: Tensor, temperature: float) -> Tensor:
+    """Supervised contrastive loss (Khosla et al., NeurIPS 2020, their L_out) of a batch: a scalar.
+
+    features: float [n, F], not normalised, compared by cosine as retrieval does; persons: int64 [n]. Each sample is
+    drawn to the others of its person and away from all the rest; a sample whose person is there only once has nothing
+    to be drawn to and is no anchor. 0 where no person is there twice.
+    """
+    unit = F.normalize(features.float(), dim=1)
+    itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    log_p = F.log_softmax((unit @ unit.T / temperature).masked_fill(itself, -torch.inf), dim=1)
+    same = (persons[:, None] == persons[None, :]) & ~itself
+    anchors = same.any(1)
+    drawn = log_p.masked_fill(~same, 0.0).sum(1) / same.sum(1).clamp(min=1)
+    return -drawn.sum() / anchors.sum().clamp(min=1)

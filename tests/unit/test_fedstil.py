@@ -246,6 +246,56 @@ def test_tying_keeps_clients_near_their_base():
     assert moved(10.0) < 0.3 * moved(0.0)
 
 
+# -- without the server's mixing ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tying", [0.0, 1.0])
+@pytest.mark.parametrize("decomposition", ["folded", "published"])
+def test_without_mixing_nothing_travels(decomposition, tying):
+    settings = {"method.relevance": "none", "method.decomposition": decomposition, "method.tying": tying}
+    result = federation(settings)
+    for number, online in enumerate([[0, 1], ALL, [2], ALL], 1):
+        result.play(number, online)
+    result.distribute(5, ALL)
+    assert result.ledger.entries == []
+    assert result.server.relevance_KK is None
+    assert len({side.learner.fingerprint() for side in result.clients}) == 3
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.9])
+def test_without_mixing_and_tying_it_is_learning_alone_to_the_last_bit(alpha):
+    settings = {"method.relevance": "none", "method.alpha": alpha, "method.tying": 0.0}
+    alone, single = federation(settings), federation({"train.softmax": "all"}, method="single")
+    for number, online in enumerate([ALL, [0, 2], ALL, ALL], 1):
+        for result in (alone, single):
+            result.play(number, online)
+        for side, other in zip(alone.clients, single.clients, strict=True):
+            assert side.learner.fingerprint() == other.learner.fingerprint()
+
+
+def test_without_mixing_clients_are_tied_to_where_their_round_began():
+    result = federation({"method.relevance": "none", "method.tying": 0.5})
+    side = result.clients[0]
+    for number in (1, 2):
+        result.distribute(number, ALL)
+        start = side.theta()
+        assert side.penalty(BATCH, SCORES).item() == 0
+        side.learner.begin_round()
+        side.learner.train(number, side.penalty)
+        moved = (side.theta() - start).abs().sum().item()
+        assert moved > 0.01
+        assert side.penalty(BATCH, SCORES).item() == pytest.approx(0.5 * moved, rel=1e-4)
+
+
+def test_prototypes_travel_without_mixing():
+    """Of two people in each client's first task; client 1 meets person 2 of client 0, and the reverse."""
+    result = federation({"method.relevance": "none", "prototypes.exchange": True})
+    result.play(1, ALL)
+    result.distribute(2, ALL)
+    assert {kind for _, kind in result.ledger.by_kind()} == {"people", "prototypes", "header"}
+    assert [len(side.learner.relayed) for side in result.clients] == [1, 1, 0]
+
+
 # -- options -----------------------------------------------------------------------------------------------------------
 
 

@@ -11,9 +11,11 @@ from torch import Tensor
 from fedstil_mpi.config import Train
 from fedstil_mpi.learner import Learner
 from fedstil_mpi.memory import Samples
-from fedstil_mpi.models.network import network_state
+from fedstil_mpi.models.losses import supervised_contrast
+from fedstil_mpi.models.network import Tail, network_state
+from fedstil_mpi.models.triplet import triplet_loss
 from fedstil_mpi.schedule import ReferenceRate
-from fedstil_mpi.training import Batch, batch_indices, train_round
+from fedstil_mpi.training import TRIPLET_MARGIN, Batch, batch_indices, train_round
 
 STREAM = [tiny.task(1, 4, seed=1), tiny.task(2, 7, 9, seed=2), tiny.task(4, 10, seed=3)]
 
@@ -151,6 +153,42 @@ def test_the_penalty_is_trained():
 
     train_round(tail, passes([]), Train(steps=1, lr=1e-2), ReferenceRate(1.0), None, towards_one)
     torch.testing.assert_close(weight.detach() - before, torch.full_like(before, 1e-2), rtol=1e-3, atol=0)
+
+
+def by_triplets(features: Tensor, persons: Tensor) -> Tensor:
+    return triplet_loss(features, persons, margin=TRIPLET_MARGIN, normalise=True, hard=True)
+
+
+def by_contrast(features: Tensor, persons: Tensor) -> Tensor:
+    return supervised_contrast(features, persons, 0.1)
+
+
+@pytest.mark.parametrize(("name", "loss_of"), [("triplet", by_triplets), ("contrast", by_contrast)])
+def test_a_metric_loss_is_trained_but_not_reported(name, loss_of, monkeypatch):
+    batch = samples()
+    seen: list[list[Tensor]] = []
+
+    def note(optimizer: torch.optim.Adam) -> None:
+        seen.append([p.grad.clone() for p in optimizer.param_groups[0]["params"]])
+
+    monkeypatch.setattr(torch.optim.Adam, "step", note)
+
+    def gradients(weight: float) -> tuple[float, list[Tensor], Tail]:
+        tail = tiny.network().tail
+        tail.trunk.drop.p = 0.0
+        settings = Train(steps=1, lr=1e-12, **{name: weight})
+        whole = Batch(batch, torch.full((len(batch),), -1))
+        report = train_round(tail, lambda epoch: iter([whole]), settings, ReferenceRate(1.0), None, nothing)
+        return report.loss, seen[-1], tail
+
+    (plain, without, tail), (with_it, both, _) = gradients(0.0), gradients(3.0)
+    assert with_it == plain
+    features = tail.train().features(batch.representations)
+    loss = loss_of(features, batch.persons)
+    own = torch.autograd.grad(loss, list(tail.trunk.parameters()))  # the first of the parameters
+    assert loss > 0.01
+    for less, more, difference in zip(without, both, own, strict=False):
+        torch.testing.assert_close(more - less, 3 * difference, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(("policy", "rates"), [("constant", [1.0] * 6), ("reference", [1, 1, 1, 1, 1, 0.1])])

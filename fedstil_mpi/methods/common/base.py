@@ -81,6 +81,8 @@ class Client:
     In a round: `absorb`, `begin`, `penalty` for every batch, `end`, `update`.
     """
 
+    passes_more = False
+    """Whether it passes images through stem or tail besides what every method does: a plan then counts too few."""
     task_aware = False
     """Whether a task is searched with a model of its own, for which one has to know which task a query is from."""
 

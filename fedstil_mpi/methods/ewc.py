@@ -1,0 +1,49 @@
+"""EWC, elastic weight consolidation (Kirkpatrick et al., PNAS 2017): parameters that matter to past tasks stay put.
+
+Every client learns alone. At the end of a task the diagonal of the Fisher information says how much the task depends on
+each parameter; later tasks pay lambda * sum_k F_k (phi_k - phi*_k)^2 for moving away from the parameters phi* of then.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from fedstil_mpi.methods import single
+from fedstil_mpi.methods.common.anchored import AnchoredClient
+from fedstil_mpi.methods.common.base import Server
+from fedstil_mpi.methods.common.importance import check, fisher, published
+
+__all__ = ["PRESETS", "Client", "Options", "Server"]
+
+
+@dataclass(kw_only=True)
+class Options:
+    penalty: float = 50.0
+    """Weight lambda of the penalty."""
+    importance: str = "task"
+    """task (Fisher information of each finished task, added up) | round (as the published code: after every round anew,
+    over whole augmented batches of all tasks but the newest, and the anchor is where the round ended)."""
+    micro_batch: int = 8
+    """Only for importance: task. Samples a backward pass of the Fisher information; 1: exact."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "best": {},
+    "paper": single.PRESETS["paper"],
+    "reference": single.PRESETS["reference"] | {"method.importance": "round", "method.penalty": 50.0},
+}
+
+
+class Client(AnchoredClient):
+    options: Options
+
+    def estimate(self) -> list[Tensor]:
+        return fisher(self.learner, self.parameters, self.options.micro_batch)
+
+    def published(self) -> list[Tensor]:
+        past = range(self.learner.task)
+        return published(self.learner, self.parameters, past, "train", power=2) if past else []

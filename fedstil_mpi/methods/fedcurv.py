@@ -1,0 +1,211 @@
+"""FedCurv (Shoham et al., 2019): FedAvg whose clients keep the parameters that matter to other clients.
+
+A client is held to where the others stood, and to where it stood itself at the end of its newest finished task:
+    lambda * [Omega_i (phi - phi*_i)^2 + sum over j != i of Omega_j (phi - phi*_j)^2]
+with the diagonal Fisher information Omega as in EWC. Of the others only two sums are needed, S = sum Omega_j and
+U = sum Omega_j phi*_j, for their terms are S (phi - U/S)^2 but for a constant, which is left out of the penalty.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedstil_mpi.comm.exchange import Message, Rows
+from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.errors import InputError
+from fedstil_mpi.learner import Learner
+from fedstil_mpi.methods import fedavg
+from fedstil_mpi.methods.common import base
+from fedstil_mpi.methods.common.anchored import quadratic
+from fedstil_mpi.methods.common.base import Setup, Traffic, Visit
+from fedstil_mpi.methods.common.federated import WEIGHTS
+from fedstil_mpi.methods.common.importance import check, fisher, published
+from fedstil_mpi.training import Batch
+
+IMPORTANCE = "importance"
+
+
+@dataclass(kw_only=True)
+class Options(fedavg.Options):
+    penalty: float = 50.0
+    """Weight lambda of the penalty."""
+    importance: str = "task"
+    """task (Fisher information of each finished task, added up) | round (as the published code: after every round anew,
+    over whole batches of all tasks, and the anchor is where the round ended)."""
+    data: str = "train"
+    """train | query (only for importance: round; the published code reads the images that it is tested with)."""
+    micro_batch: int = 8
+    """Only for importance: task. Samples a backward pass of the Fisher information; 1: exact."""
+    dispatch: str = "sums"
+    """sums (S and U of the others, when they are news) | lists (as the published code: Omega and Omega * phi of every
+    client to every client in every round, its own included; needs importance: round)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, self.data)
+        if self.dispatch not in ("sums", "lists"):
+            raise InputError(f"method.dispatch = {self.dispatch!r}; expected sums or lists")
+        if self.dispatch == "lists" and self.importance != "round":
+            raise InputError("method.dispatch = 'lists'; expected sums, or lists with method.importance = round")
+
+    def renews(self, task_ends: bool) -> bool:
+        """Whether a client has a new Omega at the end of a round."""
+        return task_ends or self.importance == "round"
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "best": {},
+    "paper": fedavg.PRESETS["paper"],
+    "reference": fedavg.PRESETS["reference"]
+    | {
+        "method.importance": "round",
+        "method.data": "query",
+        "method.dispatch": "lists",
+        "method.penalty": 50.0,
+    },
+}
+
+
+class News:
+    """Which clients have not yet got the newest of what the others told."""
+
+    def __init__(self, clients: int):
+        self.clients = range(clients)
+        self.lacking: set[int] = set()
+
+    def tell(self, teller: int) -> None:
+        self.lacking.update(client for client in self.clients if client != teller)
+
+    def deliver(self, client: int) -> bool:
+        """Whether there is news for this client, which it has from now on."""
+        lacks = client in self.lacking
+        self.lacking.discard(client)
+        return lacks
+
+
+class Items(base.Items):
+    """Sums go up when a client has a new Omega, and come down when they are news."""
+
+    def __init__(self, clients: int, options: Options):
+        super().__init__(clients)
+        self.options = options
+        self.news = News(clients)
+
+    def down(self, client: int) -> dict[str, int]:
+        return {IMPORTANCE: int(self.news.deliver(client))}
+
+    def up(self, client: int, visit: Visit) -> dict[str, int]:
+        told = self.options.renews(visit.ends)
+        if told:
+            self.news.tell(client)
+        return {IMPORTANCE: int(told)}
+
+
+class Client(fedavg.Client):
+    passes_more = True
+    options: Options
+
+    def __init__(self, learner: Learner, setup: Setup, options: Options):
+        super().__init__(learner, setup, options)
+        self.sums: dict[str, Tensor] = {}
+        """(S, U), [2, P] on the CPU: this client's "own" and those of the "others" (with lists: of all clients)."""
+        self.held: tuple[list[Tensor], list[Tensor]] | None = None
+        """(anchors, importances) like the parameters, on their device, made of the sums; None: not made yet."""
+
+    @staticmethod
+    def traffic(setup: Setup, options: Any) -> Traffic:
+        plain, scalars = fedavg.Client.traffic(setup, options), setup.layout.scalars
+        if options.dispatch == "lists":
+            lists = Part(IMPORTANCE, setup.clients * 2 * scalars, shared=True)
+            return Traffic((*plain.down, lists), (*plain.up, Part(IMPORTANCE, scalars)))
+        sums = Part(IMPORTANCE, 2 * scalars, ragged=True)
+        return Traffic((*plain.down, sums), (*plain.up, sums), lambda clients: Items(clients, options))
+
+    def absorb(self, knowledge: Message) -> None:
+        super().absorb(knowledge)
+        if IMPORTANCE in knowledge and len(told := knowledge[IMPORTANCE].cpu()):
+            self.sums["others"] = told.view(-1, 2, self.setup.layout.scalars).sum(0)
+            self.held = None
+
+    def begin(self) -> None:
+        if self.held is None and self.sums and self.options.penalty:
+            sums_2P = torch.stack(list(self.sums.values())).sum(0).to(self.learner.device)
+            unpack = self.setup.layout.unpack
+            self.held = list(unpack(centre(sums_2P)).values()), list(unpack(sums_2P[0]).values())
+
+    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
+        if self.held is None:
+            return None
+        return self.options.penalty * quadratic(list(self.parameters.values()), *self.held)
+
+    def end(self) -> None:
+        if not self.options.renews(self.learner.task_ends):
+            return
+        parameters = list(self.parameters.values())
+        if self.options.importance == "round":
+            tasks = range(self.learner.task + 1)
+            tensors = published(self.learner, parameters, tasks, self.options.data, power=2)
+        else:
+            tensors = fisher(self.learner, parameters, self.options.micro_batch)
+        importance = self.setup.layout.pack(dict(zip(self.parameters, tensors, strict=True))).cpu()
+        if self.options.importance == "task" and "own" in self.sums:
+            importance += self.sums["own"][0]
+        self.sums["own"] = pulled(importance, self.theta())
+        self.held = None
+
+    def update(self) -> Message:
+        if self.options.dispatch == "lists":
+            told = self.sums["own"][0]
+        elif self.options.renews(self.learner.task_ends):
+            told = self.sums["own"].view(1, -1)
+        else:
+            told = torch.empty(0, 2 * self.setup.layout.scalars)
+        return super().update() | {IMPORTANCE: told}
+
+
+class Server(fedavg.Server):
+    options: Options
+
+    def __init__(self, setup: Setup, options: Options):
+        super().__init__(setup, options)
+        self.told_K2P = torch.zeros(setup.clients, 2, setup.layout.scalars)
+        """(Omega, Omega * phi*) as each client told it last."""
+        self.news = News(setup.clients)
+
+    def knowledge(self, online: list[int]) -> Rows:
+        if self.options.dispatch == "lists":
+            return super().knowledge(online) | {IMPORTANCE: self.told_K2P.view(-1)}
+        nothing = torch.empty(0, 2 * self.setup.layout.scalars)
+        sums = [self.of_others(client) if self.news.deliver(client) else nothing for client in online]
+        return super().knowledge(online) | {IMPORTANCE: sums}
+
+    def of_others(self, client: int) -> Tensor:
+        """(S, U) over the other clients, added in client order, as one item [1, 2P]."""
+        total = torch.zeros_like(self.told_K2P[0])
+        for other, told in enumerate(self.told_K2P):
+            if other != client:
+                total += told
+        return total.view(1, -1)
+
+    def collect(self, online: list[int], updates: Rows) -> None:
+        for row, client in enumerate(online):
+            told = updates[IMPORTANCE][row]
+            if self.options.dispatch == "lists":
+                told = pulled(told, self.theta_P + updates[WEIGHTS][row])
+            if len(told):
+                self.told_K2P[client] = told.view(2, -1)
+                self.news.tell(client)
+        super().collect(online, updates)
+
+
+def pulled(importance: Tensor, weights: Tensor) -> Tensor:
+    """(Omega, Omega * phi), [2, P]: what can be added up over tasks and clients."""
+    return torch.stack([importance, importance * weights])
+
+
+def centre(sums_2P: Tensor) -> Tensor:
+    """Where the sum of all Omega_j (phi - phi_j)^2 is smallest, U / S, [P]; 0 where nothing holds a weight (S = 0)."""
+    importance, pull = sums_2P
+    return torch.where(importance > 0, pull / importance, 0.0)

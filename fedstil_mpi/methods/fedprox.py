@@ -1,0 +1,59 @@
+"""FedProx (Li et al., MLSys 2020): FedAvg whose clients stay near the global model, mu/2 * |phi - phi_global|^2."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fedstil_mpi.comm.exchange import Message
+from fedstil_mpi.errors import InputError
+from fedstil_mpi.methods import fedavg
+from fedstil_mpi.methods.fedavg import Server
+from fedstil_mpi.training import Batch
+
+__all__ = ["PRESETS", "Client", "Options", "Server"]
+
+
+@dataclass(kw_only=True)
+class Options(fedavg.Options):
+    mu: float = 0.01
+    """Weight of the proximal term mu/2 * |phi - anchor|^2."""
+    anchor: str = "global"
+    """global (the model received) | previous (the client's own weights before it received one, as the published code)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.mu < math.inf:
+            raise InputError(f"method.mu = {self.mu}; expected a finite number, at least 0")
+        if self.anchor not in ("global", "previous"):
+            raise InputError(f"method.anchor = {self.anchor!r}; expected global or previous")
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "best": {},
+    "paper": fedavg.PRESETS["paper"],
+    "reference": fedavg.PRESETS["reference"]
+    | {"method.anchor": "previous", "method.mu": 2e-5},  # published as 1e-5 without the half
+}
+
+
+class Client(fedavg.Client):
+    options: Options
+
+    def absorb(self, knowledge: Message) -> None:
+        # A late joiner has no weights of its own, and what it holds of the start model depends on its rank.
+        previous = self.theta() if self.options.anchor == "previous" and self.learner.draws else None
+        super().absorb(knowledge)
+        anchor = self.start if previous is None else previous
+        self.anchors = self.setup.layout.unpack(anchor.to(self.learner.device))
+
+    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
+        if not self.options.mu:
+            return None
+        distances = [
+            F.mse_loss(parameter, self.anchors[name], reduction="sum") for name, parameter in self.parameters.items()
+        ]
+        return self.options.mu / 2 * torch.stack(distances).sum()

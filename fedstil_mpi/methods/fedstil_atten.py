@@ -1,0 +1,161 @@
+"""FedSTIL with trained attention: every client gets all clients' weights and learns itself how much to take from whom.
+
+A client's weights are theta = sum_k a_k G[k] + A: a bank G of all K clients' weights, the attention a of each layer over
+them, and an adaptive part A of its own; a and A are trained. In a round
+    1. the server sends every client the same bank, unmixed: K times the weights;
+    2. a client starts from a_k = alpha / K and A = (1 - alpha) * theta_local, its own column of the bank, that is, from
+       theta = alpha * mean_k G[k] + (1 - alpha) * theta_local: FedSTIL's rule with the mean as the base;
+    3. it trains a and A on its task and rehearsed exemplars; parameter tying pulls both towards where they started;
+    4. it folds them into plain weights, and sends back how far these are from its column of the bank.
+So the tail is decomposed in training alone; between rounds it is a plain one, whose weights both ends know to the bit.
+"""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
+
+from fedstil_mpi.comm.exchange import Message, Rows
+from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.errors import InputError
+from fedstil_mpi.learner import Learner
+from fedstil_mpi.methods import fedstil
+from fedstil_mpi.methods.common import base
+from fedstil_mpi.methods.common.base import SAMPLES, Setup, Traffic
+from fedstil_mpi.methods.common.federated import WEIGHTS, FederatedClient
+from fedstil_mpi.models.adaptive import AttentiveAdaptive
+from fedstil_mpi.training import Batch
+
+BANK = "bank"
+
+
+@dataclass(kw_only=True)
+class Options:
+    alpha: float = 0.8
+    """Share of the bank's mean in what a client starts from: alpha / K is each entry of a at receipt."""
+    attention: float | None = None
+    """Only for reset: persist. Each entry of a at receipt; null: alpha / K."""
+    reset: str = "contract"
+    """contract (at every receipt A <- (1 - alpha) * theta_local) | persist (the published code: A is set like this at
+    the start alone, and then is the client's own for good, whatever bank comes)."""
+    tying: float = 0.0
+    """Weight lambda of parameter tying, lambda * (|A - A at receipt|_1 + |a - a at receipt|_1)."""
+    token: bool = False
+    """Send the task token too, for which nobody has any use, as the published code does."""
+
+    def __post_init__(self) -> None:
+        if self.reset not in ("contract", "persist"):
+            raise InputError(f"method.reset = {self.reset!r}; expected contract or persist")
+        if self.attention is not None and self.reset == "contract":
+            raise InputError(
+                f"method.attention = {self.attention}, but reset: contract starts at alpha / K; set method.alpha, or "
+                "method.reset=persist"
+            )
+        for name, value in (("alpha", self.alpha), ("attention", self.attention or 0.0)):
+            if not 0 <= value <= 1:
+                raise InputError(f"method.{name} = {value}; expected between 0 and 1")
+        if not self.tying >= 0:
+            raise InputError(f"method.tying = {self.tying}; expected at least 0")
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "best": {},
+    "paper": {"method.alpha": 0.9, "method.tying": 1e-5, "train.softmax": "all"},
+    "reference": {key: value for key, value in fedstil.PRESETS["reference"].items() if not key.startswith("method.")}
+    | {"method.attention": 0.0, "method.reset": "persist", "method.tying": 1e-5, "method.token": True},
+}
+
+
+class Client(FederatedClient):
+    options: Options
+
+    def __init__(self, learner: Learner, setup: Setup, options: Options):
+        super().__init__(learner, setup, options)
+        self.layers = {name: learner.tail.get_submodule(name.removesuffix(".weight")) for name in setup.layout.names}
+        self.bank_NP = self.start[None]
+        """The bank of the round; before there is one, the start model alone."""
+        self.adaptive_P: Tensor | None = None
+        """A at the end of the last round, for reset: persist."""
+        self.tied: list[tuple[nn.Parameter, Tensor]] = []
+        """What is trained, and where it was at receipt."""
+
+    @staticmethod
+    def traffic(setup: Setup, options: Options) -> Traffic:
+        bank = Part(BANK, setup.clients * setup.layout.scalars, shared=True)
+        token = (Part("token", setup.representation),) if options.token else ()
+        return Traffic((bank,), (Part(WEIGHTS, setup.layout.scalars), SAMPLES, *token))
+
+    @property
+    def attention(self) -> float:
+        """Each entry of a at receipt."""
+        entry = self.options.attention
+        return self.options.alpha / len(self.bank_NP) if entry is None else entry
+
+    def absorb(self, knowledge: Message) -> None:
+        """The client's own column is its theta as the server knows it, and for a late joiner all it has."""
+        if BANK not in knowledge:
+            self.start = self.theta()
+            self.bank_NP = self.start[None]
+            return
+        self.bank_NP = knowledge[BANK].cpu().view(self.setup.clients, -1)
+        self.start = self.bank_NP[self.learner.client].clone()
+        adaptive_P = self.adaptive_P
+        if adaptive_P is None:
+            adaptive_P = (1 - len(self.bank_NP) * self.attention) * self.start
+        self.load(self.attention * self.bank_NP.sum(0) + adaptive_P)
+
+    def begin(self) -> None:
+        """Decompose the weights, without changing them, so that A is what the bank leaves of them."""
+        names, shapes = self.setup.layout.names, self.setup.layout.shapes
+        pieces = self.bank_NP.to(self.learner.device).split([prod(shape) for shape in shapes], dim=1)
+        parts = []
+        for name, shape, piece in zip(names, shapes, pieces, strict=True):
+            part = AttentiveAdaptive(self.parameters[name], self.attention)
+            part.receive_bank(piece.view(-1, *shape).movedim(0, -1))
+            register_parametrization(self.layers[name], "weight", part)
+            parts.append(part)
+        if self.options.tying:
+            trained = [*self.parameters.values(), *(part.attention for part in parts)]
+            self.tied = [(parameter, parameter.detach().clone()) for parameter in trained]
+
+    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
+        if not self.options.tying:
+            return None
+        return self.options.tying * torch.stack([(now - then).abs().sum() for now, then in self.tied]).sum()
+
+    def end(self) -> None:
+        """Fold a and A into plain weights; until then the layers' own parameters are A."""
+        if self.options.reset == "persist":
+            self.adaptive_P = self.setup.layout.pack(self.parameters).cpu()
+        for layer in self.layers.values():
+            remove_parametrizations(layer, "weight")
+        self.tied = []
+
+    def update(self) -> Message:
+        return super().update() | ({"token": self.learner.token()} if self.options.token else {})
+
+
+class Server(base.Server):
+    """Keeps each client's weights as both ends know them, and mixes nothing.
+
+    A client that was never heard of stands in the bank with the mean of the others: so the bank's mean is theirs, and a
+    late joiner starts from it.
+    """
+
+    def __init__(self, setup: Setup, options: Options):
+        super().__init__(setup, options)
+        self.theta_KP = setup.start.repeat(setup.clients, 1)
+        self.heard: set[int] = set()
+
+    def knowledge(self, online: list[int]) -> Rows:
+        strangers = [client for client in range(self.setup.clients) if client not in self.heard]
+        if strangers:
+            self.theta_KP[strangers] = self.theta_KP[sorted(self.heard)].mean(0)
+        return {BANK: self.theta_KP.view(-1)}
+
+    def collect(self, online: list[int], updates: Rows) -> None:
+        self.theta_KP[online] += updates[WEIGHTS]
+        self.heard.update(online)

@@ -1,0 +1,109 @@
+"""iCaRL: incremental classifier and representation learning (Rebuffi et al., CVPR 2017), every client for itself.
+
+Exemplars are chosen by herding, as everywhere here. What iCaRL adds is a loss that keeps old answers: before a round the
+model, as it stands, scores everything that is rehearsed, and in the round each of these samples meets its own old
+scores. (The paper distils new images too; here they are left to the cross entropy.) Nothing travels after first contact.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fedstil_mpi.errors import InputError
+from fedstil_mpi.learner import Learner
+from fedstil_mpi.memory import Samples
+from fedstil_mpi.methods import single
+from fedstil_mpi.methods.common import base
+from fedstil_mpi.methods.common.base import Server, Setup
+from fedstil_mpi.models.distillation import distillation_loss, sigmoid_distillation_loss
+from fedstil_mpi.training import Batch
+
+__all__ = ["PRESETS", "Client", "Options", "Server"]
+
+CHUNK = 256
+"""Samples scored at once."""
+
+
+@dataclass(kw_only=True)
+class Options:
+    distillation: float = 1.0
+    """Weight of the extra loss of rehearsed samples; 0: rehearsal alone."""
+    targets: str = "sigmoid"
+    """sigmoid (the paper: classes are questions of their own, binary cross entropy against the label and against the
+    old answers) | softmax (temperature KL against the old answers; the label has its cross entropy anyway)."""
+    temperature: float = 2.0
+    """Of targets: softmax."""
+
+    def __post_init__(self) -> None:
+        if self.targets not in ("sigmoid", "softmax"):
+            raise InputError(f"method.targets = {self.targets!r}; expected sigmoid or softmax")
+        if not self.distillation >= 0:
+            raise InputError(f"method.distillation = {self.distillation}; expected at least 0")
+        if not self.temperature > 0:
+            raise InputError(f"method.temperature = {self.temperature}; expected more than 0")
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "best": {},
+    "paper": {"train.softmax": "all", "memory.share": None},
+    "reference": single.PRESETS["reference"]
+    | {
+        "memory.size": 12000,
+        "memory.share": None,
+        "memory.herding": "repeat",
+        "memory.quota": "width",
+        "train.rate": "constant",  # the published code builds its optimiser anew each epoch, at the first rate
+    },
+}
+
+
+class Client(base.Client):
+    passes_more = True
+    options: Options
+
+    def __init__(self, learner: Learner, setup: Setup, options: Options):
+        super().__init__(learner, setup, options)
+        self.answers: Tensor | None = None
+        """[rehearsed, old classes]: the scores before the round, a row for each of `Learner.rehearsed()`; None where
+        there is nothing to keep."""
+
+    def begin(self) -> None:
+        """Nothing is kept in the first task, where there are no old classes."""
+        past = self.learner.tasks[: self.learner.task]
+        self.old = torch.tensor(sorted({person for task in past for person in task.train.persons.tolist()}))
+        self.old = self.old.to(self.learner.device)
+        self.allowed = self.learner.allowed()
+        rehearsed = self.learner.rehearsed() if self.options.distillation and past else None
+        self.answers = self._answer(rehearsed) if rehearsed is not None else None
+
+    @torch.no_grad()
+    def _answer(self, samples: Samples) -> Tensor:
+        tail = self.learner.tail.eval()
+        self.learner.passes["search"] += len(samples)
+        return torch.cat([tail(part)[0][:, self.old] for part in samples.representations.split(CHUNK)])
+
+    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
+        kept = torch.nonzero(batch.rehearsed >= 0)[:, 0]
+        if self.answers is None or not len(kept):
+            return None
+        now, before = scores[kept], self.answers[batch.rehearsed[kept]]
+        if self.options.targets == "softmax":
+            loss = distillation_loss(now[:, self.old], before, self.options.temperature)
+        else:
+            loss = class_loss(now, batch.samples.persons[kept], self.allowed)
+            loss = loss + sigmoid_distillation_loss(now[:, self.old], before)
+        return self.options.distillation * loss
+
+
+def class_loss(scores: Tensor, persons: Tensor, allowed: Tensor | None = None) -> Tensor:
+    """Binary cross entropy against the one-hot label, averaged over all samples and allowed classes: a scalar.
+
+    scores: float32 [n, C]; persons: int64 [n], below C and allowed; allowed: bool [C], None for all.
+    """
+    targets = F.one_hot(persons, scores.shape[1]).to(scores.dtype)
+    if allowed is not None:
+        scores, targets = scores[:, allowed], targets[:, allowed]
+    return F.binary_cross_entropy_with_logits(scores, targets)

@@ -1,0 +1,51 @@
+"""MAS, memory aware synapses (Aljundi et al., ECCV 2018): EWC with an importance that needs no labels.
+
+Every client learns alone. How much a task depends on a parameter is how strongly the squared norm of the scores reacts
+to it, averaged over the task's images.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from fedstil_mpi.methods import single
+from fedstil_mpi.methods.common.anchored import AnchoredClient
+from fedstil_mpi.methods.common.base import Server
+from fedstil_mpi.methods.common.importance import check, published, sensitivity
+
+__all__ = ["PRESETS", "Client", "Options", "Server"]
+
+
+@dataclass(kw_only=True)
+class Options:
+    penalty: float = 0.01
+    """Weight lambda of the penalty."""
+    importance: str = "task"
+    """task (of each finished task, added up) | round (as the published code: after every round anew, from the absolute
+    gradient of the labelled loss over whole batches of all tasks, and the anchor is where the round ended)."""
+    data: str = "train"
+    """train | query (only for importance: round; the published code reads the images that it is tested with)."""
+    micro_batch: int = 8
+    """Only for importance: task. Samples a backward pass of the importance; 1: exact."""
+
+    def __post_init__(self) -> None:
+        check(self, self.data)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "best": {},
+    "paper": single.PRESETS["paper"],
+    "reference": single.PRESETS["reference"]
+    | {"method.importance": "round", "method.data": "query", "method.penalty": 0.01},
+}
+
+
+class Client(AnchoredClient):
+    options: Options
+
+    def estimate(self) -> list[Tensor]:
+        return sensitivity(self.learner, self.parameters, self.options.micro_batch)
+
+    def published(self) -> list[Tensor]:
+        return published(self.learner, self.parameters, range(self.learner.task + 1), self.options.data, power=1)

@@ -1,0 +1,174 @@
+import hashlib
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+from torch import Tensor
+
+from fedstil_mpi.methods.common.importance import fisher, sensitivity
+
+STREAMS = [
+    [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2), tiny.task(5, 6, seed=3)],
+    [tiny.task(2, 5, seed=4), tiny.task(1, 6, seed=5), tiny.task(7, 8, seed=6)],
+]
+ONLINE = [0, 1]
+BATCH, SCORES = tiny.batch(1, 2), torch.zeros(2, tiny.CLASSES)
+ESTIMATES = {"ewc": fisher, "mas": sensitivity}
+METHODS = pytest.mark.parametrize("method", ESTIMATES)
+
+
+def federation(method: str, settings: dict | None = None, preset: str = "best", query: bool = False) -> tiny.Federation:
+    """Two rounds a task. Without `query` there are no query images that could be read."""
+    common = {"rounds.per_task": 2, "train.batch": 8}
+    common |= {"train.epochs": 2} if preset == "reference" else {"train.steps": 3, "memory.size": 6}
+    streams = [[task if query else replace(task, query=None) for task in tasks] for tasks in STREAMS]
+    return tiny.federation(tiny.experiment(common | (settings or {}), method, preset), streams)
+
+
+def after(rounds: int, *arguments, **keywords) -> tiny.Federation:
+    result = federation(*arguments, **keywords)
+    for number in range(1, rounds + 1):
+        result.play(number, ONLINE)
+    return result
+
+
+def fingerprints(result: tiny.Federation) -> list[str]:
+    return [side.learner.fingerprint() for side in result.clients]
+
+
+def weights(result: tiny.Federation, client: int = 0) -> list[Tensor]:
+    tail = result.clients[client].learner.tail
+    return [parameter.detach().clone() for parameter in tail.parameters() if parameter.requires_grad]
+
+
+def digest(tensors: list[Tensor]) -> str:
+    return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
+
+
+# -- the penalty -------------------------------------------------------------------------------------------------------
+
+
+@METHODS
+@pytest.mark.parametrize("preset", ["best", "paper"])
+def test_without_a_penalty_it_is_learning_alone(method, preset):
+    alone = fingerprints(after(5, "single", preset=preset))
+    assert fingerprints(after(5, method, {"method.penalty": 0.0}, preset)) == alone
+    assert fingerprints(after(5, method, {"method.penalty": 1.0}, preset)) != alone
+
+
+@METHODS
+def test_the_first_task_is_learned_freely(method):
+    settings = {"method.penalty": 1e6}
+    first = after(1, method, settings)
+    assert all(side.penalty(BATCH, SCORES) is None for side in first.clients)
+    assert all(not side.importances for side in first.clients)
+    assert fingerprints(after(2, method, settings)) == fingerprints(after(2, "single"))
+
+
+@METHODS
+def test_the_penalty_is_smallest_at_the_anchor(method):
+    side = after(2, method, {"method.penalty": 7.0}).clients[0]
+    trained = [parameter for parameter in side.learner.tail.parameters() if parameter.requires_grad]
+    assert len(side.anchors) == len(trained)
+    penalty = side.penalty(BATCH, SCORES)
+    assert penalty.item() == 0
+    assert not any(gradient.any() for gradient in torch.autograd.grad(penalty, trained))
+    for parameter in trained:
+        parameter.data += 0.5
+    expected = 7 * 0.25 * sum(importance.sum() for importance in side.importances)
+    assert side.penalty(BATCH, SCORES).item() == pytest.approx(expected.item(), rel=1e-4)
+    assert expected > 0
+
+
+@METHODS
+@pytest.mark.parametrize("micro_batch", [1, 8])
+def test_importances_of_tasks_add_up_and_the_newest_anchor_holds(method, micro_batch):
+    result = after(2, method, {"method.micro_batch": micro_batch})
+    side = result.clients[1]
+    first = side.importances
+    result.play(3, ONLINE)
+    assert side.importances is first  # in the middle of a task nothing changes
+    assert digest(side.anchors) != digest(weights(result, 1))
+    result.play(4, ONLINE)
+    assert digest(side.anchors) == digest(weights(result, 1))
+    second = ESTIMATES[method](side.learner, side.parameters, micro_batch)
+    for total, one, two in zip(side.importances, first, second, strict=True):
+        torch.testing.assert_close(total, one + two)
+        assert one.any()
+        assert two.any()
+
+
+@METHODS
+def test_what_matters_to_the_first_task_moves_less(method):
+    def drift(penalty: float) -> float:
+        result = after(2, method, {"method.penalty": penalty, "memory.size": 0})
+        side = result.clients[0]
+        held = list(zip(side.anchors, side.importances, strict=True))
+        result.play(3, ONLINE)
+        moved = zip(weights(result), held, strict=True)
+        return sum((importance * (now - anchor) ** 2).sum().item() for now, (anchor, importance) in moved)
+
+    free = drift(0.0)
+    assert drift(1e5) < 0.5 * free
+
+
+@METHODS
+def test_nothing_travels(method):
+    result = after(5, method)
+    result.distribute(6, ONLINE)
+    assert result.ledger.entries == []
+
+
+# -- as published ------------------------------------------------------------------------------------------------------
+
+
+def test_published_ewc_forgets_the_newest_task_and_holds_where_the_round_ended():
+    result = after(2, "ewc", preset="reference")
+    side = result.clients[0]
+    assert not side.importances  # the first task is the newest
+    assert side.penalty(BATCH, SCORES) is None
+    for number in (3, 4):
+        result.play(number, ONLINE)
+        assert all(importance.any() for importance in side.importances[:1])
+        assert digest(side.anchors) == digest(weights(result))
+        assert side.penalty(BATCH, SCORES).item() == 0
+        parameter = side.parameters[0]
+        parameter.data += 1
+        assert side.penalty(BATCH, SCORES).item() == pytest.approx(50 * side.importances[0].sum().item(), rel=1e-4)
+        parameter.data -= 1
+
+
+def test_published_mas_reads_the_query_images_from_the_first_round_on():
+    result = after(1, "mas", preset="reference", query=True)
+    side = result.clients[0]
+    assert all(importance.any() for importance in side.importances[:1])
+    assert digest(side.anchors) == digest(weights(result))
+    with pytest.raises(AttributeError):
+        after(1, "mas", preset="reference")
+
+
+@METHODS
+def test_published_estimates_are_made_anew(method):
+    """From scratch: in a model that has nothing left to learn they do not grow."""
+    result = after(3, method, preset="reference", query=True)
+    side = result.clients[0]
+    sizes = []
+    for _ in range(3):
+        side.end()
+        sizes.append(sum(importance.sum().item() for importance in side.importances))
+    assert max(sizes) < 1.5 * min(sizes)
+
+
+@METHODS
+def test_only_the_published_estimate_moves_statistics_of_batch_norms(method):
+    def moved(settings: dict) -> bool:
+        result = after(3, method, settings, query=True)
+        side = result.clients[0]
+        side.learner.begin_round()  # the last round of the second task
+        before = side.learner.tail.neck.running_mean.clone()
+        side.end()
+        return not torch.equal(side.learner.tail.neck.running_mean, before)
+
+    assert not moved({})
+    assert moved({"method.importance": "round"})
