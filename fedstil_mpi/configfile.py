@@ -28,7 +28,7 @@ def read(path: str | Path, overrides: list[str] | None = None) -> dict[str, Any]
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        merged = OmegaConf.merge(_load(Path(path), ()), _overrides(overrides or []))
+        merged = OmegaConf.merge(load(Path(path)), _overrides(overrides or []))
         source = OmegaConf.to_container(merged, resolve=True)
         json.dumps(source)  # how it will travel to the other ranks
     except (OmegaConfBaseException, TypeError) as error:
@@ -36,22 +36,23 @@ def read(path: str | Path, overrides: list[str] | None = None) -> dict[str, Any]
     return source  # type: ignore[return-value]
 
 
-def _load(path: Path, seen: tuple[Path, ...]) -> Any:
+def load(path: Path, seen: tuple[Path, ...] = ()) -> Any:
+    """A file's keys above those of the files it extends; `seen`: the files that led to it. Raises InputError."""
     from omegaconf import OmegaConf
 
     if path.resolve() in seen:
         raise InputError(f"{path} extends itself (via {' -> '.join(p.name for p in seen)}); remove one extends:")
-    tree = _parse(path, f" (which {seen[-1].name} extends)" if seen else "")
+    tree = parse(path, f" (which {seen[-1].name} extends)" if seen else "")
     parents = tree.pop("extends", None) or []
     parents = [parents] if isinstance(parents, str) else parents
     if not isinstance(parents, list) or not all(isinstance(parent, str) for parent in parents):
         raise InputError(f"config file {path} extends {parents!r}; expected a file or a list of files")
-    below = [_load(path.parent / parent, (*seen, path.resolve())) for parent in parents]
+    below = [load(path.parent / parent, (*seen, path.resolve())) for parent in parents]
     return OmegaConf.merge(*below, tree)
 
 
-def _parse(path: Path, reason: str) -> dict[Any, Any]:
-    """One file's mapping; `reason` says why it is read, for the message where it cannot be."""
+def parse(path: Path, reason: str = "") -> dict[Any, Any]:
+    """One file's mapping; `reason` says why it is read, for the message where it cannot be. Raises InputError."""
     import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -115,9 +116,9 @@ def resolve(
             if not key.startswith("method."):
                 OmegaConf.update(below, key, value)
         own = {k.removeprefix("method."): v for k, v in preset.items() if k.startswith("method.")} | section
-    experiment: Experiment = _structured(Experiment, [below, tree], "")
+    experiment: Experiment = structured(Experiment, [below, tree], "")
     if options is not None:
-        experiment.method.options = _structured(options, [OmegaConf.create(own)], "method.")
+        experiment.method.options = structured(options, [OmegaConf.create(own)], "method.")
     check(experiment)
     return experiment
 
@@ -128,8 +129,8 @@ def _preset(method: str, name: str, presets: Mapping[str, Mapping]) -> Mapping[s
     return presets[name]
 
 
-def _structured(schema: type, layers: list[Any], prefix: str) -> Any:
-    """Merge layers into a dataclass; unknown keys and wrong types become one-line InputErrors."""
+def structured(schema: type, layers: list[Any], prefix: str) -> Any:
+    """Merge layers into a dataclass; unknown keys and wrong types become one-line InputErrors that begin with `prefix`."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 

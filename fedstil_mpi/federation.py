@@ -9,19 +9,19 @@ from fedstil_mpi import schedule, seeding
 from fedstil_mpi.clock import Clock
 from fedstil_mpi.comm.cuda import is_cuda_aware
 from fedstil_mpi.comm.exchange import Exchange
-from fedstil_mpi.comm.flat import Layout
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.config import Experiment
-from fedstil_mpi.contact import FirstContact
 from fedstil_mpi.data.stream import Stream, Task
 from fedstil_mpi.errors import InputError
 from fedstil_mpi.learner import Learner
-from fedstil_mpi.methods.common.base import Client, MethodModule, Server, Setup
-from fedstil_mpi.methods.common.prototypes import PrototypeClient, PrototypeServer, add_parts
-from fedstil_mpi.models.network import Network, build, representation_shape
+from fedstil_mpi.methods.common.base import Client, MethodModule, Server
+from fedstil_mpi.methods.common.prototypes import PrototypeClient, PrototypeServer
+from fedstil_mpi.models.network import Network, build
 from fedstil_mpi.placement import Seat, assign_clients
 from fedstil_mpi.rounds import Federation
+from fedstil_mpi.scene import Scene
 from fedstil_mpi.warmup import warm_up
+from fedstil_mpi.wires import wire
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,15 @@ def make_plan(experiment: Experiment, method: MethodModule, stream: Stream) -> P
     return Plan(experiment, method, rounds, num_classes)
 
 
+def furnish(world: World, plan: Plan, scene: Scene) -> None:
+    """Bring the images and the start model into the scene, unless they are there. Collective: all ranks must call."""
+    if scene.network is not None:
+        return
+    with world.verdict():
+        scene.tasks = load_tasks(scene.stream, scene.seat.clients)
+    scene.network = start_network(world, plan, scene.stream, scene.seat)
+
+
 def load_tasks(stream: Stream, clients: Sequence[int]) -> dict[int, list[Task]]:
     """All images of these clients. Raises InputError naming the first file or task that cannot be used."""
     tasks = {client: [stream.task(client, task) for task in range(stream.tasks)] for client in clients}
@@ -77,9 +86,9 @@ def start_network(world: World, plan: Plan, stream: Stream, seat: Seat) -> Netwo
     torch.set_num_threads(seat.threads)
     torch.backends.cudnn.deterministic = True
     with world.verdict():
-        network = _build(plan) if world.local_rank == 0 else None
+        network = build_network(plan) if world.local_rank == 0 else None
     with world.verdict():
-        network = network or _build(plan)
+        network = network or build_network(plan)
         images = stream.warmup() if experiment.warmup.steps and world.is_server else None
         if experiment.warmup.steps and world.is_server and images is None:
             raise InputError(f"data.kind {experiment.data.kind} has no images for a warm-up; set warmup.steps=0")
@@ -90,7 +99,8 @@ def start_network(world: World, plan: Plan, stream: Stream, seat: Seat) -> Netwo
     return network
 
 
-def _build(plan: Plan) -> Network:
+def build_network(plan: Plan, weights: str | None = None) -> Network:
+    """The start model, before a warm-up. weights: instead of the config's. Raises InputError where it cannot be built."""
     model, data = plan.experiment.model, plan.experiment.data
     return build(
         model.backbone,
@@ -99,36 +109,37 @@ def _build(plan: Plan) -> Network:
         split=model.split,
         last_stride=model.last_stride,
         neck=model.neck,
-        weights=model.weights,
+        weights=model.weights if weights is None else weights,
         seed=seeding.integer(plan.experiment.seed, "model"),
     )
 
 
-def assemble(world: World, plan: Plan, seat: Seat, tasks: dict[int, list[Task]], network: Network) -> Federation:
-    """Build both sides of the method and connect them. Collective: all ranks must call."""
-    experiment, method = plan.experiment, plan.method
-    options = experiment.method.options
-    device = torch.device(seat.device)
-    travelling = method.Client.travelling(network.tail, options)
-    layout = Layout.of(travelling)
-    shape = representation_shape(network, (experiment.data.height, experiment.data.width))
-    setup = Setup(plan.schedule.clients, layout, torch.Size(shape).numel(), layout.pack(travelling).cpu())
-    traffic = method.Client.traffic(setup, options)
-
-    provided = frozenset() if experiment.warmup.steps else network.provided
-    contact = FirstContact(network, provided, travelling if traffic.down else ())
+def assemble(world: World, plan: Plan, scene: Scene) -> Federation:
+    """Build both sides of the method in a furnished scene and connect them. Collective: all ranks must call."""
+    experiment, method, seat, network = plan.experiment, plan.method, scene.seat, scene.network
+    assert network is not None
+    options, wires = experiment.method.options, wire(experiment, method, plan.schedule.clients, network)
     clients_of = assign_clients(plan.schedule.clients, world.size)
     clock = Clock()
-    exchange = Exchange(world, clients_of, device, clock, cuda_aware=is_cuda_aware())
+    exchange = Exchange(world, clients_of, torch.device(seat.device), clock, cuda_aware=is_cuda_aware())
 
     clients: dict[int, Client] = {}
     for client in seat.clients:
-        learner = Learner(client, experiment, tasks[client], network)
-        clients[client] = method.Client.create(learner, setup, options)
-    server: Server | None = method.Server(setup, options) if world.is_server else None
+        learner = Learner(client, experiment, scene.tasks[client], network, scene.representations)
+        clients[client] = method.Client.create(learner, wires.setup, options)
+    server: Server | None = method.Server(wires.setup, options) if world.is_server else None
     if experiment.prototypes.exchange:
-        traffic = add_parts(traffic, setup)
         clients = {client: PrototypeClient(side) for client, side in clients.items()}
         server = PrototypeServer(server) if server is not None else None
-    task_aware = method.Client.task_aware
-    return Federation(world, plan.schedule, exchange, contact, traffic, task_aware, clients, server, None, clock)
+    return Federation(
+        world=world,
+        schedule=plan.schedule,
+        exchange=exchange,
+        contact=wires.contact,
+        traffic=wires.traffic,
+        task_aware=method.Client.task_aware,
+        clients=clients,
+        server=server,
+        record=None,
+        clock=clock,
+    )

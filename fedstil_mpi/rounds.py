@@ -57,6 +57,7 @@ def run_rounds(federation: Federation) -> None:
             f.record.end_round(round, online)
     distribute(f, f.schedule.total + 1, sorted(f.contact.met))
     validate(f, f.schedule.total, served=True)
+    f.world.at(round=None)
 
 
 def distribute(f: Federation, round: int, online: list[int]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedstil_mpi.data.images import ImageFile, load
+from fedstil_mpi.data.images import ImageFile, load, persons_of
 from fedstil_mpi.data.stream import SPLITS, Stream, Task
 from fedstil_mpi.errors import InputError
 
@@ -53,7 +53,10 @@ class FolderStream(Stream):
         return Task(**{split: load(files, *self._size) for split, files in self._files[client, task].items()})
 
     def people(self, client: int, task: int) -> np.ndarray:
-        return np.unique(np.array([file.person for file in self._files[client, task]["train"]], np.int64))
+        return np.unique(self.labels(client, task)["train"])
+
+    def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
+        return {split: persons_of(files) for split, files in self._files[client, task].items()}
 
 
 def _task_folders(root: Path) -> dict[tuple[int, int], Path]:

@@ -42,6 +42,10 @@ def load(files: Sequence[ImageFile], height: int, width: int) -> Images:
     pixels = np.empty((len(files), height, width, 3), np.uint8)
     for row, file in zip(pixels, files, strict=True):
         row[:] = read(file.path, height, width)
-    persons = np.array([file.person for file in files], np.int64)
     cameras = np.array([file.camera for file in files], np.int64)
-    return Images(pixels, persons, cameras)
+    return Images(pixels, persons_of(files), cameras)
+
+
+def persons_of(files: Sequence[ImageFile]) -> np.ndarray:
+    """The person in each of the files, int64 [n]."""
+    return np.array([file.person for file in files], np.int64)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fedstil_mpi import seeding
-from fedstil_mpi.data.images import ImageFile, load
+from fedstil_mpi.data.images import ImageFile, load, persons_of
 from fedstil_mpi.data.stream import Stream, Task
 from fedstil_mpi.errors import InputError
 
@@ -69,15 +69,21 @@ class PkuStream(Stream):
         self._people = [[np.sort(block) for block in np.array_split(order, tasks)] for order in first + second]
 
     def task(self, client: int, task: int) -> Task:
+        return Task(**{split: load(files, *self._size) for split, files in self._files(client, task).items()})
+
+    def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
+        return {split: persons_of(files) for split, files in self._files(client, task).items()}
+
+    def _files(self, client: int, task: int) -> dict[str, list[ImageFile]]:
         camera, other = self._cameras if client < 2 else reversed(self._cameras)
         neighbour = client ^ 1  # the client with the other half of the people at this camera
         own = self.people(client, task)
         seen = np.union1d(own, self.people(neighbour, task))
-        return Task(
-            train=load(_of(self._train, camera, own), *self._size),
-            query=load(_of(self._held_out, camera, own), *self._size),
-            gallery=load(_of(self._held_out, other, seen), *self._size),
-        )
+        return {
+            "train": _of(self._train, camera, own),
+            "query": _of(self._held_out, camera, own),
+            "gallery": _of(self._held_out, other, seen),
+        }
 
     def people(self, client: int, task: int) -> np.ndarray:
         return self._people[client][task]

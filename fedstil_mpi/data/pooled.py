@@ -26,5 +26,9 @@ class PooledStream(Stream):
     def people(self, client: int, task: int) -> np.ndarray:
         return np.unique(np.concatenate([self.source.people(c, task) for c in range(self.clients)]))
 
+    def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
+        trains = [self.source.labels(c, task)["train"] for c in range(self.clients)]
+        return self.source.labels(client, task) | {"train": np.concatenate(trains)}
+
     def warmup(self) -> Images | None:
         return self.source.warmup()

@@ -47,6 +47,11 @@ class Stream(ABC):
     def people(self, client: int, task: int) -> np.ndarray:
         """Sorted unique ids, int64, of the people in the task's train split, without decoding images."""
 
+    def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
+        """The person in each image of `task`, int64, by split and in its order; without decoding where that is known."""
+        images = self.task(client, task)
+        return {split: getattr(images, split).persons for split in SPLITS}
+
     def warmup(self) -> Images | None:
         """The server's own labelled images, of people no client ever meets; None where the source has none."""
         return None

@@ -28,5 +28,8 @@ class SubsetStream(Stream):
     def people(self, client: int, task: int) -> np.ndarray:
         return self.source.people(self.members[client], task)
 
+    def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
+        return self.source.labels(self.members[client], task)
+
     def warmup(self) -> Images | None:
         return self.source.warmup()

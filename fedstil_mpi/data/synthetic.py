@@ -94,6 +94,11 @@ class SyntheticStream(Stream):
     def people(self, client: int, task: int) -> np.ndarray:
         return self._people[client, task].copy()
 
+    def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
+        o = self.options
+        counts = {"train": o.train_images, "query": o.query_images, "gallery": o.gallery_images}
+        return {split: np.repeat(self._people[client, task], count) for split, count in counts.items()}
+
     def task(self, client: int, task: int) -> Task:
         o, people = self.options, self._people[client, task].tolist()
         splits = {

@@ -98,8 +98,13 @@ def build(
         tail = Tail(rest, backbone.feature_length, num_classes, neck)
     network = Network(Stem(front), tail, frozenset())
     if weights != "none":
-        network.provided = frozenset(key for key in network_state(network) if not key.startswith("tail.classifier."))
+        network.provided = given(network)
     return network
+
+
+def given(network: Network) -> frozenset[str]:
+    """What a shared checkpoint gives every client, and the neck's constants: all but the classifier, as in `network_state`."""
+    return frozenset(key for key in network_state(network) if not key.startswith("tail.classifier."))
 
 
 def adaptive_parameters(tail: Tail) -> dict[str, nn.Parameter]:

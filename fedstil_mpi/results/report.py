@@ -5,9 +5,9 @@ from typing import Any
 
 from rich.progress import track
 
-from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.federation import Plan
-from fedstil_mpi.results import summary, terminal
+from fedstil_mpi.planning.forecast import Forecast
+from fedstil_mpi.results import outlook, summary, terminal
 from fedstil_mpi.results.record import Record
 from fedstil_mpi.results.run_folder import RunFolder
 from fedstil_mpi.rounds import Federation
@@ -16,14 +16,16 @@ from fedstil_mpi.rounds import Federation
 class Report:
     """One run's output; lives on rank 0."""
 
-    def __init__(self, plan: Plan, seats: list[dict[str, Any]]):
+    def __init__(self, plan: Plan, seats: list[dict[str, Any]], *, brief: bool = False):
         """Raises InputError where the run folder cannot be used; it is made later, so that a refused run leaves none."""
         self.plan = plan
         self.seats = seats
+        self.brief = brief
         self.folder = RunFolder.check(plan.experiment)
         self.console = terminal.console()
         self.console.print(summary.headline(plan.experiment, plan.schedule), soft_wrap=True)
-        self.console.print(summary.placement_table(seats))
+        if not brief:
+            self.console.print(summary.placement_table(seats))
 
     def begin(self, federation: Federation) -> None:
         """Make the run folder, start to record, and show progress where a person watches."""
@@ -41,22 +43,34 @@ class Report:
             disable=not self.console.is_terminal,
         )
 
-    def end(self, timings: list[dict[str, float]], fingerprints: list[str], predicted: Ledger) -> None:
-        """Store the results, print the tables, and hold the ledger against its prediction.
+    def end(
+        self,
+        timings: list[dict[str, float]],
+        fingerprints: list[str],
+        predicted: Forecast,
+        measured: list[dict[str, Any]],
+    ) -> None:
+        """Store the results, print the tables, and hold the run against its forecast.
 
-        timings: by rank; fingerprints: by client.
+        timings and measured (`resident.measure`): by rank; fingerprints: by client.
         """
         self.record.save(self.folder.path / "results.h5", timings, fingerprints)
+        different = predicted.ledger.difference(self.record.ledger)
+        if different:
+            raise RuntimeError(f"the ledger is not what the layouts predict: {'; '.join(different[:10])}")
+        if self.brief:
+            self.console.print(summary.result_line(self.record, timings), soft_wrap=True)
+            return
         tables = {
             "After the last round, mean over tasks (%)": summary.results_table(self.record),
             "What crossed the edge links, all clients and rounds": summary.bytes_table(self.record),
             "Where the time went (s)": summary.time_table(timings),
+            "Memory, with libraries, estimated and at its peak (MB)": outlook.peaks_table(predicted, measured),
         }
         for title, table in tables.items():
             self.console.print(f"\n[bold]{title}")
             self.console.print(table)
-        different = predicted.difference(self.record.ledger)
-        if different:
-            raise RuntimeError(f"the ledger is not what the layouts predict: {'; '.join(different[:10])}")
         self.console.print("\nbytes: as predicted from the layouts")
+        for line in outlook.verdict(predicted, measured, self.folder.path):
+            self.console.print(line, soft_wrap=True)
         self.console.print(f"results in {self.folder.path}")

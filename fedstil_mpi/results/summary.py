@@ -24,9 +24,20 @@ def headline(experiment: Experiment, schedule: Schedule) -> str:
     )
 
 
+def result_line(record: Record, timings: Sequence[dict[str, float]]) -> str:
+    """One line that says how it ended: means over clients of what is served, bytes of all clients, seconds."""
+    served = record.final("served")
+    accuracy = ", ".join(
+        f"{word} {_number(mean_of_known(served[name]))}"
+        for word, name in (("rank-1", "rank1"), ("mAP", "map"), ("forgetting", "forgetting"))
+    )
+    megabytes = (record.ledger.total(DOWN) + record.ledger.total(UP)) / 1e6
+    return f"  {accuracy}; {megabytes:.1f} MB; {max(sum(seconds.values()) for seconds in timings):.0f} s"
+
+
 def placement_table(rows: Sequence[dict[str, Any]]) -> Table:
     """rows: one per rank, as `placement.table` gives them."""
-    table = _table("rank", "host", "plays", "device", "threads")
+    table = new_table("rank", "host", "plays", "device", "threads")
     for row in rows:
         roles = ["server"] * (row["rank"] == 0) + [f"client {client}" for client in row["clients"]]
         table.add_row(
@@ -42,7 +53,7 @@ def placement_table(rows: Sequence[dict[str, Any]]) -> Table:
 def results_table(record: Record) -> Table:
     """Per client and mean: the served model's accuracy in the end, forgetting, the local rank-1, and bytes."""
     served, local = record.final("served"), record.final("local")
-    table = _table("client", "rank-1", "rank-5", "mAP", "forgetting", "local rank-1", "MB down", "MB up")
+    table = new_table("client", "rank-1", "rank-5", "mAP", "forgetting", "local rank-1", "MB down", "MB up")
     columns = [served["rank1"], served["rank5"], served["map"], served["forgetting"], local["rank1"]]
     clients = range(record.schedule.clients)
     columns += [np.array([record.ledger.total(way, client=c) / 1e6 for c in clients]) for way in (DOWN, UP)]
@@ -54,23 +65,23 @@ def results_table(record: Record) -> Table:
 
 
 def bytes_table(record: Record) -> Table:
-    table = _table("direction", "kind", "raw MB", "encoded MB")
+    table = new_table("direction", "kind", "raw MB", "encoded MB")
     for (direction, kind), (raw, encoded) in sorted(record.ledger.by_kind().items(), reverse=True):
         table.add_row(direction, kind, f"{raw / 1e6:.3f}", f"{encoded / 1e6:.3f}")
     return table
 
 
 def time_table(timings: Sequence[dict[str, float]]) -> Table:
-    table = _table("rank", *ACTIVITIES)
+    table = new_table("rank", *ACTIVITIES)
     for rank, seconds in enumerate(timings):
         table.add_row(str(rank), *(f"{seconds.get(activity, 0.0):.1f}" for activity in ACTIVITIES))
     return table
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in columns:
-        words = ("host", "plays", "device", "kind", "direction")
+        words = ("host", "plays", "device", "kind", "direction", "rounds", "file")
         table.add_column(column, justify="left" if column in words else "right")
     return table
 

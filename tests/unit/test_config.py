@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from fedstil_mpi import configfile, methods
+from fedstil_mpi import compare, configfile, methods
 from fedstil_mpi.config import CHOICES, RANGES, Data, Experiment, Method, Train
 from fedstil_mpi.errors import InputError
 from fedstil_mpi.results.run_folder import RunFolder
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
+CONFIGS = [path for path in SHIPPED if path.parent.name != "compare"]
+COMPARISONS = [path for path in SHIPPED if path.parent.name == "compare" and "base:" in path.read_text()]
 
 
 @dataclass(kw_only=True)
@@ -389,8 +391,16 @@ def test_every_shipped_config_resolves(path):
     complete(configfile.read(path))
 
 
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.name)
+def test_every_shipped_comparison_resolves(path):
+    for entry in compare.expand(compare.read(str(path)), str(path), [], [1], None):
+        method = methods.load(entry.source["method"]["name"])
+        configfile.resolve(entry.source, method.Options, method.PRESETS)
+
+
 def test_there_are_shipped_configs():
     assert "quickstart.yaml" in [path.name for path in CONFIGS]
+    assert "quickstart.yaml" in [path.name for path in COMPARISONS]
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -13,7 +13,7 @@ from fedstil_mpi.contact import FirstContact
 from fedstil_mpi.methods.common.base import Items, Setup, Traffic
 from fedstil_mpi.methods.common.prototypes import PrototypeItems
 from fedstil_mpi.models.network import Network, adaptive_parameters, build, network_state
-from fedstil_mpi.prediction import predict
+from fedstil_mpi.planning.prediction import predict
 from fedstil_mpi.schedule import Schedule
 
 BOOKED = [(1, 0, DOWN, "model", 100), (1, 1, DOWN, "model", 100), (1, 0, UP, "weights", 40), (2, 0, UP, "weights", 40)]

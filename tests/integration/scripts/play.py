@@ -3,10 +3,12 @@
 import json
 import sys
 
+from fedstil_mpi import configfile
 from fedstil_mpi.comm.world import start
-from fedstil_mpi.run import run
+from fedstil_mpi.run import execute
 
 output, config, experiments = sys.argv[1:]
 with start() as world:
+    scene = None
     for name, overrides in json.loads(experiments).items():
-        run(world, config, [f"output={output}", f"name={name}", *overrides])
+        scene = execute(world, configfile.read(config, [f"output={output}", f"name={name}", *overrides]), scene)

@@ -1,6 +1,7 @@
 """How many bytes a run will move, from the layouts and the stream's labels alone."""
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -43,3 +44,33 @@ def predict(
         if draws[client]:
             book(schedule.total + 1, client, DOWN, traffic.down, items.down(client))
     return ledger
+
+
+class Group(NamedTuple):
+    """Rounds that are alike, and what all clients get (down) and send (up) in them together, in bytes."""
+
+    name: str
+    rounds: int
+    visits: int
+    """How often a client takes part, over all these rounds."""
+    down: int
+    up: int
+
+
+def by_kind_of_round(schedule: Schedule, ledger: Ledger) -> list[Group]:
+    """The rounds by what is new in them, and the distribution after the last; together they are the whole ledger."""
+    draws = [0] * schedule.clients
+    groups = {name: Group(name, 0, 0, 0, 0) for name in ("first contact", "a task begins", "other rounds", "closing")}
+
+    def add(name: str, round: int, visits: int) -> None:
+        group, down, up = groups[name], ledger.total(DOWN, round), ledger.total(UP, round)
+        groups[name] = Group(name, group.rounds + 1, group.visits + visits, group.down + down, group.up + up)
+
+    for round, online in schedule.rounds():
+        greets = any(draws[client] == 0 for client in online)
+        for client in online:
+            draws[client] += 1
+        begins = any(task_begins(draws[client], schedule.per_task, schedule.tasks) for client in online)
+        add("first contact" if greets else "a task begins" if begins else "other rounds", round, len(online))
+    add("closing", schedule.total + 1, sum(draw > 0 for draw in draws))
+    return [group for group in groups.values() if group.rounds]

@@ -1,0 +1,140 @@
+"""Compare methods on one stream: variants x seeds, one run after the other, then one report.
+
+    mpirun -n 6 python -m fedstil_mpi.compare configs/compare/quickstart.yaml [section.key=value ...]
+
+What is complete is not run again, so a comparison that was interrupted goes on where it stopped. Runs of one seed share
+the images, the start model and what its stem makes of the images.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedstil_mpi import configfile, methods
+from fedstil_mpi.comm.guard import say
+from fedstil_mpi.comm.world import World, start
+from fedstil_mpi.commandline import Parser
+from fedstil_mpi.errors import InputError, did_you_mean
+from fedstil_mpi.results.run_folder import RunFolder
+from fedstil_mpi.run import execute
+from fedstil_mpi.scene import open_scene
+
+
+@dataclass(kw_only=True)
+class Comparison:
+    """The keys of a comparison's config file."""
+
+    base: str
+    """The experiment that all runs start from; relative to this file."""
+    name: str = "comparison"
+    """Name of the folder for the runs and the report."""
+    output: str = "runs"
+    """Folder that holds it."""
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    against: str | None = None
+    """The variant that the report holds the others against; null: the first of FedSTIL."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """"section.key": value for all variants."""
+    variants: dict[str, dict[str, Any]]
+    """Label -> {"section.key": value}."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run of a comparison, of plain values."""
+
+    label: str
+    seed: int
+    folder: str
+    source: dict[str, Any]
+    """As `configfile.read` gives it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = Parser("fedstil_mpi.compare", "Run several methods on several seeds and report.")
+    parser.add_argument("config", help="a YAML file; see configs/compare/")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="for every run")
+    parser.add_argument("--seeds", type=int, nargs="+", help="instead of the file's")
+    parser.add_argument("--only", nargs="+", metavar="LABEL", help="these variants only")
+    parser.help_first(arguments)
+    with start() as world:
+        with world.verdict():
+            options = parser.parse_intermixed_args(arguments)
+            plan = read(options.config) if world.is_server else None
+            entries = expand(plan, options.config, options.overrides, options.seeds, options.only) if plan else []
+        compare(world, [Entry(**entry) for entry in world.broadcast_json([asdict(entry) for entry in entries])])
+        with world.verdict():
+            if plan is not None:
+                from fedstil_mpi import report
+
+                folder = Path(plan.output) / plan.name
+                for entry in entries:
+                    (Path(entry.folder) / "label").write_text(entry.label + "\n")
+                against = plan.against if plan.against in {entry.label for entry in entries} else None
+                runs = [Path(entry.folder) for entry in entries]
+                report.show(report.load(runs, against), report.write(runs, folder / "report", against))
+
+
+def read(path: str) -> Comparison:
+    """A comparison's config, which may extend others. Raises InputError where it cannot be used."""
+    plan: Comparison = configfile.structured(Comparison, [configfile.load(Path(path))], "comparison.")
+    if not plan.variants or not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
+        raise InputError(f"{path} has variants {list(plan.variants)} and seeds {plan.seeds}; give one or more of each")
+    if plan.against is not None and plan.against not in plan.variants:
+        raise InputError(f"{path}: against = {plan.against!r}; expected one of {', '.join(plan.variants)}")
+    return plan
+
+
+def expand(
+    plan: Comparison, path: str, overrides: list[str], seeds: list[int] | None, only: list[str] | None
+) -> list[Entry]:
+    """The runs of a comparison, seed by seed. Raises InputError for labels that are none."""
+    for label in only or []:
+        if label not in plan.variants:
+            raise InputError(
+                f"--only {label!r}; {did_you_mean(label, plan.variants)}there are {', '.join(plan.variants)}"
+            )
+    base, folder = Path(path).parent / plan.base, Path(plan.output) / plan.name
+    entries = []
+    for seed in seeds or plan.seeds:
+        for label in only or plan.variants:
+            name = f"{re.sub(r'[^a-z0-9]+', '-', label.lower()).strip('-')}-{seed}"
+            settings = [f"{key}={json.dumps(value)}" for key, value in (plan.settings | plan.variants[label]).items()]
+            own = [f"seed={seed}", f"name={name}", f"output={folder}"]
+            entries.append(Entry(label, seed, str(folder / name), configfile.read(base, [*settings, *overrides, *own])))
+    names = [entry.folder for entry in entries]
+    if len(set(names)) < len(names):
+        raise InputError(f"{path} has labels that give one folder name: {', '.join(plan.variants)}; rename one")
+    return entries
+
+
+def compare(world: World, entries: list[Entry]) -> None:
+    """Run what is not complete yet. All of it is checked before the first run starts. Collective: all ranks must call."""
+    with world.verdict():
+        first = configfile.resolve(entries[0].source)
+    scene = open_scene(world, first)
+    with world.verdict():
+        states = [_prepare(entry) for entry in entries] if world.is_server else None
+    states = world.broadcast_json(states)
+    for number, (entry, state) in enumerate(zip(entries, states, strict=True), 1):
+        if state == "complete":
+            continue
+        if world.is_server:
+            say(f"run {number} of {len(entries)}: {entry.label}, seed {entry.seed}")
+            shutil.rmtree(entry.folder, ignore_errors=True)  # what an interrupted run left
+        scene = execute(world, entry.source, scene, brief=True)
+
+
+def _prepare(entry: Entry) -> str:
+    """Check the run's config; returns the state of its folder."""
+    method = methods.load(configfile.resolve(entry.source).method.name)
+    experiment = configfile.resolve(entry.source, method.Options, method.PRESETS)
+    return RunFolder(Path(entry.folder)).state(experiment)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Say what a run would do, without running anything: who sits where, bytes, passes, memory, disk.
+
+    python -m fedstil_mpi.plan configs/quickstart.yaml [section.key=value ...] [--ranks N] [--json]
+
+A run holds what it did against the same forecast. MPI is not started, and weights are neither downloaded nor read.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+
+from fedstil_mpi import configfile, methods
+from fedstil_mpi.comm.guard import INPUT_ERROR, say
+from fedstil_mpi.commandline import Parser
+from fedstil_mpi.config import Placement
+from fedstil_mpi.data.sources import open_stream
+from fedstil_mpi.errors import InputError
+from fedstil_mpi.gpus import find_gpus
+from fedstil_mpi.placement import Offer, Seat, assign_clients, choose_gpu, choose_threads, table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = Parser("fedstil_mpi.plan", "Say what a run would do, without running anything.")
+    parser.add_argument("config", help="a YAML file; see configs/")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="come after the file")
+    parser.add_argument(
+        "--ranks", type=int, metavar="N", help="of the run; default: a server and a rank for each client"
+    )
+    parser.add_argument("--json", action="store_true", help="for tools: sizes in bytes")
+    parser.help_first(arguments)
+    try:
+        options = parser.parse_intermixed_args(arguments)
+        show(options.config, options.overrides, options.ranks, as_json=options.json)
+    except InputError as error:
+        say(str(error))
+        raise SystemExit(INPUT_ERROR) from None
+
+
+def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool) -> None:
+    """Print the plan on standard output. Raises InputError as a run of this config would."""
+    source = configfile.read(config, overrides)
+    draft = configfile.resolve(source)
+    methods.check_name(draft.method.name)
+    stream = open_stream(draft.data, draft.seed)
+    seats = table(seat(stream.clients, stream.clients + 1 if ranks is None else ranks, draft.placement))
+
+    from fedstil_mpi import federation
+    from fedstil_mpi.planning import forecast
+    from fedstil_mpi.planning.resident import libraries
+    from fedstil_mpi.results import outlook, summary, terminal
+
+    method = methods.load(draft.method.name)
+    experiment = configfile.resolve(source, method.Options, method.PRESETS)
+    plan = federation.make_plan(experiment, method, stream)
+    before = libraries()
+    predicted = forecast.make(plan, stream, seats)
+    if as_json:
+        print(json.dumps(predicted.as_json(), indent=2))
+        return
+    console = terminal.console()
+    console.print(summary.headline(experiment, plan.schedule), soft_wrap=True)
+    at_most = " (at most: some of it passes a codec)" if predicted.packed else ""
+    tables = {
+        f"Where {len(seats)} ranks would sit if all were on this host": summary.placement_table(seats),
+        f"What crosses the edge links, by round{at_most}": outlook.rounds_table(predicted),
+        "What crosses the edge links, by kind": outlook.kinds_table(predicted),
+        "By client, with the images that pass the stem, the tail in training, the tail in search": (
+            outlook.clients_table(predicted)
+        ),
+        f"Memory by rank (MB, about), with {before / 1e6:.0f} MB of libraries, without importances and masks": (
+            outlook.memory_table(predicted, before)
+        ),
+        "Disk (about)": outlook.files_table(predicted),
+    }
+    for title, content in tables.items():
+        console.print(f"\n[bold]{title}")
+        console.print(content)
+
+
+def seat(clients: int, ranks: int, placement: Placement) -> list[Seat]:
+    """Where the ranks of a run would sit if all were on this host. Raises InputError where they cannot."""
+    if ranks < 1:
+        raise InputError(f"--ranks {ranks}; expected at least 1")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus, no_gpu = ([], "device: cpu") if placement.device == "cpu" else find_gpus(visible)
+    host, cores = platform.node(), sorted(os.sched_getaffinity(0))
+    offers = [
+        Offer(rank, 0, host, rank, list(of_rank), cores, [[gpu.id, gpu.name] for gpu in gpus], no_gpu)
+        for rank, of_rank in enumerate(assign_clients(clients, ranks))
+    ]
+    return [_seat(offers, offer, placement) for offer in offers]
+
+
+def _seat(offers: list[Offer], offer: Offer, placement: Placement) -> Seat:
+    gpu = choose_gpu(offers, offer.rank, placement.device, placement.gpus_per_node)
+    return Seat(
+        rank=offer.rank,
+        host=offer.host,
+        local_rank=offer.local_rank,
+        clients=tuple(offer.clients),
+        device="cuda" if gpu else "cpu",
+        gpu=f"{gpu[0]} ({gpu[1]})" if gpu else None,
+        threads=choose_threads(offers, offer.rank, placement.threads, os.environ),
+    )
+
+
+if __name__ == "__main__":
+    main()

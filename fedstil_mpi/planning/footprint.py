@@ -1,0 +1,169 @@
+"""How much memory a rank needs: what follows from sizes and counts alone.
+
+The estimate counts the tensors and images that are there together at the busiest moment. It leaves out the interpreter
+and its libraries, temporaries of the arithmetic, and what a method keeps besides weights (importances, masks).
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.config import Experiment
+from fedstil_mpi.data.stream import SPLITS
+from fedstil_mpi.methods.common.base import MethodModule
+from fedstil_mpi.models.activations import Passing, measure_passing
+from fedstil_mpi.models.network import Network, network_state, trainable_parameters
+from fedstil_mpi.planning.workload import Workload
+from fedstil_mpi.representations import BATCH
+from fedstil_mpi.wires import Wires
+
+COLUMNS = ("model", "warm-up", "images", "tails", "passes", "cache", "memory", "exchange", "server")
+"""What takes memory: the start model; the server's training of it; decoded images of the rank's clients; their models,
+gradients and the moments of one Adam; what the layers hold of the largest batch; what the stem made of images, and the
+training set put together from it; exemplars and others' prototypes; messages, their buffers and the weights that deltas
+are taken against; what the server keeps of all clients."""
+ON_GPU = {"model", "warm-up", "tails", "passes", "cache", "memory"}
+"""What is on the GPU where a rank has one."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of one rank by what takes them, the keys of COLUMNS."""
+
+    parts: dict[str, int]
+    gpu: bool
+
+    def host(self) -> int:
+        """All of it, also what is over by then: an allocator seldom gives back what it has got."""
+        return sum(size for name, size in self.parts.items() if not (self.gpu and name in ON_GPU))
+
+    def device(self) -> int:
+        """At the busiest moment of the GPU; 0 without one."""
+        parts = {name: size for name, size in self.parts.items() if self.gpu and name in ON_GPU}
+        warm_up = parts.pop("warm-up", 0)
+        return max(sum(parts.values()), parts.get("model", 0) + warm_up)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of the things that a run is made of."""
+
+    model: int
+    tail: int
+    learns: int
+    """The tail's parameters that are trained."""
+    travels: int
+    """The weights that are exchanged."""
+    item: int
+    """A representation."""
+    image: int
+    in_stem: Passing
+    in_tail: Passing
+
+
+def measure(experiment: Experiment, wires: Wires, network: Network) -> Sizes:
+    """network: on the device meta."""
+    data, tail = experiment.data, network.tail
+    return Sizes(
+        model=_bytes(network_state(network).values()),
+        tail=_bytes(tail.state_dict().values()),
+        learns=_bytes(trainable_parameters(tail).values()),
+        travels=4 * wires.setup.layout.scalars,
+        item=4 * wires.setup.representation,
+        image=data.height * data.width * 3,
+        in_stem=measure_passing(network.stem, (3, data.height, data.width)),
+        in_tail=measure_passing(tail, wires.shape),
+    )
+
+
+def estimate(
+    experiment: Experiment,
+    method: MethodModule,
+    wires: Wires,
+    network: Network,
+    loads: Sequence[Workload],
+    ledger: Ledger,
+    seats: Sequence[Mapping[str, Any]],
+) -> list[Footprint]:
+    """Every rank's. network: on the device meta; ledger: as predicted; seats: the ranks' rows of `placement.table`."""
+    sizes = measure(experiment, wires, network)
+    messages = _largest_messages(wires, ledger, [seat["clients"] for seat in seats])
+    footprints = []
+    for seat, message in zip(seats, messages, strict=True):
+        mine = [loads[client] for client in seat["clients"]]
+        parts = {"model": sizes.model, "exchange": message + sizes.travels}
+        if mine:
+            parts |= _of_clients(experiment, sizes, mine)
+        if mine and wires.traffic.down:  # every client keeps what its delta is taken against
+            parts["exchange"] += (len(mine) + 2) * sizes.travels
+        footprints.append(Footprint(parts, seat["device"] == "cuda"))
+    footprints[0].parts["server"] = _server(method, wires, experiment) + _reports(ledger)
+    footprints[0].parts["warm-up"] = _warm_up(experiment, network, sizes)
+    return footprints
+
+
+def _of_clients(experiment: Experiment, sizes: Sizes, loads: Sequence[Workload]) -> dict[str, int]:
+    """What a rank's clients have; one of them trains at a time."""
+    splits = [{split: len(task[split]) for split in SPLITS} for load in loads for task in load.labels]
+    largest = {split: max(images[split] for images in splits) for split in SPLITS}
+    remembered = [load.relayed + sum(load.exemplars.values()) for load in loads]
+    represented = sum(len(load.labels[task][split]) for load in loads for task, split in load.represented)
+    views = len(loads) * largest["train"] * (experiment.train.augment != "none")
+    searched = max(largest.values()) * sizes.in_tail.peak
+    return {
+        "images": sizes.image * sum(sum(images.values()) for images in splits),
+        "tails": len(loads) * sizes.tail + 3 * any(load.draws for load in loads) * sizes.learns,
+        "passes": max(BATCH * sizes.in_stem.peak, experiment.train.batch * sizes.in_tail.kept, searched),
+        "cache": sizes.item * (represented + views + largest["train"] + max(remembered)),
+        "memory": sizes.item * sum(remembered),
+    }
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def _largest_messages(wires: Wires, ledger: Ledger, clients_of: Sequence[Sequence[int]]) -> list[int]:
+    """By rank: of each kind the largest that is there in a round, with the buffer it goes through."""
+    shared = {(DOWN, part.kind) for part in (*wires.traffic.down, *wires.contact.parts(1)) if part.shared}
+    rank_of = {client: rank for rank, clients in enumerate(clients_of) for client in clients}
+    common: Counter[str] = Counter()
+    rows: defaultdict[tuple[str, int, str, str], Counter[int]] = defaultdict(Counter)
+    for entry in ledger.entries:
+        if (entry.direction, entry.kind) in shared:  # every rank has it once, the server also what it is copied from
+            common[entry.kind] = max(common[entry.kind], entry.raw)
+            continue
+        for place, rank in (("client", rank_of[entry.client]), ("server", 0)):
+            rows[place, rank, entry.direction, entry.kind][entry.round] += entry.raw
+    copies = {("client", DOWN): 1, ("client", UP): 2, ("server", DOWN): 2, ("server", UP): 1}
+    sums = [common.total() * (2 if rank == 0 else 1) for rank in range(len(clients_of))]
+    for (place, rank, direction, _), by_round in rows.items():
+        sums[rank] += copies[place, direction] * max(by_round.values())
+    return sums
+
+
+def _server(method: MethodModule, wires: Wires, experiment: Experiment) -> int:
+    """The tensors that the method's server begins with; on the device meta, which costs nothing."""
+    with torch.device("meta"):
+        server = method.Server(wires.setup, experiment.method.options)
+    return _bytes(value for value in vars(server).values() if isinstance(value, Tensor))
+
+
+def _reports(ledger: Ledger) -> int:
+    """What the server keeps of everything that was ever sent."""
+    return sum(entry.raw for entry in ledger.entries if entry.direction == UP and entry.kind in ("token", "prototypes"))
+
+
+def _warm_up(experiment: Experiment, network: Network, sizes: Sizes) -> int:
+    """Gradients, Adam's moments, one batch, and the server's own images."""
+    warmup, own = experiment.warmup, experiment.data.synthetic
+    if not warmup.steps:
+        return 0
+    learns = _bytes([*network.stem.parameters(), *network.tail.trunk.parameters()])
+    kept = sizes.in_stem.kept + sizes.in_tail.kept
+    return 3 * learns + warmup.batch * kept + own.warmup_people * own.warmup_images * sizes.image

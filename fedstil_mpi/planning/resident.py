@@ -1,0 +1,40 @@
+"""What a process really did with images and took of memory, to hold a forecast against."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedstil_mpi.learner import Learner
+from fedstil_mpi.models.torchvision_cpu import import_models
+
+
+def libraries() -> int:
+    """Bytes that the program takes before it does anything: call before a model is built."""
+    import_models()  # a quarter of it, and only imported when a model is built
+    return _status("VmRSS")
+
+
+def peak() -> int:
+    """The most bytes of this process that were in memory at a time.
+
+    Not `getrusage`: a process that was started by a larger one inherits the other's peak there.
+    """
+    return _status("VmHWM")
+
+
+def measure(learners: Iterable[Learner], before: int) -> dict[str, Any]:
+    """Of this rank, as plain values: images passed by kind, and the peaks in bytes (gpu: of torch's tensors).
+
+    before: what `libraries` was when the run began.
+    """
+    passes: Counter[str] = sum((learner.passes for learner in learners), Counter())
+    gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    return {"passes": passes, "host": peak(), "gpu": gpu, "libraries": before}
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))

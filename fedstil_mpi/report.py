@@ -1,0 +1,129 @@
+"""Report on one or many runs: tables, plots, and the numbers behind them.
+
+    python -m fedstil_mpi.report runs/x [runs/y ...] [--output DIR] [--against LABEL]
+
+Every argument is a run folder or holds run folders. Needs neither torch nor MPI. Exit code 2: the input cannot be used,
+and one line says why.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedstil_mpi.comm.guard import INPUT_ERROR, say
+from fedstil_mpi.commandline import Parser
+from fedstil_mpi.errors import InputError, did_you_mean
+from fedstil_mpi.results import plots, reading, sections, tables, terminal
+from fedstil_mpi.results.variants import Variant, group, warnings
+
+
+@dataclass(frozen=True)
+class Comparison:
+    variants: list[Variant]
+    reference: Variant
+    """What the others are held against, seed by seed."""
+    notes: list[str]
+    """What was left out."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = Parser("fedstil_mpi.report", "Report on one or many runs.")
+    parser.add_argument("runs", nargs="+", type=Path, help="a run folder, or a folder that holds run folders")
+    parser.add_argument("--output", type=Path, help="folder for the report; default: report/ in the only run, or here")
+    parser.add_argument("--against", metavar="LABEL", help="variant to hold the others against; default: first FedSTIL")
+    try:
+        options = parser.parse_args(arguments)
+        comparison = load(options.runs, options.against)
+        alone = options.runs[0] if len(options.runs) == 1 else Path()
+        file = _write(comparison, options.output or alone / "report")
+    except InputError as error:
+        say(str(error))
+        raise SystemExit(INPUT_ERROR) from None
+    show(comparison, file)
+
+
+def write(runs: Sequence[Path], output: Path, against: str | None = None) -> Path:
+    """Write a report on the runs at or below each path into the folder `output`; returns report.md.
+
+    against: label of the variant that the others are held against; None: the first of FedSTIL. To be called on one rank.
+    Raises InputError where the runs or the folder cannot be used.
+    """
+    return _write(load(runs, against), output)
+
+
+def load(paths: Sequence[Path], against: str | None) -> Comparison:
+    complete, interrupted = reading.find(paths)
+    variants, notes = group([reading.read(folder) for folder in complete])
+    notes += [f"{folder} has no results.h5, so the run is not complete; left out" for folder in interrupted]
+    labels = [variant.label for variant in variants]
+    if against is not None and against not in labels:
+        raise InputError(
+            f"no variant is called {against!r}; {did_you_mean(against, labels)}there are {', '.join(labels)}"
+        )
+    wanted = [v for v in variants if v.label == against] or [v for v in variants if v.method == "fedstil"] or variants
+    return Comparison(variants, wanted[0], notes)
+
+
+def _write(comparison: Comparison, output: Path) -> Path:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        drawn = plots.write_all(comparison.variants, comparison.reference, output)
+        tables.write_csv(output / "table.csv", tables.as_rows(tables.main_table(comparison.variants)))
+        file = output / "report.md"
+        file.write_text(text(comparison, drawn), encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {output}: {error.strerror or error}; choose another folder with --output"
+        ) from None
+    return file
+
+
+def text(comparison: Comparison, drawn: Sequence[str]) -> str:
+    """report.md, where the plots named in `drawn` lie beside it."""
+    variants = comparison.variants
+    starred = [variant.label for variant in variants if variant.task_aware]
+    several = len(variants) > 1
+    parts = {
+        "Report": _remarks(comparison),
+        "What was compared": sections.compared(variants),
+        "Results": tables.as_markdown(tables.main_table(variants), starred)
+        + "\n\nAfter the last round; bold: best of the column. All terms are defined below.",
+    }
+    if starred:
+        parts["Without knowing a query's task"] = (
+            "\\* These search each task with a model of its own. With their newest model on all tasks:\n\n"
+            + tables.as_markdown(tables.task_free_table(variants))
+        )
+    if several:
+        parts["Savings"] = sections.savings(variants)
+        parts["Seed by seed"] = sections.paired(variants, comparison.reference)
+    parts["Bytes by kind"] = sections.bytes_by_kind(variants)
+    parts["Plots"] = "\n\n".join(
+        f"{plots.PLOTS[name].caption} ([numbers]({name}.csv)):\n\n![]({name}.png)" for name in drawn
+    )
+    parts["Definitions"] = sections.DEFINITIONS
+    lines = [f"{'#' if title == 'Report' else '##'} {title}\n\n{body}" for title, body in parts.items()]
+    return "\n\n".join(line.strip() for line in lines) + "\n"
+
+
+def _remarks(comparison: Comparison) -> str:
+    lines = [f"**Warning: not comparable.** {line}" for line in warnings(comparison.variants)]
+    return "\n\n".join([*lines, *(f"Note: {note}" for note in comparison.notes)])
+
+
+def show(comparison: Comparison, file: Path) -> None:
+    """The main table and what to know about it, for a person."""
+    console = terminal.console()
+    starred = [variant.label for variant in comparison.variants if variant.task_aware]
+    console.print(tables.printed(tables.main_table(comparison.variants), starred))
+    if starred:
+        console.print("* searches each task with a model of its own; without: see the report")
+    for line in warnings(comparison.variants):
+        say(f"warning: not comparable: {line}")
+    for note in comparison.notes:
+        say(f"note: {note}")
+    console.print(f"report in {file}", soft_wrap=True, markup=False)
+
+
+if __name__ == "__main__":
+    main()

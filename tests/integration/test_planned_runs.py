@@ -1,0 +1,101 @@
+"""Runs do what their plan says: bytes, passes, files, and memory within a factor."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+from launch import environment, find_mpirun, mpirun
+
+from fedstil_mpi import plan
+
+HERE = Path(__file__).parent
+CONFIG = HERE / "tiny.yaml"
+RANKS = 2
+
+EPOCHS = ["train.steps=0", "train.epochs=2"]
+EXPERIMENTS = {
+    "single": ["method.name=single", "train.augment=none", "rounds.per_task=2", "rounds.evaluate_every=1"],
+    "fedavg": ["method.name=fedavg", "memory.size=0", *EPOCHS, "train.refresh=epoch"],
+    "fedstil": ["prototypes.exchange=true", "rounds.per_task=2", "train.refresh=task"],
+    "late": ["rounds.clients_per_round=2", "rounds.total=5", "warmup.steps=2", "evaluation.tasks=all"],
+    "stops": ["method.preset=reference", "memory.size=30", "train.steps=0", "train.epochs=6"],
+}
+
+
+def planned(capsys, *arguments):
+    plan.main([*map(str, arguments), "--json"])
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The folder of all experiments, run in one job, and what the job printed."""
+    folder = tmp_path_factory.mktemp("runs")
+    script = [HERE / "scripts" / "play.py", folder, CONFIG, json.dumps(EXPERIMENTS)]
+    done = mpirun(RANKS, script, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_passes_are_as_predicted(runs):
+    assert runs[1].count("passes: as predicted") == len(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_ledger_is_the_plan(runs, capsys, name):
+    found = planned(capsys, CONFIG, *EXPERIMENTS[name], "--ranks", RANKS)
+    with h5py.File(runs[0] / name / "results.h5") as file:
+        ledger = file["ledger"][()]
+    for direction in ("S2C", "C2S"):
+        of_way = ledger[ledger["direction"] == direction.encode()]
+        assert found["bytes"][direction] == of_way["encoded"].sum()
+        for client, sums in enumerate(found["clients"]):
+            assert sums[direction] == of_way["encoded"][of_way["client"] == client].sum()
+    assert found["passes"]["train"]["bound"] == ("at most" if name == "stops" else "exactly")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_files_are_about_as_large_as_planned(runs, capsys, name):
+    """Lines are planned with all digits, but rates of so few queries have few."""
+    planned_sizes = planned(capsys, CONFIG, *EXPERIMENTS[name], "--ranks", RANKS)["files"]
+    sizes = {file: (runs[0] / name / file).stat().st_size for file in planned_sizes}
+    assert sizes["results.h5"] == pytest.approx(planned_sizes["results.h5"], rel=0.05)
+    assert 0.7 < sizes["metrics.jsonl"] / planned_sizes["metrics.jsonl"] <= 1
+
+
+MIDDLE = ["data.height=64", "data.width=32", "model.backbone=resnet18", "model.last_stride=2", "memory.size=90"]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("tiny", ["method.name=fedstil"]),
+        pytest.param("middle", ["method.name=fedstil", *MIDDLE], marks=pytest.mark.slow),
+        pytest.param("middle", ["method.name=fedavg", "warmup.steps=2", *MIDDLE], marks=pytest.mark.slow),
+        pytest.param("middle", ["method.name=single", *MIDDLE], marks=pytest.mark.slow),
+    ],
+)
+def test_memory_is_within_a_factor(tmp_path, capsys, name, overrides):
+    """What a run takes beside its libraries is within a factor of 1.5 of the estimate, either way.
+
+    Less, because not everything is at its largest at once; more, because of the arithmetic's temporaries, and because
+    the C library keeps for itself what was freed in pieces of less than 32 MB.
+    """
+    find_mpirun()  # skips where MPI is not installed
+    arguments = [CONFIG, *overrides, f"output={tmp_path}", f"name={name}"]
+    (rank,) = planned(capsys, *arguments, "--ranks", 1)["memory"]
+    done = subprocess.run(
+        [sys.executable, "-m", "fedstil_mpi.run", *map(str, arguments)],
+        env=environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    row = re.search(r"host estimate +host peak *\n +0 +(\d+) +(\d+)", done.stdout)
+    assert row is not None, done.stdout
+    estimate, peak = (1e6 * int(size) for size in row.groups())
+    libraries = estimate - rank["host"]
+    assert 100e6 < libraries < 1e9
+    assert 1 / 1.5 < (peak - libraries) / rank["host"] < 1.5

@@ -1,0 +1,473 @@
+"""What is predicted of a run beside its bytes (test_ledger.py): passes, memory, files; and the command that prints it."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+from torch import nn
+
+from fedstil_mpi import configfile, federation, methods, plan
+from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.config import Data, Placement
+from fedstil_mpi.contact import FirstContact
+from fedstil_mpi.data.export import write_folder
+from fedstil_mpi.data.pku import PkuStream
+from fedstil_mpi.data.sources import open_stream
+from fedstil_mpi.data.stream import SPLITS, Stream
+from fedstil_mpi.data.synthetic import SyntheticOptions
+from fedstil_mpi.errors import InputError
+from fedstil_mpi.memory import Memory, Samples
+from fedstil_mpi.models.activations import measure_passing
+from fedstil_mpi.models.network import build
+from fedstil_mpi.placement import table
+from fedstil_mpi.planning import forecast, workload
+from fedstil_mpi.planning.footprint import Footprint
+from fedstil_mpi.planning.prediction import by_kind_of_round, predict
+from fedstil_mpi.planning.workload import Workload
+from fedstil_mpi.schedule import Schedule
+
+TINY = Path(__file__).parents[1] / "integration" / "tiny.yaml"
+CLASSES = ["model.num_classes=32"]
+
+
+# -- labels without images ---------------------------------------------------------------------------------------------
+
+
+def streams(folder):
+    data = Data(height=32, width=16, tasks=2, synthetic=SyntheticOptions(clients=3, people_per_task=3, train_images=2))
+    synthetic = open_stream(data, 1)
+    yield synthetic
+    yield open_stream(replace(data, clients=[2, 0]), 1)
+    yield open_stream(replace(data, pooled=True), 1)
+    write_folder(synthetic, folder / "folder")
+    yield open_stream(replace(data, kind="folder", path=str(folder / "folder")), 1)
+    (folder / "pku").mkdir()
+    for value, (person, camera, frame) in enumerate(np.ndindex(10, 2, 3)):
+        pixels = np.full((8, 4, 3), value, np.uint8)
+        Image.fromarray(pixels).save(folder / "pku" / f"{person + 1:03}_{camera + 1:02}_{frame}.png")
+    yield PkuStream(folder / "pku", height=8, width=4, seed=1, tasks=2, train_images=1)
+
+
+def test_labels_are_those_of_the_images(tmp_path):
+    for stream in streams(tmp_path):
+        for client, number in np.ndindex(stream.clients, stream.tasks):
+            labels, images = stream.labels(client, number), stream.task(client, number)
+            assert set(labels) == set(SPLITS)
+            for split in SPLITS:
+                assert labels[split].dtype == np.int64
+                assert np.array_equal(labels[split], getattr(images, split).persons), type(stream)
+
+
+# -- passes ------------------------------------------------------------------------------------------------------------
+
+PEOPLE = [[(1, 2), (2, 3, 4), (5,)], [(2, 6), (1,), (6, 4, 7)], [(3, 4), (2,), (1, 3)]]
+IMAGES = [[3, 4, 2], [5, 3, 4], [4, 3, 3]]
+
+
+class Given(Stream):
+    """Tasks of noise pictures, which know their labels by way of the pictures."""
+
+    clients, tasks = 3, 3
+
+    def task(self, client, task):
+        return tiny.task(*PEOPLE[client][task], images=IMAGES[client][task])
+
+    def people(self, client, task):
+        return np.array(sorted(PEOPLE[client][task]))
+
+
+def played(config, schedule):
+    """The passes of a federation that really trains and is really searched, and the predicted ones."""
+    stream, start = Given(), tiny.network()
+    streams = [[stream.task(client, task) for task in range(3)] for client in range(3)]
+    parts = tiny.federation(config, streams, start)
+    learners = [side.learner for side in parts.clients]
+
+    def search():
+        for side in parts.clients:
+            side.learner.evaluate(side.tail_for)
+            if side.task_aware:
+                side.learner.evaluate()
+
+    for number, online in schedule.rounds():
+        parts.distribute(number, online)
+        if number > 1 and parts.traffic.down and schedule.evaluates(number - 1):
+            search()
+        for client in online:
+            side = parts.clients[client]
+            side.learner.begin_round()
+            side.begin()
+            side.learner.train(number, side.penalty)
+            side.end()
+        if schedule.evaluates(number):
+            search()
+        parts.collect(number, online)
+    parts.distribute(schedule.total + 1, [learner.client for learner in learners if learner.draws])
+    if parts.traffic.down:
+        search()
+    contact = FirstContact(start, (), parts.clients[0].setup.layout.names)
+    ledger = predict(schedule, contact.parts, parts.traffic, stream.people)
+    module = methods.load(config.method.name)
+    loads = workload.play(config, module, schedule, stream, parts.traffic, ledger)
+    return learners, loads
+
+
+EPOCHS = {"train.steps": 0, "train.epochs": 2}
+SETTINGS = {
+    "house": {},
+    "epochs": EPOCHS,
+    "each task a view": {"train.refresh": "task"},
+    "each epoch a view": {"train.refresh": "epoch", **EPOCHS},
+    "steps over several epochs": {"train.refresh": "epoch", "train.steps": 7},
+    "no augmentation": {"train.augment": "none"},
+    "no memory": {"memory.size": 0},
+    "no memory, no augmentation": {"memory.size": 0, "train.augment": "none"},
+    "shuffled into one": {"memory.share": None, **EPOCHS},
+    "as published": {"memory.share": None, "memory.herding": "repeat", "memory.labels": "collide", **EPOCHS},
+    "a memory for few": {"memory.size": 5, "memory.share": None, "memory.quota": "width", **EPOCHS},
+    "all tasks": {"evaluation.tasks": "all"},
+    "prototypes": {"prototypes.exchange": True},
+    "prototypes alone": {"prototypes.exchange": True, "memory.size": 0, "memory.share": None, **EPOCHS},
+}
+
+
+@pytest.mark.parametrize("drawn", [3, 2])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_passes_are_those_of_the_learners(name, drawn):
+    settings = {"rounds.per_task": 2, "memory.size": 7, "train.steps": 3, "train.batch": 4} | SETTINGS[name]
+    schedule = Schedule(3, clients=3, tasks=3, per_task=2, total=7, clients_per_round=drawn, evaluate_every=3)
+    learners, loads = played(tiny.experiment(settings), schedule)
+    assert [load.passes for load in loads] == [learner.passes for learner in learners]
+    assert [load.relayed for load in loads] == [sum(map(len, learner.relayed)) for learner in learners]
+    kept = [learner.memory.recall() for learner in learners]
+    assert [sum(load.exemplars.values()) for load in loads] == [len(k) if k is not None else 0 for k in kept]
+
+
+OF_THEIR_OWN = {"ewc", "mas", "fedcurv", "icarl"}
+"""Methods that pass images for importances, or for what an old model says to them."""
+
+
+@pytest.mark.parametrize("preset", ["best", "paper"])
+@pytest.mark.parametrize("method", methods.names())
+def test_passes_of_every_method(method, preset):
+    config = tiny.experiment({"train.steps": 2, "train.batch": 6, "rounds.per_task": 1}, method, preset)
+    schedule = Schedule(3, clients=3, tasks=3, per_task=1, total=3, clients_per_round=3, evaluate_every=1)
+    learners, loads = played(config, schedule)
+    bounds = workload.bounds(config, methods.load(method))
+    for load, learner in zip(loads, learners, strict=True):
+        for kind, bound in bounds.items():
+            assert bound in ("exactly", "at least")
+            assert load.passes[kind] <= learner.passes[kind]
+            assert method in OF_THEIR_OWN or load.passes[kind] == learner.passes[kind]
+        assert method not in OF_THEIR_OWN or (bounds["train"] == "at least" and load.passes != learner.passes)
+
+
+def labels(train, query=2, gallery=3):
+    return {"train": np.array(train), "query": np.zeros(query), "gallery": np.zeros(gallery)}
+
+
+def test_passes_by_hand():
+    """Two rounds of 3 steps on 5 images in batches of 4: 4 + 1 + 4; the memory and one search take the rest."""
+    config = tiny.experiment({"train.steps": 3, "train.batch": 4, "memory.size": 4, "rounds.per_task": 2})
+    load = Workload(config, [labels([8, 8, 9, 9, 9]), labels([9, 9])], looks=False)
+    load.train()
+    assert load.passes == {"stem": 5 + 5, "train": 4 + 4 + 4, "search": 5}  # a batch of one image is dropped
+    load.search()
+    assert load.passes == {"stem": 10 + 5, "train": 12, "search": 5 + 5}
+    load.train()
+    assert load.passes == {"stem": 15 + 5, "train": 24, "search": 10 + 5}
+    assert load.exemplars == {8: 2, 9: 2}
+    load.train()  # the second task: 2 exemplars of person 8 are old, half of each batch; 2 new images make one batch
+    assert load.passes["train"] == 24 + 3 * (2 + 2)
+    assert load.exemplars == {8: 2, 9: 2}
+
+
+@pytest.mark.parametrize("quota", ["seen", "width"])
+@pytest.mark.parametrize("herding", ["distinct", "repeat"])
+def test_exemplars_are_those_of_the_memory(herding, quota):
+    settings = {"memory.size": 9, "memory.herding": herding, "memory.quota": quota}
+    tasks = [[0, 0, 0, 1, 1, 1, 1], [1, 1, 2, 2, 2], [5, 6, 6, 6, 7, 8]]
+    load = Workload(tiny.experiment(settings | {"rounds.per_task": 1}), [labels(task) for task in tasks], looks=False)
+    memory = Memory(9, repeat=herding == "repeat", quota=quota)
+    for task in tasks:
+        persons = torch.tensor(task)
+        memory.store(Samples(torch.zeros(len(task), 1), persons, persons), torch.zeros(len(task), 1))
+        load.train()
+        recalled = memory.recall()
+        kept = Counter(recalled.persons.tolist()) if recalled is not None else Counter()
+        assert +Counter(load.exemplars) == kept
+
+
+@pytest.mark.parametrize(
+    ("settings", "method", "expected"),
+    [
+        ({}, "single", ("exactly", "exactly", "exactly")),
+        ({"train.steps": 0, "train.early_stop": True}, "single", ("exactly", "at most", "exactly")),
+        (
+            {"train.steps": 0, "train.early_stop": True, "train.refresh": "epoch"},
+            "single",
+            ("at most", "at most", "exactly"),
+        ),
+        ({}, "ewc", ("at least", "at least", "at least")),
+        ({"train.steps": 0, "train.early_stop": True}, "ewc", ("at least", "about", "at least")),
+    ],
+)
+def test_what_cannot_be_known_is_said(settings, method, expected):
+    config = tiny.experiment(settings, method)
+    assert tuple(workload.bounds(config, methods.load(method)).values()) == expected
+
+
+def test_differences_name_what_does_not_fit():
+    load = Workload(tiny.experiment(), [], looks=False, passes=Counter(stem=10, train=20, search=30))
+    schedule = Schedule(1, 1, 1, 1, 1, 1, 1)
+    bounds = {"stem": "exactly", "train": "at most", "search": "at least"}
+    predicted = forecast.Forecast(schedule, [], Ledger(), set(), [load], bounds, [], {})
+    assert predicted.differences({"stem": 10, "train": 19, "search": 31}) == []
+    assert predicted.differences({"stem": 9, "train": 21, "search": 29}) == [
+        "stem 9 instead of exactly 10",
+        "train 21 instead of at most 20",
+        "search 29 instead of at least 30",
+    ]
+
+
+# -- bytes -------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def make(*overrides, ranks=4):
+    """The forecast of tiny.yaml: MobileNetV2 on images of 32 x 16, 3 clients, 2 tasks of one round."""
+    source = configfile.read(TINY, [*CLASSES, *overrides])
+    method = methods.load(configfile.resolve(source).method.name)
+    experiment = configfile.resolve(source, method.Options, method.PRESETS)
+    stream = open_stream(experiment.data, experiment.seed)
+    seats = table(plan.seat(stream.clients, ranks, experiment.placement))
+    return forecast.make(federation.make_plan(experiment, method, stream), stream, seats)
+
+
+TRAVELS = 160 * 960 + 9 * 960 + 960 * 320 + 320 * 1280 + 1280 * 32
+"""Weights of MobileNetV2's last inverted residual and last convolution, and of a classifier of 32 people."""
+PUBLISHED = 3_504_872 - (1280 + 1) * 1000
+"""Parameters of MobileNetV2, without its classifier."""
+FLOATS = PUBLISHED + 34_112 + 4 * 1280 + 1280 * 32
+"""With its batch norms' statistics, the neck and a classifier of 32 people."""
+START = 4 * FLOATS + 8 * (52 + 1)
+"""Bytes, with the counters of 52 batch norms and the neck."""
+
+
+def test_bytes_of_fedavg_by_hand():
+    predicted = make("method.name=fedavg", "rounds.per_task=2")  # 4 rounds
+    assert TRAVELS == 920_000
+    assert predicted.ledger.by_kind() == {
+        (DOWN, "model"): (3 * 4 * FLOATS,) * 2,
+        (DOWN, "counters"): (3 * 8 * 53,) * 2,
+        (DOWN, "weights"): (3 * 4 * 4 * TRAVELS,) * 2,  # rounds 2, 3, 4 and the closing distribution
+        (UP, "weights"): (3 * 4 * 4 * TRAVELS,) * 2,
+        (UP, "samples"): (3 * 4 * 8,) * 2,
+    }
+    per_round = 3 * 4 * TRAVELS
+    assert [tuple(group) for group in by_kind_of_round(predicted.schedule, predicted.ledger)] == [
+        ("first contact", 1, 3, 3 * START, per_round + 24),
+        ("a task begins", 1, 3, per_round, per_round + 24),
+        ("other rounds", 2, 6, 2 * per_round, 2 * (per_round + 24)),
+        ("closing", 1, 3, per_round, 0),
+    ]
+
+
+def test_first_contact_depends_on_what_a_checkpoint_gave():
+    """Nothing is downloaded: with a shared checkpoint it is the classifier alone, after a warm-up everything again."""
+    first = {
+        name: make("method.name=single", *overrides).ledger.total(DOWN)
+        for name, overrides in {
+            "none": ["model.weights=none"],
+            "imagenet": ["model.weights=imagenet"],
+            "warmed": ["model.weights=imagenet", "warmup.steps=1"],
+        }.items()
+    }
+    classifier = 3 * 4 * 1280 * 32
+    assert first == {"none": 3 * START, "imagenet": classifier, "warmed": 3 * START}
+
+
+def test_blank_network_knows_what_a_checkpoint_provides(tmp_path):
+    from torchvision.models import mobilenet_v2
+
+    torch.save(mobilenet_v2().state_dict(), tmp_path / "weights.pt")
+    settings = {"num_classes": 7, "image_size": (32, 16), "last_stride": 1, "weights": str(tmp_path / "weights.pt")}
+    real = build("mobilenet_v2", **settings)
+    experiment = tiny.experiment({"model.weights": str(tmp_path / "weights.pt"), "data.height": 32, "data.width": 16})
+    blank = forecast.blank_network(
+        federation.Plan(experiment, methods.load("single"), Schedule(1, 1, 1, 1, 1, 1, 1), num_classes=7)
+    )
+    assert blank.provided == real.provided
+    assert all(parameter.is_meta for parameter in blank.tail.parameters())
+
+
+@pytest.mark.parametrize("drawn", [1, 3])
+def test_rounds_in_groups_are_the_whole_ledger(drawn):
+    predicted = make("prototypes.exchange=true", f"rounds.clients_per_round={drawn}", "rounds.per_task=2")
+    groups = by_kind_of_round(predicted.schedule, predicted.ledger)
+    assert sum(group.down for group in groups) == predicted.ledger.total(DOWN)
+    assert sum(group.up for group in groups) == predicted.ledger.total(UP)
+    assert sum(group.rounds for group in groups) == predicted.schedule.total + 1
+    assert {group.name: group.rounds for group in groups}["first contact"] == 3 // drawn
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_an_image_takes_on_its_way():
+    with torch.device("meta"):
+        module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Sequential(nn.MaxPool2d(2), nn.Flatten()))
+    conv, pool = 4 * 8 * 6, 4 * 4 * 3
+    kept, peak = measure_passing(module, (3, 8, 6))
+    assert kept == 4 * (conv + pool + pool)
+    assert peak == 4 * (conv + max(3 * 8 * 6, pool))
+
+
+def test_memory_by_hand():
+    predicted = make("method.name=fedavg", "rounds.per_task=2", ranks=3)
+    server, first, second = (found.parts for found in predicted.footprints)
+    weights = 4 * TRAVELS
+    learns = 4 * (TRAVELS + 2 * (960 + 960 + 320 + 1280))  # with scale and shift of its batch norms
+    tail = learns + 4 * 2 * (960 + 960 + 320 + 1280) + 4 * 4 * 1280 + 8 * 5
+    images = 32 * 16 * 3 * 2 * 4 * (3 + 1 + 1)  # tasks, people, images
+    assert [seat["clients"] for seat in predicted.seats] == [[], [0, 1], [2]]
+    assert {found.parts["model"] for found in predicted.footprints} == {START}
+    assert server["server"] == weights
+    assert server["exchange"] == weights + 2 * START + 2 * weights + 3 * (weights + 8)
+    assert "tails" not in server
+    assert first["images"] == 2 * images
+    assert second["images"] == images
+    assert first["tails"] == 2 * tail + learns + 2 * learns  # gradients of one at a time, two moments
+    assert second["tails"] == tail + learns + 2 * learns
+    assert first["exchange"] == weights + START + weights + 2 * 2 * (weights + 8) + 4 * weights
+    item = 4 * 160 * 2 * 1
+    assert second["memory"] == item * 8  # 2 x 4 people share a memory of 12: one exemplar each
+    assert second["cache"] == item * (2 * 4 * (3 + 1 + 1) + 12 + 12 + 8)
+
+
+def test_more_ranks_than_clients_have_little_to_hold():
+    parts = make("method.name=single", ranks=6).footprints[5].parts
+    assert parts == {"model": START, "exchange": START}  # the start model is broadcast
+
+
+def test_matrix_of_all_weights_on_the_server():
+    assert make().footprints[0].parts["server"] >= 3 * 4 * TRAVELS
+
+
+def test_a_gpu_takes_what_learns():
+    parts = {"model": 1, "images": 10, "tails": 100, "exchange": 1000, "warm-up": 10_000}
+    assert (Footprint(parts, gpu=False).host(), Footprint(parts, gpu=False).device()) == (11_111, 0)
+    assert (Footprint(parts, gpu=True).host(), Footprint(parts, gpu=True).device()) == (1010, 10_001)
+
+
+def test_warm_up_trains_the_whole_backbone():
+    parts = make("warmup.steps=1", "warmup.batch=2").footprints[0].parts
+    assert 3 * 4 * PUBLISHED < parts["warm-up"] < 4 * 4 * PUBLISHED
+    assert make().footprints[0].parts["warm-up"] == 0
+
+
+# -- placement and the command -----------------------------------------------------------------------------------------
+
+
+def test_seats():
+    seats = plan.seat(5, 3, Placement(device="cpu", threads=2))
+    assert [(seat.rank, seat.clients, seat.device, seat.threads) for seat in seats] == [
+        (0, (), "cpu", 2),
+        (1, (0, 1, 2), "cpu", 2),
+        (2, (3, 4), "cpu", 2),
+    ]
+    with pytest.raises(InputError, match="--ranks 0; expected at least 1"):
+        plan.seat(5, 0, Placement())
+
+
+def printed(capsys, *arguments):
+    plan.main([str(TINY), *CLASSES, *arguments])
+    return capsys.readouterr().out
+
+
+def test_command_prints_totals(capsys):
+    text = printed(capsys, "method.name=fedavg", "--ranks", "2")
+    assert "Where 2 ranks would sit" in text
+    rows = {row[0]: row for row in (line.split() for line in text.splitlines()) if row}
+    down, up = 3 * (START + 2 * 4 * TRAVELS), 3 * 2 * (4 * TRAVELS + 8)
+    assert rows["total"][1:] == ["2", *(f"{size / 1e6:.3f}" for size in (down / 3, up / 3, down, up))]
+    # stem: train images twice (a view, and as they are), queries and galleries once, by client and task
+    stem, search = 3 * 2 * 4 * (2 * 3 + 2), 3 * (2 * 12 + (1 + 1 + 2 + 2) * 8)
+    assert rows["all"][-3] == str(stem)
+    assert rows["all"][-1] == str(search)
+    assert {"metrics.jsonl", "results.h5"} <= set(rows)
+
+
+def test_command_says_it_to_tools(capsys):
+    found = json.loads(printed(capsys, "method.name=fedavg", "--json"))
+    assert found["bytes"]["S2C"] == 3 * (START + 2 * 4 * TRAVELS) == sum(client["S2C"] for client in found["clients"])
+    assert [seat["clients"] for seat in found["placement"]] == [[], [0], [1], [2]]
+    assert len(found["memory"]) == 4
+    assert found["passes"]["stem"] == {"images": sum(c["stem"] for c in found["clients"]), "bound": "exactly"}
+
+
+def test_kinds_with_a_codec_are_marked(monkeypatch, capsys):
+    single = methods.load("single")
+    parts = (Part("sketch", 10, ragged=True, codec="sparse"), Part("weights", 3))
+    traffic = replace(single.Client.traffic(None, None), up=parts, items=lambda clients: Sketches())
+    monkeypatch.setattr(single.Client, "traffic", staticmethod(lambda setup, options: traffic))
+    predicted = make.__wrapped__("method.name=single")
+    assert predicted.packed == {"sketch"}
+    assert {kind["kind"] for kind in predicted.as_json()["bytes"]["kinds"] if kind["before_codec"]} == {"sketch"}
+    assert "by round (at most: some of it passes a codec)" in (text := printed(capsys, "method.name=single"))
+    assert ["C2S", "sketch", "0.000", "before", "its", "codec"] in [line.split() for line in text.splitlines()]
+
+
+class Sketches:
+    """One item in each round."""
+
+    def down(self, client):
+        return {}
+
+    def up(self, client, visit):
+        return {"sketch": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needed"),
+    [
+        (["nowhere.yaml"], "config file nowhere.yaml does not exist; "),
+        ([TINY, "train.lrr=1"], "unknown config key train.lrr; did you mean train.lr?"),
+        ([TINY, "method.name=fedstill"], "unknown method 'fedstill'; did you mean fedstil?"),
+        ([TINY, "--ranks", "0"], "--ranks 0; expected at least 1"),
+        ([TINY, "--ranks", "many"], "argument --ranks: invalid int value: 'many'; expected "),
+        ([TINY, "rounds.clients_per_round=4"], "rounds.clients_per_round = 4, but there are 3 clients"),
+        ([TINY, "model.backbone=resnet19"], "unknown backbone 'resnet19' (did you mean 'resnet1"),
+    ],
+)
+def test_mistakes_are_one_line(capsys, arguments, needed):
+    with pytest.raises(SystemExit) as left:
+        plan.main([str(argument) for argument in arguments])
+    assert left.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith(f"fedstil_mpi: {needed}")
+
+
+@pytest.mark.slow
+def test_nothing_is_started():
+    program = """
+import sys
+from fedstil_mpi import plan
+assert "torch" not in sys.modules  # which reads CUDA_VISIBLE_DEVICES and the number of threads when it is imported
+plan.main(sys.argv[1:])
+assert "torch" in sys.modules and "mpi4py" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program, TINY], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
