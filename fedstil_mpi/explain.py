@@ -1,0 +1,152 @@
+"""Show what in two images makes a model take them for the same person: heat maps for chosen queries of a task.
+
+    python -m fedstil_mpi.explain runs/x --client 0 --task 2 --images 0 3 5 --output heat
+    python -m fedstil_mpi.explain configs/quickstart.yaml seed=2 --client 0 --task 2 --images 0 --output heat
+
+For each query a picture with its best true and its best false match in the task's gallery, and a line for each match in
+explain.csv. The model is the one that a client of a run folder ended with (or another file: --model), or else a config's
+start model, warm-up included. Works on the CPU, without MPI. Exit code 2: the input cannot be used, and one line says why.
+"""
+
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedstil_mpi import configfile, methods
+from fedstil_mpi.comm.guard import INPUT_ERROR, say
+from fedstil_mpi.commandline import Parser
+from fedstil_mpi.data.sources import open_stream
+from fedstil_mpi.data.stream import Stream, Task
+from fedstil_mpi.errors import InputError
+from fedstil_mpi.evaluation.gradcam import default_layer, heat, likeness
+from fedstil_mpi.federation import Plan, build_network, make_plan
+from fedstil_mpi.models.network import Network
+from fedstil_mpi.representations import normalise, represent
+from fedstil_mpi.results import explanation
+from fedstil_mpi.results.explanation import Match, Shown
+from fedstil_mpi.results.models import STEM, load_tail, model_file
+from fedstil_mpi.results.tables import write_csv
+from fedstil_mpi.warmup import warm_up
+
+CPU = torch.device("cpu")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = Parser("fedstil_mpi.explain", "Show what makes a model take two images for the same person.")
+    parser.add_argument("config", type=Path, help="a run folder, or a YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="come after the file")
+    parser.add_argument("--client", type=int, required=True)
+    parser.add_argument("--task", type=int, required=True, help="from 0")
+    parser.add_argument("--images", type=int, nargs="+", required=True, metavar="N", help="queries of the task, from 0")
+    parser.add_argument("--model", type=Path, help="safetensors file of a tail; default: the client's in a run folder")
+    parser.add_argument("--layer", help="stage whose map is shown; default: the last that is not too coarse")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the pictures and explain.csv")
+    parser.help_first(arguments)
+    try:
+        explain(parser.parse_intermixed_args(arguments))
+    except InputError as error:
+        say(str(error))
+        raise SystemExit(INPUT_ERROR) from None
+
+
+def explain(options: Namespace) -> None:
+    """Raises InputError where the config, the model or the choice of images cannot be used."""
+    in_folder = options.config.is_dir()
+    source = configfile.read(options.config / "config.yaml" if in_folder else options.config, options.overrides)
+    draft = configfile.resolve(source)
+    method = methods.load(draft.method.name)
+    stream = open_stream(draft.data, draft.seed)
+    plan = make_plan(configfile.resolve(source, method.Options, method.PRESETS), method, stream)
+    _check("--client", [options.client], stream.clients, "clients")
+    _check("--task", [options.task], stream.tasks, "tasks")
+    task = stream.task(options.client, options.task)
+    _check("--images", options.images, len(task.query), "queries")
+    model = options.model or (model_file(options.config, options.client) if in_folder else None)
+    network = load_network(plan, stream, model)
+
+    layer = options.layer or default_layer(network, task.query.pixels.shape[1:3])
+    similarity = similarities(network, task)
+    market = plan.experiment.evaluation.protocol == "market"
+    rows: list[dict[str, Any]] = []
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        for query in options.images:
+            matches = best(task, query, similarity[query], market)
+            found = [show(network, task, query, match, layer) for match in matches]
+            explanation.draw(task, query, found).savefig(options.output / f"query-{query}.png", dpi=150)
+            rows += [explanation.row(task, query, shown) for shown in found]
+        write_csv(options.output / "explain.csv", rows)
+    except OSError as error:
+        raise InputError(f"cannot write to {options.output}: {error.strerror}; choose another --output") from None
+    print(f"pictures of {layer} for {len(options.images)} queries, and explain.csv, in {options.output}")
+
+
+def load_network(plan: Plan, stream: Stream, model: Path | None) -> Network:
+    """The network of a config, with the tail of a model file; with the stem that lies beside it, if one does.
+
+    Otherwise the stem is made as a run makes it, warm-up included. Raises InputError where that cannot be done.
+    """
+    experiment = plan.experiment
+    stem = model.with_name(STEM) if model is not None and model.with_name(STEM).is_file() else None
+    network = build_network(plan, weights="none" if stem else None)
+    if stem is not None:
+        load_tail(stem, network.stem)
+    elif experiment.warmup.steps:
+        images = stream.warmup()
+        if images is None:
+            raise InputError(f"data.kind {experiment.data.kind} has no images for a warm-up; set warmup.steps=0")
+        warm_up(network, images, experiment.warmup, experiment.seed)
+    if model is not None:
+        load_tail(model, network.tail)
+    return network
+
+
+@torch.no_grad()
+def similarities(network: Network, task: Task) -> Tensor:
+    """Cosines of the features, float64 [queries, gallery]."""
+    network.tail.eval()
+    representations = [represent(network.stem, split.pixels, CPU) for split in (task.query, task.gallery)]
+    query, gallery = (torch.nn.functional.normalize(network.tail.features(r).double(), dim=1) for r in representations)
+    return query @ gallery.T
+
+
+def best(task: Task, query: int, similarity: Tensor, market: bool) -> Iterator[Match]:
+    """The best true and the best false match of a query, by its similarities [gallery]; one of them if there is no other.
+
+    market: gallery images of the query's person at the query's camera take no rank, as in the evaluation. Raises
+    InputError where no others are left.
+    """
+    gallery, camera = task.gallery, task.query.cameras[query]
+    same = gallery.persons == task.query.persons[query]
+    junk = same & (gallery.cameras == camera) & (camera >= 0) & market
+    nearest = similarity.argsort(descending=True, stable=True).numpy()
+    nearest = nearest[~junk[nearest]]
+    if not len(nearest):
+        raise InputError(
+            f"query {query} has only images of its own person and camera to be held against; choose another"
+        )
+    for kind, wanted in (("true", same), ("false", ~same)):
+        ranks = np.flatnonzero(wanted[nearest])
+        if len(ranks):
+            yield Match(kind, int(nearest[ranks[0]]), int(ranks[0]) + 1)
+
+
+def show(network: Network, task: Task, query: int, match: Match, layer: str) -> Shown:
+    pixels = np.stack([task.query.pixels[query], task.gallery.pixels[match.gallery]])
+    why = likeness(network, normalise(torch.from_numpy(pixels)), layer)
+    return Shown(match, why.cosine, heat(why.evidence, pixels.shape[1:3]).numpy())
+
+
+def _check(option: str, chosen: Sequence[int], count: int, what: str) -> None:
+    for number in chosen:
+        if not 0 <= number < count:
+            raise InputError(f"{option} {number}, but there are {count} {what}; expected 0 to {count - 1}")
+
+
+if __name__ == "__main__":
+    main()
