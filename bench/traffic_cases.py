@@ -1,0 +1,110 @@
+"""The messages of our methods for a backbone, a preset and a number of clients, as a run would have them."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import torch
+
+from fedstil_mpi import configfile, methods
+from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.config import Experiment
+from fedstil_mpi.data.sources import open_stream
+from fedstil_mpi.data.stream import Stream
+from fedstil_mpi.models.network import Network, build, network_state
+from fedstil_mpi.planning.prediction import predict
+from fedstil_mpi.schedule import Schedule
+from fedstil_mpi.wires import Wires, wire
+
+CLASSES = 8000
+IMAGE = (128, 64)
+PEOPLE = 12
+"""People of a task, half of whom turn up at a neighbour's later: the synthetic stream's defaults."""
+DENSITY = 0.1
+"""Share of an item's scalars that are not zero where its part travels sparsely."""
+
+
+@dataclass(frozen=True)
+class Case:
+    backbone: str
+    method: str
+    preset: str = "best"
+    clients: int = 5
+
+
+def schedule(clients: int, tasks: int, per_task: int) -> Schedule:
+    """Everybody takes part in every round."""
+    return Schedule(1, clients, tasks, per_task, tasks * per_task, clients, per_task)
+
+
+def network(backbone: str, device: str = "meta") -> Network:
+    """With the published number of classes; "meta": shapes only, no memory, no time."""
+    with torch.device(device):
+        return build(backbone, num_classes=CLASSES, image_size=IMAGE)
+
+
+def experiment(case: Case) -> Experiment:
+    module = methods.load(case.method)
+    synthetic = {"clients": case.clients, "people_per_task": PEOPLE}
+    source = {
+        "method": {"name": case.method, "preset": case.preset},
+        "model": {"backbone": case.backbone, "num_classes": CLASSES},
+        "data": {"height": IMAGE[0], "width": IMAGE[1], "synthetic": synthetic},
+    }
+    return configfile.resolve(source, module.Options, module.PRESETS)
+
+
+def wires(case: Case, start: Network, *, shared_checkpoint: bool = False) -> Wires:
+    """shared_checkpoint: every client has the backbone's weights before first contact."""
+    names = network_state(start) if shared_checkpoint else ()
+    provided = frozenset(name for name in names if not name.startswith("tail.classifier."))
+    return wire(experiment(case), methods.load(case.method), case.clients, replace(start, provided=provided))
+
+
+def stream(case: Case) -> Stream:
+    """Of which only the labels are asked for."""
+    config = experiment(case)
+    return open_stream(config.data, config.seed)
+
+
+def nonzeros(part: Part) -> int:
+    """Of one item of a part that travels sparsely."""
+    return int(DENSITY * part.scalars)
+
+
+def predicted(case: Case, wired: Wires, plan: Schedule) -> Ledger:
+    """What crosses the edge links, with sparse items encoded at the assumed density."""
+    ledger = Ledger()
+    directions = {DOWN: wired.traffic.down, UP: wired.traffic.up}
+    sparse = {(way, part.kind): part for way, parts in directions.items() for part in parts if part.codec == "sparse"}
+    for entry in predict(plan, wired.contact.parts, wired.traffic, stream(case).people).entries:
+        encoded = entry.encoded
+        if part := sparse.get((entry.direction, entry.kind)):
+            encoded = entry.raw // part.itemsize * (8 + 8 * nonzeros(part))
+        ledger.book(*entry[:5], encoded)
+    return ledger
+
+
+def moved_by_mpi(wired: Wires, ledger: Ledger, ranks: int) -> int:
+    """Bytes between different ranks, of which rank 0 has no client: what is shared goes once to every rank."""
+    shared = _shared(wired)
+    personal = sum(e.encoded for e in ledger.entries if e.direction == UP or e.kind not in shared)
+    told = {(e.round, e.kind, e.encoded) for e in ledger.entries if e.direction == DOWN and e.kind in shared}
+    return personal + (ranks - 1) * sum(size for _, _, size in told)
+
+
+def server_memory(wired: Wires, ledger: Ledger) -> int:
+    """Bytes of the server's buffers: of every part, what the round with the most of it needs."""
+    shared = _shared(wired)
+    sizes: Counter[tuple[str, str, int]] = Counter()
+    for e in ledger.entries:
+        key = e.direction, e.kind, e.round
+        sizes[key] = e.raw if e.direction == DOWN and e.kind in shared else sizes[key] + e.raw
+    buffers: dict[tuple[str, str], int] = {}
+    for (direction, kind, _), size in sizes.items():
+        buffers[direction, kind] = max(size, buffers.get((direction, kind), 0))
+    return sum(buffers.values())
+
+
+def _shared(wired: Wires) -> set[str]:
+    return {part.kind for part in (*wired.contact.parts(1), *wired.traffic.down) if part.shared}
