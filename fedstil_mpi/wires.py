@@ -31,7 +31,7 @@ def wire(experiment: Experiment, method: MethodModule, clients: int, network: Ne
     layout = Layout.of(travelling)
     shape = representation_shape(network, (experiment.data.height, experiment.data.width))
     start = layout.pack(travelling)
-    setup = Setup(clients, layout, torch.Size(shape).numel(), start if start.is_meta else start.cpu())
+    setup = Setup(clients, layout, torch.Size(shape).numel(), start if start.is_meta else start.cpu(), experiment.seed)
     own = method.Client.traffic(setup, options)
     provided = frozenset() if experiment.warmup.steps else network.provided
     contact = FirstContact(network, provided, travelling if own.down else ())

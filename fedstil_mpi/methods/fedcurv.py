@@ -22,6 +22,7 @@ from fedstil_mpi.methods.common.anchored import quadratic
 from fedstil_mpi.methods.common.base import Setup, Traffic, Visit
 from fedstil_mpi.methods.common.federated import WEIGHTS
 from fedstil_mpi.methods.common.importance import check, fisher, published
+from fedstil_mpi.methods.common.news import News
 from fedstil_mpi.training import Batch
 
 IMPORTANCE = "importance"
@@ -66,23 +67,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "method.penalty": 50.0,
     },
 }
-
-
-class News:
-    """Which clients have not yet got the newest of what the others told."""
-
-    def __init__(self, clients: int):
-        self.clients = range(clients)
-        self.lacking: set[int] = set()
-
-    def tell(self, teller: int) -> None:
-        self.lacking.update(client for client in self.clients if client != teller)
-
-    def deliver(self, client: int) -> bool:
-        """Whether there is news for this client, which it has from now on."""
-        lacks = client in self.lacking
-        self.lacking.discard(client)
-        return lacks
 
 
 class Items(base.Items):

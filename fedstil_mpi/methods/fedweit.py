@@ -170,8 +170,8 @@ class Server(base.Server):
     def __init__(self, setup: Setup, options: Options):
         super().__init__(setup, options)
         self.theta_P: Tensor = setup.start.clone()
-        kind = ReferenceBank if options.is_reference else Bank
-        self.bank = kind(options.knowledge, setup.layout.scalars)
+        size = options.knowledge, setup.layout.scalars
+        self.bank = ReferenceBank(*size, setup.seed) if options.is_reference else Bank(*size)
 
     def knowledge(self, online: list[int]) -> Rows:
         return {WEIGHTS: self.theta_P} | self.bank.knowledge(online)

@@ -100,7 +100,7 @@ def play(
     ledger: the predicted one, which tells how many prototypes are relayed to whom and when.
     """
     kinds = {part.kind for part in traffic.up}
-    looks = not kinds.isdisjoint(("people", "token", "prototypes"))
+    looks = not kinds.isdisjoint(("token", "prototypes"))
     relayed = {part.kind: part.itemsize for part in traffic.down}.get("prototypes", 0)
     news = {
         (e.round, e.client): e.raw // relayed for e in ledger.entries if (e.direction, e.kind) == (DOWN, "prototypes")

@@ -1,5 +1,6 @@
 """Is it worth it? FedSTIL against learning alone and against FedAvg, each with the same rehearsal."""
 
+import json
 import os
 from pathlib import Path
 
@@ -11,19 +12,20 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 METHODS = ("single", "fedavg", "fedstil")
 
 
-@pytest.fixture(scope="module")
-def rank1(tmp_path_factory):
+@pytest.fixture
+def rank1(tmp_path):
     """(config, overrides) -> the served models' rank-1 in percent at the end, mean over clients, by method."""
 
     def run(config, *overrides):
-        folder = tmp_path_factory.mktemp(config)
+        variants = {method: {"method.name": method} for method in METHODS}
+        plan = {"base": str(CONFIGS / config), "name": "quality", "output": str(tmp_path), "variants": variants}
+        (tmp_path / "compare.json").write_text(json.dumps(plan | {"seeds": [2]}))  # JSON is YAML
+        command = ["-m", "fedstil_mpi.compare", tmp_path / "compare.json", "placement.threads=1", *overrides]
+        done = mpirun(3, command, timeout=600)
+        assert done.returncode == 0, done.stderr
         found = {}
         for method in METHODS:
-            settings = [f"output={folder}", f"name={method}", f"method.name={method}", "placement.threads=1"]
-            command = ["-m", "fedstil_mpi.run", CONFIGS / f"{config}.yaml", *settings, *overrides]
-            done = mpirun(3, command, timeout=600)
-            assert done.returncode == 0, done.stderr
-            with h5py.File(folder / method / "results.h5") as file:
+            with h5py.File(tmp_path / "quality" / f"{method}-2" / "results.h5") as file:
                 found[method] = file["served/final/rank1"][()].mean()
         return found
 
@@ -33,7 +35,7 @@ def rank1(tmp_path_factory):
 @pytest.mark.slow
 def test_exchange_pays_on_the_synthetic_stream(rank1):
     """Four of the quickstart's six tasks; all six are in bench/quickstart.md."""
-    found = rank1("quickstart", "data.tasks=4")
+    found = rank1("quickstart.yaml", "data.tasks=4")
     assert found["fedstil"] > found["single"] + 4
     assert found["fedstil"] > found["fedavg"]
 
@@ -43,6 +45,6 @@ def test_exchange_pays_on_real_images(rank1):
     images, weights = os.environ.get("FEDSTIL_PKU"), os.environ.get("FEDSTIL_WEIGHTS")
     if not images or not weights:
         pytest.skip("the environment variables FEDSTIL_PKU (images) and FEDSTIL_WEIGHTS (a file) are not set")
-    found = rank1("pku", f"data.path={images}", f"model.weights={weights}", "seed=2")
+    found = rank1("pku.yaml", f"data.path={images}", f"model.weights={weights}")
     assert found["fedstil"] > found["single"] + 8
     assert found["fedstil"] > found["fedavg"]

@@ -11,7 +11,8 @@ from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.errors import InputError
 from fedstil_mpi.methods import fedcurv, fedprox
 from fedstil_mpi.methods.common.base import Setup
-from fedstil_mpi.methods.fedcurv import IMPORTANCE, News
+from fedstil_mpi.methods.common.news import News
+from fedstil_mpi.methods.fedcurv import IMPORTANCE
 from fedstil_mpi.models.network import build
 from fedstil_mpi.schedule import Schedule
 

@@ -80,7 +80,7 @@ def test_golden_server(path):
 
 def test_the_reference_bank_is_drawn_anew_each_round_when_it_can_be_filled():
     def banks() -> list[list[float]]:
-        bank, seen = ReferenceBank(3, 1), []
+        bank, seen = ReferenceBank(3, 1, 0), []
         for number in range(20):
             online = [[0], [1], [3, 5], [2, 4]][min(number, 3)]
             bank.collect(online, torch.tensor([[100.0 * number + client] for client in online]))

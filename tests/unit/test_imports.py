@@ -7,9 +7,25 @@ import sys
 import pytest
 
 EARLY = [
-    *("run", "config", "configfile", "placement", "gpus", "seeding", "errors", "methods", "comm.world", "comm.guard"),
+    *(
+        "run",
+        "compare",
+        "plan",
+        "report",
+        "scene",
+        "commandline",
+        "config",
+        "configfile",
+        "placement",
+        "gpus",
+        "seeding",
+        "errors",
+        "methods",
+        "comm.world",
+        "comm.guard",
+    ),
     *("data.sources", "data.stream", "data.images", "data.folder", "data.pku"),
-    *("data.synthetic", "data.rendering", "data.export", "data.pooled", "data.subset"),
+    *("data.synthetic", "data.rendering", "data.export", "data.pooled", "data.subset", "data.validation"),
 ]
 """What is imported before CUDA_VISIBLE_DEVICES and the number of threads are settled."""
 

@@ -37,6 +37,8 @@ class Setup:
     """D, scalars of one representation."""
     start: Tensor
     """The travelling parameters every client begins with, float32 [P] on the CPU; to be read on rank 0."""
+    seed: int = 0
+    """The experiment's, for what a server draws."""
 
 
 class Visit(NamedTuple):

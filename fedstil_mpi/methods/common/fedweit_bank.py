@@ -72,9 +72,10 @@ class ReferenceBank:
     Its slots are drawn anew from the clients' current adaptive weights; it is zero until there are as many.
     """
 
-    def __init__(self, slots: int, scalars: int):
+    def __init__(self, slots: int, scalars: int, seed: int):
         self.current: dict[int, Tensor] = {}
         self.slots = torch.zeros(slots, scalars)
+        self.seed = seed
         self.rounds = 0
 
     def knowledge(self, online: list[int]) -> Rows:
@@ -85,6 +86,6 @@ class ReferenceBank:
         self.rounds += 1
         self.current |= zip(online, adaptive.clone(), strict=True)
         if len(self.current) >= len(self.slots):
-            draw = seeding.generator(0, "knowledge", self.rounds)
+            draw = seeding.generator(self.seed, "knowledge", self.rounds)
             chosen = draw.choice(sorted(self.current), len(self.slots), replace=False).tolist()
             self.slots = torch.stack([self.current[client] for client in chosen])

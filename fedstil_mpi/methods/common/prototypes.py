@@ -5,6 +5,9 @@ clients that know this person, who rehearse it under the person's id: so a clien
 without ever seeing an image. The aid wraps the two sides of a method and adds its parts to their messages.
 """
 
+from collections import defaultdict
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +30,7 @@ def people_of_new_task(learner: Learner) -> Tensor:
     """Person ids int64 [n, 1] in a client's first round on a task, none in its later rounds."""
     if not learner.task_is_new:
         return torch.empty(0, 1, dtype=torch.int64)
-    return learner.clean_samples().persons.unique().cpu()[:, None]
+    return torch.from_numpy(np.unique(learner.tasks[learner.task].train.persons))[:, None]
 
 
 def add_parts(traffic: Traffic, setup: Setup) -> Traffic:
@@ -74,26 +77,37 @@ class PrototypeClient(Client):
 
 
 class Relay:
-    """Who knows whom, and which prototypes still have to reach which client."""
+    """Who knows whom, and which prototypes still have to reach which client: others' sightings of people it knows."""
 
     def __init__(self, clients: int):
         self.known: list[set[int]] = [set() for _ in range(clients)]
         self.prototypes: list[tuple[int, int, Tensor]] = []
         """(sender, person, prototype [D]) in the order of arrival."""
-        self.delivered: list[set[int]] = [set() for _ in range(clients)]
+        self.of_person: defaultdict[int, list[int]] = defaultdict(list)
+        """Person -> places in `prototypes`."""
+        self.knowers: defaultdict[int, list[int]] = defaultdict(list)
+        """Person -> clients that know it."""
+        self.due: list[list[int]] = [[] for _ in range(clients)]
+        """By client, places in `prototypes` of what it has not got yet."""
 
     def collect(self, client: int, people: list[int], prototypes: Tensor) -> None:
-        self.known[client].update(people)
-        self.prototypes += [(client, person, row.clone()) for person, row in zip(people, prototypes, strict=True)]
+        """Take in what a client reports: people of its task, and their prototypes [n, D]."""
+        for person in people:
+            if person not in self.known[client]:
+                self.known[client].add(person)
+                self.knowers[person].append(client)
+                self.due[client] += self.of_person[person]
+        for person, row in zip(people, prototypes, strict=True):
+            for other in self.knowers[person]:
+                if other != client:
+                    self.due[other].append(len(self.prototypes))
+            self.of_person[person].append(len(self.prototypes))
+            self.prototypes.append((client, person, row.clone()))
 
     def deliver(self, client: int) -> tuple[list[int], list[Tensor]]:
-        """People and prototypes that are news to this client: others' sightings of people it knows."""
-        news = [
-            index
-            for index, (sender, person, _) in enumerate(self.prototypes)
-            if sender != client and person in self.known[client] and index not in self.delivered[client]
-        ]
-        self.delivered[client].update(news)
+        """People and prototypes that are due to this client, in the order of arrival; they are due no more."""
+        news = sorted(self.due[client])
+        self.due[client] = []
         return [self.prototypes[i][1] for i in news], [self.prototypes[i][2] for i in news]
 
 
