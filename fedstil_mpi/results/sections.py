@@ -1,6 +1,8 @@
 """The words and the smaller tables of report.md."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -29,7 +31,7 @@ def compared(variants: Sequence[Variant]) -> str:
     lines = [
         f"- data: {_values(variants, 'data.kind')}, {_values(variants, 'data.height')} x {_values(variants, 'data.width')} "
         "pixels (height x width)",
-        f"- model: {_values(variants, 'model.backbone')}, weights {_values(variants, 'model.weights')}, warm-up steps "
+        f"- model: {_values(variants, 'model.backbone')}, weights {_weights(variants)}, warm-up steps "
         f"{_values(variants, 'warmup.steps')}",
         f"- clients: {_each([run.clients for run in runs])}; tasks per client: {_each([run.tasks for run in runs])}; "
         f"rounds: {_each([len(run.online) for run in runs])}",
@@ -47,7 +49,8 @@ def savings(variants: Sequence[Variant]) -> str:
     """Each variant's saving of bytes against each other one, with first contact and without."""
     parts = [
         "Saving of X against baseline Y = 1 - bytes(X) / bytes(Y), in encoded bytes of both directions over the whole run, "
-        "per client, mean over seeds. Negative: X sends more.",
+        "per client, mean over seeds. Negative: X sends more; where it sends more than ten times as much, how many times. "
+        "Variants that send the same stand together.",
         _savings(variants, megabytes),
         "The same without first contact (the start model, which every method sends once to every client):",
         _savings(variants, lambda run: megabytes(run, first_contact=False)),
@@ -56,16 +59,25 @@ def savings(variants: Sequence[Variant]) -> str:
 
 
 def _savings(variants: Sequence[Variant], measure: Callable[[Run], float]) -> str:
-    sizes = {variant.label: spread(over_seeds(variant, measure)).mean for variant in variants}
+    equal: defaultdict[str, list[str]] = defaultdict(list)
+    sizes: dict[str, float] = {}
+    for variant in variants:
+        size = spread(over_seeds(variant, measure)).mean
+        equal[mb(size)].append(variant.label)
+        sizes.setdefault(mb(size), size)
     rows = [
-        [label, *("–" if other == label else saving(sizes[label], sizes[other]) for other in sizes)] for label in sizes
+        [", ".join(equal[of]), *("–" if other == of else saving(sizes[of], sizes[other]) for other in sizes)]
+        for of in sizes
     ]
-    return markdown(["saving of", *(f"against {label}" for label in sizes)], rows)
+    return markdown(["saving of", *(f"against {', '.join(labels)}" for labels in equal.values())], rows)
 
 
 def saving(size: float, baseline: float) -> str:
-    """1 - size / baseline in percent; undefined against a baseline that sends nothing."""
-    return f"{100 * (1 - size / baseline):z.1f} %" if baseline else "–"
+    """1 - size / baseline in percent, or how many times as much; undefined against a baseline that sends nothing."""
+    if not baseline:
+        return "–"
+    times = size / baseline
+    return f"{times:.0f} times" if times > 10 else f"{100 * (1 - times):z.1f} %"
 
 
 def paired(variants: Sequence[Variant], reference: Variant) -> str:
@@ -113,6 +125,11 @@ def _encoded_and_raw(variant: Variant, direction: str, kind: str) -> str:
 
 def _signed(value: Spread) -> str:
     return f"{value.mean:+.1f}" + (f" ± {value.sd:.1f}" if value.n > 1 else "")
+
+
+def _weights(variants: Sequence[Variant]) -> str:
+    """Files by name alone: where they lie is nobody else's business."""
+    return _each([Path(str(variant.config.get("model.weights", "unknown"))).name for variant in variants])
 
 
 def _values(variants: Sequence[Variant], key: str) -> str:

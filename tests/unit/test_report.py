@@ -138,6 +138,11 @@ def test_a_saving_is_nothing_against_an_equal(tmp_path):
     assert sections.saving(0.0, 0.0) == "–"
 
 
+@pytest.mark.parametrize(("size", "shown"), [(10.0, "-900.0 %"), (10.1, "10 times"), (418.4, "418 times")])
+def test_many_times_as_much_is_told_as_such(size, shown):
+    assert sections.saving(size, 1.0) == shown
+
+
 def test_pairs_are_seeds_that_both_have(three):
     """FedSTIL ends at 70 with both seeds, FedAvg at 60 and 70, single at 60 with seed 1 alone."""
     found = by_label(three)
