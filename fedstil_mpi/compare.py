@@ -69,14 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         compare(world, [Entry(**entry) for entry in world.broadcast_json([asdict(entry) for entry in entries])])
         with world.verdict():
             if plan is not None:
-                from fedstil_mpi import report
-
-                folder = Path(plan.output) / plan.name
-                for entry in entries:
-                    (Path(entry.folder) / "label").write_text(entry.label + "\n")
-                against = plan.against if plan.against in {entry.label for entry in entries} else None
-                runs = [Path(entry.folder) for entry in entries]
-                report.show(report.load(runs, against), report.write(runs, folder / "report", against))
+                report_on(plan, entries)
 
 
 def read(path: str) -> Comparison:
@@ -134,6 +127,18 @@ def _prepare(entry: Entry) -> str:
     method = methods.load(configfile.resolve(entry.source).method.name)
     experiment = configfile.resolve(entry.source, method.Options, method.PRESETS)
     return RunFolder(Path(entry.folder)).state(experiment)
+
+
+def report_on(plan: Comparison, entries: list[Entry]) -> None:
+    """Write the report beside the runs and show its table. For one rank."""
+    from fedstil_mpi import report
+
+    for entry in entries:
+        (Path(entry.folder) / "label").write_text(entry.label + "\n")
+    runs = [Path(entry.folder) for entry in entries]
+    against = plan.against if plan.against in {entry.label for entry in entries} else None
+    written = report.write(runs, Path(plan.output) / plan.name / "report", against)
+    report.show(report.load(runs, against), written)
 
 
 if __name__ == "__main__":
