@@ -2,7 +2,8 @@
 
 Every client's weights are theta = alpha * B + A: a base B distilled for this client by the server, and an adaptive part
 A of its own. In a round
-    1. the server mixes the clients' weights by relevance over space and time: base_KP = relevance_KK @ theta_KP;
+    1. the server mixes the clients' weights by relevance over space and time: base_KP = relevance_KK @ theta_KP (or,
+       with a server memory, what it remembers of theta_KP);
     2. a client starts from theta <- alpha * B + (1 - alpha) * theta, that is, A = (1 - alpha) * theta_local: what it
        learned survives, and still contracts towards the base;
     3. it trains theta on its task and rehearsed exemplars; parameter tying pulls theta towards where it started;
@@ -42,6 +43,9 @@ class Options:
     """Temperature of the attention over the other clients."""
     self_weight: float | None = None
     """The receiver's own weight in its base, null: 1/K; with overlap a client without partners keeps more."""
+    server_memory: float = 0.0
+    """Share of the past in what the server mixes: of every client the running mean m <- s * m + (1 - s) * theta over its
+    rounds; 0: its newest weights alone."""
     step: int = 10
     """Only for relevance: reference. Stride in a client's uploaded tokens."""
     decomposition: str = "folded"
@@ -54,6 +58,7 @@ class Options:
         if self.decomposition not in ("folded", "published"):
             raise InputError(f"method.decomposition = {self.decomposition!r}; expected folded or published")
         shares = {"alpha": self.alpha, "forgetting": self.forgetting, "self_weight": self.self_weight or 0.0}
+        shares["server_memory"] = self.server_memory
         for name, value in shares.items():
             if not 0 <= value <= 1:
                 raise InputError(f"method.{name} = {value}; expected between 0 and 1")
@@ -73,7 +78,7 @@ class Options:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "best": {"prototypes.exchange": True, "train.contrast": 1.0},
+    "best": {"prototypes.exchange": True, "train.contrast": 1.0, "method.tau": 0.5, "method.server_memory": 0.5},
     "paper": {
         "method.alpha": 0.9,
         "method.tying": 1e-4,
@@ -151,6 +156,8 @@ class Server(base.Server):
         super().__init__(setup, options)
         self.theta_KP = setup.start.repeat(setup.clients if options.mixes else 0, 1)
         """Each client's weights as both ends know them; no rows where none travel."""
+        self.mixed_KP = self.theta_KP.clone() if options.server_memory else self.theta_KP
+        """What is mixed of each client."""
         self.attention = attention.Attention(
             setup.clients, options.relevance, options.tau, options.forgetting, options.self_weight, options.step
         )
@@ -159,7 +166,7 @@ class Server(base.Server):
         if not self.options.mixes:
             return {}
         self.relevance_KK = self.attention.matrix()
-        base_KP = self.relevance_KK @ self.theta_KP
+        base_KP = self.relevance_KK @ self.mixed_KP
         heard = self.attention.history.heard()
         for client in online:
             alpha = self.options.step_to_base if client in heard else 1.0
@@ -167,6 +174,12 @@ class Server(base.Server):
         return {WEIGHTS: base_KP[online]}
 
     def collect(self, online: list[int], updates: Rows) -> None:
-        if self.options.mixes:
-            self.theta_KP[online] += updates[WEIGHTS]
-            self.attention.note(online, updates)
+        if not self.options.mixes:
+            return
+        self.theta_KP[online] += updates[WEIGHTS]
+        if self.options.server_memory:
+            heard = self.attention.history.heard()
+            for client in online:
+                past = self.options.server_memory if client in heard else 0.0
+                self.mixed_KP[client].lerp_(self.theta_KP[client], 1 - past)
+        self.attention.note(online, updates)

@@ -114,6 +114,24 @@ def test_history_of_tasks(relevance, tasks):
         ] * 2
 
 
+def test_server_memory_is_a_running_mean_of_each_clients_weights():
+    """Clients 0 and 1 upload three times, client 2 once, client 3 never."""
+    uploads = [[0, 1], [0, 1, 2], [0, 1]]
+    thetas = [server_after("uniform", uploads[:number]).theta_KP.clone() for number in (1, 2, 3)]
+    mixed = server_after("uniform", uploads, server_memory=0.75).mixed_KP
+    by_hand = 0.75 * (0.75 * thetas[0] + 0.25 * thetas[1]) + 0.25 * thetas[2]
+    torch.testing.assert_close(mixed[:2], by_hand[:2])
+    torch.testing.assert_close(mixed[2:], thetas[2][2:])  # a first upload has no past
+    server = server_after("uniform", uploads, server_memory=0.75)
+    base_KP = server.knowledge([0, 1, 2, 3])["weights"]
+    torch.testing.assert_close(base_KP, server.relevance_KK @ mixed)
+
+
+def test_without_a_memory_the_server_mixes_what_is_newest():
+    server = server_after("uniform", [[0, 1, 2, 3], [0, 2]])
+    assert server.mixed_KP is server.theta_KP
+
+
 def test_knowledge_is_the_mix_of_what_both_ends_know():
     result = federation()
     result.play(1, ALL)
