@@ -78,7 +78,7 @@ class Options:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "best": {"prototypes.exchange": True, "train.contrast": 1.0, "method.tau": 0.5, "method.server_memory": 0.5},
+    "best": {"prototypes.exchange": True, "train.contrast": 0.3},
     "paper": {
         "method.alpha": 0.9,
         "method.tying": 1e-4,
