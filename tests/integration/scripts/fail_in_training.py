@@ -41,14 +41,14 @@ def spoil_training() -> None:
 
 
 if __name__ == "__main__":
-    from fedstil_mpi import run
+    from fedstil_mpi import run, scene
 
-    begin = run.take_seat
+    begin = scene.take_seat
 
     def take_seat(*arguments, **options):
         seat = begin(*arguments, **options)
         spoil_training()  # only now may torch be imported
         return seat
 
-    run.take_seat = take_seat
+    scene.take_seat = take_seat
     run.main(sys.argv[3:])
