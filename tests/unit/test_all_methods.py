@@ -1,0 +1,67 @@
+"""What holds for every method there is."""
+
+import pytest
+import tiny
+import torch
+from test_ledger import Schedule, played
+
+from fedstil_mpi import methods
+from fedstil_mpi.models.network import network_state
+
+STREAMS = [
+    [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2), tiny.task(5, 6, seed=3)],
+    [tiny.task(2, 5, seed=4), tiny.task(1, 6, seed=5), tiny.task(3, 7, seed=6)],
+    [tiny.task(7, 8, seed=7), tiny.task(9, 10, seed=8), tiny.task(2, 8, seed=9)],
+]
+SETTINGS = {"train.steps": 2, "train.batch": 8, "rounds.per_task": 1, "memory.size": 6}
+PRESETS = [(name, preset) for name in methods.names() for preset in methods.load(name).PRESETS]
+
+
+def play(method: str, preset: str, streams: list, rounds: int = 4) -> tuple[tiny.Federation, dict, dict]:
+    """A federation after some rounds, and the start model's state before and after."""
+    start = tiny.network()
+    start.stem.norm.running_mean += 0.3
+    before = {name: tensor.clone() for name, tensor in network_state(start).items()}
+    steady = {"train.early_stop": False, "evaluation.protocol": "market"}
+    federation = tiny.federation(tiny.experiment(SETTINGS | steady, method, preset), streams, start)
+    everybody = range(len(streams))
+    for number in range(1, rounds + 1):
+        federation.play(number, everybody)
+    federation.distribute(rounds + 1, everybody)
+    return federation, before, network_state(start)
+
+
+@pytest.mark.parametrize(("method", "preset"), PRESETS)
+def test_what_is_frozen_stays_bit_identical(method, preset):
+    federation, before, after = play(method, preset, STREAMS)
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())  # the stem and the start model
+    for side in federation.clients:
+        assert torch.equal(side.learner.tail.neck.weight, before["tail.neck.weight"])
+        assert torch.equal(side.learner.tail.neck.bias, before["tail.neck.bias"])
+        assert not torch.equal(side.learner.tail.neck.running_mean, before["tail.neck.running_mean"])
+
+
+@pytest.mark.parametrize(("method", "preset"), PRESETS)
+def test_models_stay_finite_and_can_be_searched(method, preset):
+    federation, _, _ = play(method, preset, STREAMS)
+    for side in federation.clients:
+        state = side.learner.tail.state_dict().values()
+        assert all(torch.isfinite(tensor).all() for tensor in state)
+        found = side.learner.evaluate(side.tail_for)
+        assert ((found >= 0) & (found <= 1)).all()
+
+
+@pytest.mark.parametrize(("method", "preset"), PRESETS)
+def test_a_lone_client_is_served(method, preset):
+    federation, _, _ = play(method, preset, STREAMS[:1])
+    side = federation.clients[0].learner
+    assert all(torch.isfinite(tensor).all() for tensor in side.tail.state_dict().values())
+
+
+@pytest.mark.parametrize("drawn", [4, 2])
+@pytest.mark.parametrize(("method", "preset"), PRESETS)
+def test_prediction_is_what_passes(method, preset, drawn):
+    """Also to late joiners, and with prototypes beside."""
+    plan = Schedule(3, clients=4, tasks=3, per_task=2, total=7, clients_per_round=drawn, evaluate_every=1)
+    passed, predicted = played(method, preset, plan, {"prototypes.exchange": True})
+    assert passed.difference(predicted) == []
