@@ -24,7 +24,7 @@ from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.stream import Stream, Task
 from fedstil_mpi.errors import InputError
 from fedstil_mpi.evaluation.gradcam import default_layer, heat, likeness
-from fedstil_mpi.federation import Plan, build_network, make_plan
+from fedstil_mpi.federation import Plan, build_network, make_plan, warmup_images
 from fedstil_mpi.models.network import Network
 from fedstil_mpi.representations import normalise, represent
 from fedstil_mpi.results import explanation
@@ -91,16 +91,12 @@ def load_network(plan: Plan, stream: Stream, model: Path | None) -> Network:
 
     Otherwise the stem is made as a run makes it, warm-up included. Raises InputError where that cannot be done.
     """
-    experiment = plan.experiment
     stem = model.with_name(STEM) if model is not None and model.with_name(STEM).is_file() else None
     network = build_network(plan, weights="none" if stem else None)
     if stem is not None:
         load_tail(stem, network.stem)
-    elif experiment.warmup.steps:
-        images = stream.warmup()
-        if images is None:
-            raise InputError(f"data.kind {experiment.data.kind} has no images for a warm-up; set warmup.steps=0")
-        warm_up(network, images, experiment.warmup, experiment.seed)
+    elif (images := warmup_images(plan, stream)) is not None:
+        warm_up(network, images, plan.experiment.warmup, plan.experiment.seed)
     if model is not None:
         load_tail(model, network.tail)
     return network

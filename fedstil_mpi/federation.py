@@ -11,7 +11,7 @@ from fedstil_mpi.comm.cuda import is_cuda_aware
 from fedstil_mpi.comm.exchange import Exchange
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.config import Experiment
-from fedstil_mpi.data.stream import Stream, Task
+from fedstil_mpi.data.stream import Images, Stream, Task
 from fedstil_mpi.errors import InputError
 from fedstil_mpi.learner import Learner
 from fedstil_mpi.methods.common.base import Client, MethodModule, Server
@@ -89,14 +89,21 @@ def start_network(world: World, plan: Plan, stream: Stream, seat: Seat) -> Netwo
         network = build_network(plan) if world.local_rank == 0 else None
     with world.verdict():
         network = network or build_network(plan)
-        images = stream.warmup() if experiment.warmup.steps and world.is_server else None
-        if experiment.warmup.steps and world.is_server and images is None:
-            raise InputError(f"data.kind {experiment.data.kind} has no images for a warm-up; set warmup.steps=0")
+        images = warmup_images(plan, stream) if world.is_server else None
     network.stem.to(seat.device)
     network.tail.to(seat.device)
     if images is not None:
         warm_up(network, images, experiment.warmup, experiment.seed)
     return network
+
+
+def warmup_images(plan: Plan, stream: Stream) -> Images | None:
+    """What the start model is warmed up on; None without a warm-up. Raises InputError where the stream has no such images."""
+    experiment = plan.experiment
+    images = stream.warmup() if experiment.warmup.steps else None
+    if experiment.warmup.steps and images is None:
+        raise InputError(f"data.kind {experiment.data.kind} has no images for a warm-up; set warmup.steps=0")
+    return images
 
 
 def build_network(plan: Plan, weights: str | None = None) -> Network:

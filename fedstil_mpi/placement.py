@@ -90,13 +90,18 @@ def take_seat(
     )
     offers = [Offer(**row) for row in world.broadcast_json(world.gather_json(asdict(offer)))]
     gpu = choose_gpu(offers, world.rank, device, gpus_per_node)
-    threads = choose_threads(offers, world.rank, threads, os.environ)
+    seat = seat_of(offer, gpu, choose_threads(offers, world.rank, threads, os.environ))
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu[0] if gpu else ""
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["OMP_NUM_THREADS"] = str(seat.threads)
+    return seat
+
+
+def seat_of(offer: Offer, gpu: list[str] | None, threads: int) -> Seat:
+    """The seat of the rank that made this offer; gpu: what `choose_gpu` gave it."""
     return Seat(
-        rank=world.rank,
-        host=world.host,
-        local_rank=world.local_rank,
+        rank=offer.rank,
+        host=offer.host,
+        local_rank=offer.local_rank,
         clients=tuple(offer.clients),
         device="cuda" if gpu else "cpu",
         gpu=f"{gpu[0]} ({gpu[1]})" if gpu else None,

@@ -17,7 +17,7 @@ from fedstil_mpi.config import Placement
 from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.errors import InputError
 from fedstil_mpi.gpus import find_gpus
-from fedstil_mpi.placement import Offer, Seat, assign_clients, choose_gpu, choose_threads, table
+from fedstil_mpi.placement import Offer, Seat, assign_clients, choose_gpu, choose_threads, seat_of, table
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -89,20 +89,14 @@ def seat(clients: int, ranks: int, placement: Placement) -> list[Seat]:
         Offer(rank, 0, host, rank, list(of_rank), cores, [[gpu.id, gpu.name] for gpu in gpus], no_gpu)
         for rank, of_rank in enumerate(assign_clients(clients, ranks))
     ]
-    return [_seat(offers, offer, placement) for offer in offers]
-
-
-def _seat(offers: list[Offer], offer: Offer, placement: Placement) -> Seat:
-    gpu = choose_gpu(offers, offer.rank, placement.device, placement.gpus_per_node)
-    return Seat(
-        rank=offer.rank,
-        host=offer.host,
-        local_rank=offer.local_rank,
-        clients=tuple(offer.clients),
-        device="cuda" if gpu else "cpu",
-        gpu=f"{gpu[0]} ({gpu[1]})" if gpu else None,
-        threads=choose_threads(offers, offer.rank, placement.threads, os.environ),
-    )
+    return [
+        seat_of(
+            offer,
+            choose_gpu(offers, offer.rank, placement.device, placement.gpus_per_node),
+            choose_threads(offers, offer.rank, placement.threads, os.environ),
+        )
+        for offer in offers
+    ]
 
 
 if __name__ == "__main__":

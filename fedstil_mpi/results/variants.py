@@ -2,10 +2,11 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fedstil_mpi.configfile import leaves
 from fedstil_mpi.errors import InputError
 from fedstil_mpi.results.reading import Run
 
@@ -100,15 +101,11 @@ def listed(labels: Mapping[str, Sequence[str]]) -> str:
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, str]:
-    return {key: value for key, value in _leaves(config, "") if key.partition(".")[0] not in NOT_COMPARED}
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+    return {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in leaves(config)
+        if key.partition(".")[0] not in NOT_COMPARED
+    }
 
 
 def _method(config: Mapping[str, str]) -> str:
