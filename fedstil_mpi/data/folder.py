@@ -1,17 +1,14 @@
 """A stream from image folders: `root/task-<client>-<task>/{train,query,gallery}/<person>/<image>`."""
 
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 
 from fedstil_mpi.data.images import ImageFile, load, persons_of
+from fedstil_mpi.data.listing import SUFFIXES, entries
 from fedstil_mpi.data.stream import SPLITS, Stream, Task
 from fedstil_mpi.errors import InputError
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
-"""The image files that are read, in lower or upper case."""
 
 # At most 18 digits, so that every number fits an int64.
 TASK_FOLDER = re.compile(r"task-([0-9]{1,18})-([0-9]{1,18})")
@@ -44,25 +41,26 @@ class FolderStream(Stream):
         self.clients = 1 + max(client for client, _ in folders)
         self.tasks = 1 + max(task for _, task in folders)
         _refuse_gaps(root, folders, self.clients, self.tasks)
-        self._files = {key: {split: _scan(folder / split, root) for split in SPLITS} for key, folder in folders.items()}
-        for key, splits in self._files.items():
+        self.files = {key: {split: _scan(folder / split, root) for split in SPLITS} for key, folder in folders.items()}
+        """(client, task) -> split -> its images, in their order."""
+        for key, splits in self.files.items():
             if not splits["train"]:
                 raise InputError(f"{folders[key] / 'train'} has no images: a task needs some to train on; add them")
 
     def task(self, client: int, task: int) -> Task:
-        return Task(**{split: load(files, *self._size) for split, files in self._files[client, task].items()})
+        return Task(**{split: load(files, *self._size) for split, files in self.files[client, task].items()})
 
     def people(self, client: int, task: int) -> np.ndarray:
         return np.unique(self.labels(client, task)["train"])
 
     def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
-        return {split: persons_of(files) for split, files in self._files[client, task].items()}
+        return {split: persons_of(files) for split, files in self.files[client, task].items()}
 
 
 def _task_folders(root: Path) -> dict[tuple[int, int], Path]:
     """(client, task) -> folder."""
     folders: dict[tuple[int, int], Path] = {}
-    for entry in _entries(root, root, "the data set's folders task-<client>-<task>"):
+    for entry in entries(root, root, "the data set's folders task-<client>-<task>"):
         if not entry.name.startswith("task-"):
             continue
         match = TASK_FOLDER.fullmatch(entry.name)
@@ -92,36 +90,14 @@ def _refuse_gaps(root: Path, folders: dict[tuple[int, int], Path], clients: int,
 
 def _scan(split: Path, root: Path) -> list[ImageFile]:
     """The images of one split, by person and name."""
-    persons = _entries(split, root, "one folder a person (each task has train, query and gallery)")
+    persons = entries(split, root, "one folder a person (each task has train, query and gallery)")
     for person in persons:
         if not PERSON_FOLDER.fullmatch(person.name) or not person.is_dir():
             raise InputError(f"{person.path} is no person: expected a folder named by a number; rename or remove it")
     files = []
     for person in sorted(persons, key=lambda entry: int(entry.name)):
-        for image in _entries(Path(person.path), root, "a person's images"):
+        for image in entries(Path(person.path), root, "a person's images"):
             if not image.name.lower().endswith(SUFFIXES) or not image.is_file():
                 raise InputError(f"{image.path} is no image: expected files in {', '.join(SUFFIXES)}; remove it")
             files.append(ImageFile(Path(image.path), int(person.name), camera_of(image.name)))
     return files
-
-
-def _entries(folder: Path, root: Path, content: str) -> list[os.DirEntry[str]]:
-    """What is in the folder, hidden files left out, sorted by name. Links may not lead out of the root."""
-    try:
-        with os.scandir(folder) as listing:
-            entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda e: e.name)
-    except OSError as error:
-        raise InputError(
-            f"{folder} cannot be listed ({error.strerror}): expected {content}; create it or correct the path"
-        ) from error
-    inside = os.path.realpath(root)
-    for entry in entries:
-        # realpath and exists also take links that lead nowhere or in circles, where Path.resolve and is_file may raise.
-        if entry.is_symlink() and not (
-            os.path.exists(entry.path) and Path(os.path.realpath(entry.path)).is_relative_to(inside)
-        ):
-            raise InputError(
-                f"{entry.path} links to {os.readlink(entry.path)}: expected links that stay inside {root}; copy the "
-                "target there or remove the link"
-            )
-    return entries

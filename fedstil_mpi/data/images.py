@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from fedstil_mpi.data.stream import Images
 from fedstil_mpi.errors import InputError
@@ -26,15 +27,33 @@ def read(path: Path, height: int, width: int) -> np.ndarray:
 
     Raises InputError naming the file if it cannot be opened or decoded to its end.
     """
+    return decode(contents(path), path, height, width)
+
+
+def contents(path: Path) -> bytes:
+    """The bytes of an image file. Raises InputError naming the file if it cannot be read."""
     try:
-        with Image.open(path) as image:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def decode(content: bytes, path: Path, height: int, width: int) -> np.ndarray:
+    """What `read` makes of a file's `contents`; `path` is for its message."""
+    try:
+        with Image.open(BytesIO(content)) as image:
             rgb = image.convert("RGB")
     # Pillow's decoders report broken content by any of these.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"{path} cannot be read as an image ({error}): expected a complete image file; replace or remove it"
-        ) from error
+        raise _unreadable(path, error) from error
     return np.asarray(rgb.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = "no known image format" if isinstance(error, UnidentifiedImageError) else str(error)
+    return InputError(
+        f"{path} cannot be read as an image ({reason}): expected a complete image file; replace or remove it"
+    )
 
 
 def load(files: Sequence[ImageFile], height: int, width: int) -> Images:

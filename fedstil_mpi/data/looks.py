@@ -6,6 +6,7 @@ Shapes: n people, B images. Each function takes the columns of its numbers one a
 import numpy as np
 
 from fedstil_mpi.data.cameras import Conditions, muted
+from fedstil_mpi.data.drifts import Drifts
 from fedstil_mpi.data.people import BACKPACK, HAND_BAG, NO_BAG, SHOULDER_BAG, People, Poses
 
 PERSON_DRAWS, CAMERA_DRAWS, POSE_DRAWS = 48, 32, 22
@@ -42,6 +43,10 @@ TEXTURES = np.array(
     ],
     np.float32,
 )
+LUMA = np.array([0.3, 0.59, 0.11], np.float32)
+"""How bright red, green and blue look."""
+AIRLIGHT = 0.7
+"""Grey of haze so thick that nothing is seen through it."""
 BAGS = np.repeat([NO_BAG, BACKPACK, SHOULDER_BAG, HAND_BAG], [3, 3, 2, 2])
 
 
@@ -54,13 +59,21 @@ def _pick(table: np.ndarray, draw: np.ndarray) -> np.ndarray:
     return table[(draw * len(table)).astype(int)]
 
 
-def identities(draws: np.ndarray, colours: int, jitter: float) -> People:
+def identities(draws: np.ndarray, colours: int, jitter: float, winter: np.ndarray) -> People:
     """People from uniform numbers [n, PERSON_DRAWS]. Colours are shared; shape, texture and bag tell people apart.
 
-    Clothes come in the first `colours` of the palette, with a standard deviation of `jitter` around each.
+    Clothes come in the first `colours` of the palette, with a standard deviation of `jitter` around each. `winter`, [n],
+    is how likely a person is to wear the darkest third of them, with long sleeves.
     """
     u = iter(draws.T)
     palette = PALETTE[:colours]
+    every = np.arange(colours)
+    dark = (palette @ LUMA).argsort()[: max(1, colours // 3)]
+    in_winter = draws[:, -1] < winter
+
+    def garment(draw: np.ndarray) -> np.ndarray:
+        """Which colour of the palette."""
+        return np.where(in_winter, _pick(dark, draw), _pick(every, draw))
 
     def common(colour: np.ndarray) -> np.ndarray:
         spread = np.sqrt(12) * jitter * (np.stack([next(u), next(u), next(u)], axis=1) - 0.5)
@@ -68,7 +81,7 @@ def identities(draws: np.ndarray, colours: int, jitter: float) -> People:
 
     # For every colour the farthest half of the others, so that a texture shows.
     far = np.linalg.norm(palette[:, None] - palette, axis=2).argsort(axis=1)[:, ::-1][:, : max(1, len(palette) // 2)]
-    base = (next(u) * len(palette)).astype(int)
+    base = garment(next(u))
     accent = np.take_along_axis(far[base], (next(u) * far.shape[1]).astype(int)[:, None], axis=1)[:, 0]
     texture = _pick(TEXTURES, next(u))
     rings, bars, rings_phase = (_between(texture[:, i], texture[:, i + 1], next(u)) for i in (4, 6, 8))
@@ -91,8 +104,8 @@ def identities(draws: np.ndarray, colours: int, jitter: float) -> People:
         waves=np.stack([rings, bars.round()], axis=1),
         phases=np.stack([rings_phase, bars_phase], axis=1),
         hem=crotch - _pick(np.array([0.0, 0.0, 0.02, 0.14, 0.2], np.float32), next(u)),
-        sleeve=_pick(np.array([1, 1, 1, 0.4, 0.15], np.float32), next(u)),
-        lower=common(_pick(palette, next(u))),
+        sleeve=np.where(in_winter, np.float32(1), _pick(np.array([1, 1, 1, 0.4, 0.15], np.float32), next(u))),
+        lower=common(palette[garment(next(u))]),
         trousers=np.where(skirt > 0, 0, np.where(lower_kind < 0.75, 1, 0.45)).astype(np.float32),
         skirt=skirt.astype(np.float32),
         shoes=common(_pick(palette, next(u))),
@@ -103,11 +116,11 @@ def identities(draws: np.ndarray, colours: int, jitter: float) -> People:
     )
 
 
-def poses(traits: np.ndarray, draws: np.ndarray, strength: float, occlusion: float, aspect: float) -> Poses:
+def poses(traits: np.ndarray, draws: np.ndarray, strength: float, occlusion: np.ndarray, aspect: float) -> Poses:
     """How people stand in images [B, ...] of cameras `traits`, from uniform numbers [B, POSE_DRAWS].
 
-    A camera sees people from a direction of its own, walking to and fro. A share `occlusion` of the images has
-    something in front of them; `aspect` is the images' width / height.
+    A camera sees people from a direction of its own, walking to and fro. `occlusion`, [B], is how likely something is in
+    front of them; `aspect` is the images' width / height.
     """
     u = iter(draws.T)
     direction, nearness = traits[:, :VIEW_DRAWS].T
@@ -133,9 +146,10 @@ def poses(traits: np.ndarray, draws: np.ndarray, strength: float, occlusion: flo
     )
 
 
-def conditions(traits: np.ndarray, strength: float, evening: np.ndarray) -> Conditions:
-    """How cameras `traits` [B, CAMERA_DRAWS] record at a time of day [B], 0: as they were hung, 1: in the evening."""
+def conditions(traits: np.ndarray, strength: float, drifts: Drifts) -> Conditions:
+    """How cameras `traits` [B, CAMERA_DRAWS] record after the `drifts` [B] since they were hung."""
     u = iter(traits[:, VIEW_DRAWS:].T)
+    evening = drifts.evening
 
     def differ(most: float, count: int = 1) -> np.ndarray:
         """Numbers [B, count] by which cameras differ, up to `most` either way."""
@@ -151,12 +165,17 @@ def conditions(traits: np.ndarray, strength: float, evening: np.ndarray) -> Cond
     mixing = mixing + differ(0.05, 9).reshape(-1, 3, 3)
     contrast = 1 + differ(0.2)[:, 0]
     matrix = (contrast * gain)[:, None, None] * white[:, :, None] * mixing
-    haze = 0.4 * (1 - contrast) * gain + 0.08 * strength * next(u)
+    veil = 0.4 * (1 - contrast) * gain + 0.08 * strength * next(u)
+    # Koschmieder's law: of a colour so much comes through the haze, the rest is the haze's own.
+    clear = np.exp(-drifts.haze)[:, None]
+    airlight = AIRLIGHT * (1 - clear) * matrix.sum(axis=2)
+    light, blur, tone, noise = differ(0.3, 2), differ(0.1)[:, 0], differ(0.35)[:, 0], differ(0.012)[:, 0]
+    wear = drifts.wear * _between(0.5, 1, next(u))
     return Conditions(
-        light=differ(0.3, 2) + turn[:, None] * np.array([1, 0.3], np.float32),
-        blur=np.clip(0.05 + 0.06 * evening + differ(0.1)[:, 0], 0, 0.22),
-        matrix=matrix.astype(np.float32),
-        offset=np.repeat(haze[:, None], 3, axis=1),
-        tone=np.clip(differ(0.35)[:, 0], -0.8, 0.8),
-        noise=np.clip(0.02 + 0.01 * evening + differ(0.012)[:, 0], 0.004, 0.08),
+        light=light + turn[:, None] * np.array([1, 0.3], np.float32),
+        blur=np.clip(0.05 + 0.06 * evening + blur + 0.12 * wear, 0, 0.22),
+        matrix=(clear[:, :, None] * matrix).astype(np.float32),
+        offset=veil[:, None] + airlight,
+        tone=np.clip(tone, -0.8, 0.8),
+        noise=np.clip(0.02 + 0.01 * evening + noise + 0.04 * wear, 0.004, 0.08),
     )

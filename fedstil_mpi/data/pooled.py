@@ -12,6 +12,7 @@ class PooledStream(Stream):
         self.source = source
         self.clients = source.clients
         self.tasks = source.tasks
+        self._persons: dict[int, np.ndarray] = {}
 
     def task(self, client: int, task: int) -> Task:
         own = self.source.task(client, task)
@@ -24,11 +25,17 @@ class PooledStream(Stream):
         return Task(pooled, own.query, own.gallery)
 
     def people(self, client: int, task: int) -> np.ndarray:
-        return np.unique(np.concatenate([self.source.people(c, task) for c in range(self.clients)]))
+        return np.unique(self._trained(task))
 
     def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
-        trains = [self.source.labels(c, task)["train"] for c in range(self.clients)]
-        return self.source.labels(client, task) | {"train": np.concatenate(trains)}
+        return self.source.labels(client, task) | {"train": self._trained(task)}
+
+    def _trained(self, task: int) -> np.ndarray:
+        """Who is in each training image of a task, the same for every client."""
+        if task not in self._persons:
+            trains = [self.source.labels(client, task)["train"] for client in range(self.clients)]
+            self._persons[task] = np.concatenate(trains)
+        return self._persons[task]
 
     def warmup(self) -> Images | None:
         return self.source.warmup()

@@ -28,6 +28,10 @@ def _source(data: Data, seed: int) -> Stream:
         from fedstil_mpi.data.pku import PkuStream
 
         return PkuStream(Path(str(data.path)), tasks=data.tasks, height=data.height, width=data.width, seed=seed)
+    if data.kind == "pack":
+        from fedstil_mpi.data.pack.stream import PackStream
+
+        return PackStream(Path(str(data.path)), data.height, data.width)
     from fedstil_mpi.data.synthetic import SyntheticStream
 
     return SyntheticStream(data.synthetic, seed, tasks=data.tasks, height=data.height, width=data.width)

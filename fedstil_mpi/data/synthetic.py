@@ -17,6 +17,7 @@ import numpy as np
 
 from fedstil_mpi import seeding
 from fedstil_mpi.data import cameras, looks, rendering
+from fedstil_mpi.data.drifts import Drifts, progress, weather
 from fedstil_mpi.data.export import write_folder
 from fedstil_mpi.data.stream import Images, Stream, Task
 from fedstil_mpi.data.walks import stops, walk
@@ -47,7 +48,22 @@ class SyntheticOptions:
     camera_strength: float = 1.0
     """How much cameras differ in light, colours, sharpness and view; 0: all see alike."""
     drift: float = 1.0
-    """How far day turns into evening from the first task to the last; 0: not at all."""
+    """Illumination drift, how far day turns into evening (by how much depends on the camera: 9 to 38 % less exposure,
+    another colour temperature, light from another side, more blur and noise); 0: not at all."""
+    drift_course: str = "gradual"
+    """How drifts run over the tasks, as continual learning has it; all begin at nothing in the first task. gradual:
+    evenly to the last task | sudden: all at once, halfway | recurring: full in every second task, gone between."""
+    weather: float = 0.0
+    """Haze, the same at all cameras but another in each task whatever `drift_course`: its optical depth at the worst;
+    contrast falls to exp(-depth). The first task is clear. 0: never any."""
+    crowding: float = 0.0
+    """Growing occlusion: share of the images so far unobstructed (see `occlusion`) that a crowd obstructs in the end."""
+    wardrobe: float = 0.0
+    """Drift of appearance with the season: share of those first met when it is complete who wear winter clothes, that is
+    long sleeves and the darkest third of the colours, above and below. Nobody ever changes clothes."""
+    wear: float = 0.0
+    """Ageing cameras, each at a pace of its own: 1 at least doubles the blur and the sensor noise of an average camera;
+    0: as good as new."""
     colours: int = 7
     """How many colours clothes come in; the fewer, the more people look alike."""
     colour_jitter: float = 0.04
@@ -90,6 +106,15 @@ class SyntheticStream(Stream):
         )
         self._stops = stops(self._people)
         self.number_of_people = len(self._stops)
+        done = progress(options.drift_course, tasks)
+        kinds = {
+            "evening": options.drift * done,
+            "haze": options.weather * weather(seed, tasks),
+            "crowd": options.crowding * done,
+            "winter": options.wardrobe * done,
+            "wear": options.wear * done,
+        }
+        self._drifts = Drifts(**{kind: amount.astype(np.float32) for kind, amount in kinds.items()})
 
     def people(self, client: int, task: int) -> np.ndarray:
         return self._people[client, task].copy()
@@ -135,13 +160,14 @@ class SyntheticStream(Stream):
         o, height, width = self.options, self.height, self.width
         persons, who = np.unique([shot.person for shot in shots], return_inverse=True)
         places, where = np.unique([shot.camera for shot in shots], return_inverse=True)
-        people = looks.identities(self._draws("person", crowd, persons, looks.PERSON_DRAWS), o.colours, o.colour_jitter)
+        met = [self._stops[person][0][1] if crowd == "person" else 0 for person in persons]
+        draws = self._draws("person", crowd, persons, looks.PERSON_DRAWS)
+        people = looks.identities(draws, o.colours, o.colour_jitter, self._drifts.at(met).winter)
         traits = self._draws("camera", crowd, places, looks.CAMERA_DRAWS)
         scenery = cameras.scenes(
             self._draws("scene", crowd, places, cameras.SCENE_DRAWS), height + height // 8, 3 * width
         )
         strength = o.camera_strength * (WARMUP_STRENGTH if crowd == "warmup" else 1)
-        evening = np.array([o.drift * shot.when / max(self.tasks - 1, 1) for shot in shots], np.float32)
         pixels = np.empty((len(shots), height, width, 3), np.uint8)
         for start in range(0, len(shots), BATCH):
             batch = slice(start, start + BATCH)
@@ -151,11 +177,12 @@ class SyntheticStream(Stream):
                 generator = seeding.generator(self.seed, "synthetic", crowd, *shot)
                 generator.random(out=row, dtype=np.float32)
                 generator.standard_normal(out=grain, dtype=np.float32)
-            seen = traits[where[batch]]
+            seen, drifts = traits[where[batch]], self._drifts.at([shot.when for shot in shots[batch]])
+            occlusion = o.occlusion + (1 - o.occlusion) * drifts.crowd
             scene = cameras.crop(scenery, where[batch], draws[:, : cameras.CROP_DRAWS], height, width)
-            poses = looks.poses(seen, draws[:, cameras.CROP_DRAWS :], strength, o.occlusion, width / height)
+            poses = looks.poses(seen, draws[:, cameras.CROP_DRAWS :], strength, occlusion, width / height)
             rendering.draw(scene, people[who[batch]], poses)
-            pixels[batch] = cameras.photograph(scene, looks.conditions(seen, strength, evening[batch]), noise)
+            pixels[batch] = cameras.photograph(scene, looks.conditions(seen, strength, drifts), noise)
         return Images(pixels, persons[who].astype(np.int64), places[where].astype(np.int64))
 
     def _draws(self, what: str, crowd: str, ids: np.ndarray, count: int) -> np.ndarray:

@@ -29,6 +29,7 @@ class ValidationStream(Stream):
         self._divided: dict[tuple[int, int], tuple[Images, Images]] = {}
         """What stays in training and what is held out of it. The source decodes or draws a task whenever it is asked,
         and every client's gallery needs the tasks of all others."""
+        self._divided_labels: dict[tuple[int, int], dict[str, np.ndarray]] = {}
 
     def task(self, client: int, task: int) -> Task:
         train, query = self._divide(client, task)
@@ -36,11 +37,24 @@ class ValidationStream(Stream):
         gallery = _joined([self._divide(other, when)[1] for other in others for when in range(self.tasks)])
         return Task(train, query, gallery)
 
+    def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
+        others = [other for other in range(self.clients) if other != client]
+        gallery = [self._labels(other, when)["query"] for other in others for when in range(self.tasks)]
+        return self._labels(client, task) | {"gallery": np.concatenate(gallery)}
+
     def people(self, client: int, task: int) -> np.ndarray:
         return self.source.people(client, task)
 
     def warmup(self) -> Images | None:
         return self.source.warmup()
+
+    def _labels(self, client: int, task: int) -> dict[str, np.ndarray]:
+        """Who stays in training and who is held out of it, as in `_divide`."""
+        if (client, task) not in self._divided_labels:
+            train = self.source.labels(client, task)["train"]
+            held = _last_of_each(train, self.held_out)
+            self._divided_labels[client, task] = {"train": train[~held], "query": train[held]}
+        return self._divided_labels[client, task]
 
     def _divide(self, client: int, task: int) -> tuple[Images, Images]:
         key = client, task

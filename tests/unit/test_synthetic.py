@@ -1,13 +1,16 @@
 """The synthetic stream: who walks where, what is in which split, and that the pictures are hard but fair."""
 
 import dataclasses
+import time
+import tracemalloc
 from collections import Counter
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from fedstil_mpi.data import cameras, looks, rendering
+from fedstil_mpi.data import cameras, drifts, looks, rendering
+from fedstil_mpi.data.drifts import Drifts
 from fedstil_mpi.data.export import write_folder
 from fedstil_mpi.data.folder import FolderStream
 from fedstil_mpi.data.people import People, Poses
@@ -226,7 +229,7 @@ def test_colours_alone_do_not_tell_people_apart() -> None:
 
 def test_clothes_come_in_few_colours() -> None:
     draws = np.random.default_rng(0).random((200, looks.PERSON_DRAWS), np.float32)
-    people = looks.identities(draws, colours=5, jitter=0.0)
+    people = looks.identities(draws, colours=5, jitter=0.0, winter=np.zeros(200, np.float32))
     upper, accent = np.unique(people.upper, axis=0), people.accent
     assert len(upper) == 5
     assert (np.abs(people.upper - accent).max(axis=1) > 0.1).all(), "a texture must show"
@@ -238,8 +241,8 @@ def figures(count: int) -> tuple[People, Poses]:
     draws = [
         generator.random((count, n), np.float32) for n in (looks.PERSON_DRAWS, looks.CAMERA_DRAWS, looks.POSE_DRAWS)
     ]
-    people = looks.identities(draws[0], colours=7, jitter=0.04)
-    poses = looks.poses(draws[1], draws[2], strength=1.0, occlusion=0.2, aspect=0.5)
+    people = looks.identities(draws[0], colours=7, jitter=0.04, winter=np.zeros(count, np.float32))
+    poses = looks.poses(draws[1], draws[2], strength=1.0, occlusion=np.full(count, 0.2, np.float32), aspect=0.5)
     obstacle = np.tile(np.array([0, -1, 0, 1], np.float32), (count, 1))
     return people, dataclasses.replace(poses, middle=np.zeros(count, np.float32), obstacle=obstacle)
 
@@ -286,20 +289,195 @@ def test_a_camera_without_faults_records_the_scene() -> None:
     assert (blurred == 102).all()
 
 
+def drifting(count: int, **kinds: np.ndarray) -> Drifts:
+    none = np.zeros(count, np.float32)
+    return Drifts(**{kind: kinds.get(kind, none) for kind in Drifts._fields})
+
+
 def test_evening_falls_slowly_and_only_with_drift() -> None:
     traits = np.random.default_rng(1).random((1, looks.CAMERA_DRAWS), np.float32).repeat(21, axis=0)
     evening = np.linspace(0, 1, 21, dtype=np.float32)
-    matrix = looks.conditions(traits, 1.0, evening).matrix.reshape(21, -1)
+    matrix = looks.conditions(traits, 1.0, drifting(21, evening=evening)).matrix.reshape(21, -1)
     change = np.linalg.norm(matrix - matrix[0], axis=1)
     assert (np.diff(change) > 0).all()
     assert np.diff(change).max() < 3 * change[-1] / 20
-    still = looks.conditions(traits, 1.0, 0 * evening).matrix
+    still = looks.conditions(traits, 1.0, drifting(21)).matrix
     assert (still == still[0]).all()
 
 
 def test_cameras_of_no_strength_see_alike() -> None:
     traits = np.random.default_rng(1).random((8, looks.CAMERA_DRAWS), np.float32)
-    conditions = looks.conditions(traits, 0.0, np.zeros(8, np.float32))
+    conditions = looks.conditions(traits, 0.0, drifting(8))
     for field in dataclasses.fields(conditions):
         values = getattr(conditions, field.name)
         assert (values == values[0]).all(), field.name
+
+
+def test_haze_mixes_the_scene_with_its_own_grey() -> None:
+    traits = np.random.default_rng(1).random((4, looks.CAMERA_DRAWS), np.float32)
+    scene = np.random.default_rng(2).random((4, 3), np.float32)
+
+    def seen(depth: float, colours: np.ndarray) -> np.ndarray:
+        conditions = looks.conditions(traits, 1.0, drifting(4, haze=np.full(4, depth, np.float32)))
+        return np.einsum("bij,bj->bi", conditions.matrix, colours) + conditions.offset
+
+    grey = np.full_like(scene, looks.AIRLIGHT)
+    through = 0.25 * seen(0.0, scene) + 0.75 * seen(0.0, grey)
+    np.testing.assert_allclose(seen(np.log(4), scene), through, atol=1e-5)
+    np.testing.assert_allclose(seen(2.0, grey), seen(0.0, grey), atol=1e-5)
+
+
+def test_cameras_wear_at_their_own_pace_and_none_gets_better() -> None:
+    traits = np.random.default_rng(1).random((50, looks.CAMERA_DRAWS), np.float32)
+    new, used, worn = (
+        looks.conditions(traits, 1.0, drifting(50, wear=np.full(50, wear, np.float32))) for wear in (0.0, 0.5, 1.0)
+    )
+    for before, after in pairwise((new, used, worn)):
+        assert (after.noise > before.noise).all()
+        assert (after.blur >= before.blur).all()
+    gained = worn.noise - new.noise
+    assert gained.max() > 1.5 * gained.min()
+    assert worn.blur.mean() > 2 * new.blur.mean()
+    assert worn.noise.mean() > 2 * new.noise.mean()
+
+
+@pytest.mark.parametrize(
+    ("course", "six", "three"),
+    [
+        ("gradual", [0, 0.2, 0.4, 0.6, 0.8, 1], [0, 0.5, 1]),
+        ("sudden", [0, 0, 0, 1, 1, 1], [0, 0, 1]),
+        ("recurring", [0, 1, 0, 1, 0, 1], [0, 1, 0]),
+    ],
+)
+def test_courses_of_a_drift(course: str, six: list[float], three: list[float]) -> None:
+    assert course in drifts.COURSES
+    for expected in (six, three, [0, 1], [0]):
+        np.testing.assert_allclose(drifts.progress(course, len(expected)), expected)
+
+
+KINDS = ("drift", "weather", "crowding", "wardrobe", "wear")
+STILL = SyntheticOptions(clients=2, people_per_task=16, walkers=0.0, train_images=2, drift=0.0, warmup_people=3)
+
+
+def trained(tasks: int = 4, **options: float | str) -> np.ndarray:
+    """The training pictures of a client, float64 [tasks, n, height, width, 3]."""
+    stream = open_stream(dataclasses.replace(STILL, **options), tasks=tasks)
+    return np.stack([stream.task(1, task).train.pixels for task in range(tasks)]).astype(float)
+
+
+@pytest.fixture(scope="module")
+def still() -> np.ndarray:
+    return trained()
+
+
+def changes(pictures: np.ndarray, still: np.ndarray) -> np.ndarray:
+    """How much drift changed, by task: mean absolute difference in grey levels."""
+    return np.abs(pictures - still).mean(axis=(1, 2, 3, 4))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_drift_begins_at_nothing_and_grows_with_its_strength(kind: str, still: np.ndarray) -> None:
+    weak, strong = (changes(trained(**{kind: strength}), still) for strength in (0.5, 1.0))
+    assert weak[0] == strong[0] == 0
+    assert weak[-1] > 0
+    assert (strong[1:] > 1.2 * weak[1:]).all()
+    if kind != "weather":
+        assert (np.diff(strong) > 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_recurring_drift_goes_away_again(kind: str, still: np.ndarray) -> None:
+    change = changes(trained(**{kind: 1.0, "drift_course": "recurring"}), still)
+    if kind == "weather":  # goes its own way
+        assert np.array_equal(change, changes(trained(weather=1.0), still))
+    else:
+        assert change[0] == change[2] == 0
+        assert min(change[1], change[3]) > 1
+
+
+def test_each_kind_of_drift_looks_like_what_it_is(still: np.ndarray) -> None:
+    last = still[-1]
+    assert trained(drift=1.0)[-1].mean() < 0.9 * last.mean()
+    assert trained(wardrobe=1.0)[-1].mean() < last.mean()
+    hazy, sky = trained(weather=2.0), drifts.weather(1, 4)
+    spreads = hazy.std(axis=(2, 3)).mean(axis=(1, 2)) / still.std(axis=(2, 3)).mean(axis=(1, 2))
+    assert np.array_equal(spreads.argsort(), (-sky).argsort())
+    grain = [np.abs(np.diff(pictures[-1], axis=2)).mean() for pictures in (still, trained(wear=1.0))]
+    assert grain[1] > 1.2 * grain[0]
+
+
+def test_crowds_hide_ever_more_images_and_the_same_ones(still: np.ndarray) -> None:
+    full = trained(crowding=1.0, occlusion=0.0)[-1]
+    half = trained(crowding=0.5, occlusion=0.0)[-1]
+    clear = trained(occlusion=0.0)[-1]
+    hidden, hidden_by_half = ((pictures != clear).any(axis=(1, 2, 3)) for pictures in (full, half))
+    assert hidden.all()
+    assert 0.3 < hidden_by_half.mean() < 0.7
+    assert np.array_equal(half[hidden_by_half], full[hidden_by_half])
+
+
+def test_winter_clothes_are_dark_and_long() -> None:
+    draws = np.random.default_rng(0).random((300, looks.PERSON_DRAWS), np.float32)
+    summer, winter = (
+        looks.identities(draws, colours=7, jitter=0.0, winter=np.full(300, share, np.float32)) for share in (0, 1)
+    )
+    assert len(np.unique(summer.upper, axis=0)) == 7
+    assert {tuple(colour) for colour in [*winter.upper, *winter.lower]} == {tuple(looks.PALETTE[i]) for i in (0, 2)}
+    assert (winter.sleeve == 1).all()
+    for field in ("shoes", "bag_colour", "texture", "stature", "skin", "bag"):
+        assert np.array_equal(getattr(summer, field), getattr(winter, field))
+
+
+def test_walkers_wear_what_they_were_first_seen_in() -> None:
+    options = dataclasses.replace(STILL, walkers=1.0, camera_strength=0.0, wardrobe=1.0, drift_course="sudden")
+    dressed, plain = open_stream(options, tasks=4), open_stream(dataclasses.replace(options, wardrobe=0.0), tasks=4)
+    visits, late = stops(dressed), 0
+    for task in (2, 3):
+        pairs = dressed.task(0, task).train, plain.task(0, task).train
+        changed = (pairs[0].pixels != pairs[1].pixels).any(axis=(1, 2, 3))
+        for person in dressed.people(0, task).tolist():
+            if visits[person][0][0] < 2:
+                assert not changed[pairs[0].persons == person].any()
+                late += 1
+    assert late > 0
+
+
+def test_the_server_took_its_images_before_any_drift() -> None:
+    drifted = open_stream(dataclasses.replace(STILL, **dict.fromkeys(KINDS, 1.0))).warmup()
+    before = open_stream(STILL).warmup()
+    assert drifted is not None
+    assert before is not None
+    assert np.array_equal(drifted.pixels, before.pixels)
+
+
+GOLDEN = [[101.15, 87.28, 89.45], [98.38, 90.43, 96.88], [108.25, 86.59, 67.77]]
+"""Means of the channels of three default pictures, in grey levels, from before there were more kinds of drift than one."""
+
+
+def test_default_pictures_are_those_that_results_were_measured_on() -> None:
+    stream = SyntheticStream(SyntheticOptions(), 1, tasks=6, height=64, width=32)
+    task = stream.task(2, 5)
+    pixels = np.stack([task.train.pixels[0], task.query.pixels[11], task.gallery.pixels[23]])
+    assert stream.number_of_people == 210
+    np.testing.assert_allclose(pixels.mean(axis=(1, 2)), GOLDEN, atol=0.05)
+
+
+def test_a_thousand_clients_cost_no_more_than_their_walks() -> None:
+    peaks = {}
+    for clients in (5, 1000):
+        tracemalloc.start()
+        start = time.perf_counter()
+        stream = open_stream(SyntheticOptions(clients=clients), tasks=6)
+        for client in range(clients):
+            assert len(stream.labels(client, 5)["train"]) == 60
+        opened = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        held = tracemalloc.get_traced_memory()[0]
+        task = stream.task(clients - 1, 5)
+        peaks[clients] = tracemalloc.get_traced_memory()[1] - held
+        tracemalloc.stop()
+        assert time.perf_counter() - start < 20
+        assert opened < 30e6
+        assert np.array_equal(np.unique(task.train.persons), stream.people(clients - 1, 5))
+    assert stream.number_of_people > 10_000
+    assert peaks[1000] < 1.2 * peaks[5]

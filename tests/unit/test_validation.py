@@ -6,7 +6,7 @@ import pytest
 from fedstil_mpi.config import Data
 from fedstil_mpi.data.pooled import PooledStream
 from fedstil_mpi.data.sources import open_stream
-from fedstil_mpi.data.stream import Images, Stream, Task
+from fedstil_mpi.data.stream import SPLITS, Images, Stream, Task
 from fedstil_mpi.data.synthetic import SyntheticOptions, SyntheticStream
 from fedstil_mpi.data.validation import ValidationStream
 from fedstil_mpi.errors import InputError
@@ -107,3 +107,11 @@ def test_what_cannot_be_held_out_or_searched_is_an_input_error():
         ValidationStream(alone)
     with pytest.raises(InputError, match="holds out 0"):
         ValidationStream(Counted(2), 0)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_labels_are_those_of_the_images(cell, view):
+    for stream in (view, PooledStream(view)):
+        task, labels = stream.task(*cell), stream.labels(*cell)
+        for split in SPLITS:
+            assert labels[split].tolist() == getattr(task, split).persons.tolist()

@@ -1,0 +1,69 @@
+"""The images of all sets in one table, with numbers instead of names."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from fedstil_mpi.data.readers.sightings import Sighting
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One row an image, by set, then source. Nothing is shared between sets: each brings its own people and cameras."""
+
+    sets: np.ndarray
+    """int64 [n], the set's number in the order in which the sets were given."""
+    persons: np.ndarray
+    """int64 [n], numbered over all sets: by set, then by key in natural order (2 before 10)."""
+    cameras: np.ndarray
+    """int64 [n], numbered in the same way."""
+    times: np.ndarray
+    """int64 [n], comparable within one camera only; -1 where unknown."""
+    sources: tuple[str, ...]
+    """[n], "<label of the set>/<path below the set's root>"."""
+
+    def __len__(self) -> int:
+        return len(self.persons)
+
+    def __getitem__(self, rows: np.ndarray) -> "Pool":
+        """These rows, given as numbers or as a mask; people and cameras keep their numbers."""
+        rows = np.arange(len(self))[rows]
+        sources = tuple(self.sources[row] for row in rows)
+        return Pool(self.sets[rows], self.persons[rows], self.cameras[rows], self.times[rows], sources)
+
+    def label(self, row: int) -> str:
+        """Of the set that the image is from."""
+        return self.sources[row].partition("/")[0]
+
+
+def pool(sets: Mapping[str, Sequence["Sighting"]]) -> Pool:
+    """Label -> sightings, in one table. The order of a set's sightings is of no account, that of the sets is."""
+    rows = [
+        (number, label, sighting)
+        for number, (label, sightings) in enumerate(sets.items())
+        for sighting in sorted(sightings, key=lambda sighting: sighting.source)
+    ]
+    return Pool(
+        sets=np.array([number for number, _, _ in rows], np.int64),
+        persons=_numbers([(number, sighting.person) for number, _, sighting in rows]),
+        cameras=_numbers([(number, sighting.camera) for number, _, sighting in rows]),
+        times=np.array([-1 if sighting.time is None else sighting.time for _, _, sighting in rows], np.int64),
+        sources=tuple(f"{label}/{sighting.source}" for _, label, sighting in rows),
+    )
+
+
+def _numbers(keys: list[tuple[int, str]]) -> np.ndarray:
+    """Of the (set, key) of each row among the different ones in natural order, int64 [n]."""
+    different = sorted(set(keys), key=lambda entry: (entry[0], _natural(entry[1])))
+    number = {entry: place for place, entry in enumerate(different)}
+    return np.array([number[entry] for entry in keys], np.int64)
+
+
+def _natural(key: str) -> tuple[list[str | int], str]:
+    """Sorts digits by their value. The key itself decides between "7" and "07"."""
+    parts = re.split(r"([0-9]+)", key)  # text and digits by turns, so that like is compared with like
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], key

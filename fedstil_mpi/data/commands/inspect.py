@@ -1,0 +1,80 @@
+"""inspect: what a pack or a folder holds, and whether test images leak into training."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fedstil_mpi.comm.guard import say
+from fedstil_mpi.data import contact_sheet, inspection
+from fedstil_mpi.data.commands import tables
+from fedstil_mpi.data.manifest import Plan
+from fedstil_mpi.data.pack import PackStream
+from fedstil_mpi.data.progress import shown
+from fedstil_mpi.data.stream import Stream
+from fedstil_mpi.errors import InputError
+from fedstil_mpi.results import terminal
+
+SIZE = (128, 64)
+"""Height and width at which the files of a folder are compared."""
+
+
+def add(commands: Any) -> None:
+    described = "Count what a pack or a folder of tasks holds, and look for images that are in more than one split."
+    parser = commands.add_parser(
+        "inspect", help="what a pack or folder holds, and whether it leaks", description=described
+    )
+    parser.add_argument("path", type=Path, metavar="PACK-OR-FOLDER")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw a few people of each client and task")
+    parser.add_argument("--manifest", type=Path, metavar="CSV", help="write what is known of each image")
+
+
+def run(given: argparse.Namespace) -> None:
+    console = terminal.console()
+    stream, plan, about = _open(given.path)
+    console.print(tables.by_task(plan))
+    for name, text in about.items():
+        console.print(f"{name}: {text}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"{given.path}: {tables.headline(plan)}", soft_wrap=True, markup=False, highlight=False)
+    if not (found := inspection.overlaps(plan)):
+        console.print("no image is in two of train, query and gallery, warm-up images included")
+    for overlap in found:
+        one, other = overlap.splits
+        say(
+            f"warning: {overlap.images:,} images are in {one} and in {other}, for example {overlap.example[0]} in {one} "
+            f"and {overlap.example[1]} in {other}"
+        )
+    if given.manifest:
+        with _written(given.manifest) as path:
+            plan.manifest.write_csv(path)
+    if given.sheet:
+        with _written(given.sheet) as path:
+            contact_sheet.draw(stream, path)
+
+
+def _open(path: Path) -> tuple[Stream, Plan, dict[str, str]]:
+    """The stream, its plan, and what else is known of it. Tells of files that cannot be read."""
+    if not path.is_dir():
+        pack = PackStream(path)
+        return pack, pack.plan(), {"images": f"{pack.height}x{pack.width}", **pack.about}
+    threads = len(os.sched_getaffinity(0))
+    stream, plan, unreadable = inspection.read_folder(path, *SIZE, threads=threads, progress=shown)
+    for problem in unreadable:
+        say(f"warning: {problem}")
+    return stream, plan, {"unreadable files": str(len(unreadable))}
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[Path]:
+    """A name to write to; becomes `path` when the block has ended well, else goes. Raises InputError where it cannot."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror or error}); name another file") from None

@@ -1,0 +1,54 @@
+"""pack: any stream that a config names -> a pack."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import fedstil_mpi
+from fedstil_mpi import configfile
+from fedstil_mpi.config import Experiment
+from fedstil_mpi.data.building.room import make_folder
+from fedstil_mpi.data.commands import tables
+from fedstil_mpi.data.pack import PackStream
+from fedstil_mpi.data.packing import pack_stream
+from fedstil_mpi.data.progress import shown
+from fedstil_mpi.data.sources import open_stream
+from fedstil_mpi.results import terminal
+
+
+def add(commands: Any) -> None:
+    described = "Put the stream that a config names into a pack: its data section and seed decide, all else is ignored."
+    parser = commands.add_parser("pack", help="any stream that a config names -> a pack", description=described)
+    parser.add_argument("config", help="a YAML file; see configs/")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="come after the file")
+    parser.add_argument("--out", required=True, type=Path, metavar="PACK", help="the new file")
+
+
+def run(given: argparse.Namespace) -> None:
+    experiment = configfile.resolve(configfile.read(given.config, given.overrides))
+    data, out = experiment.data, given.out
+    stream = open_stream(data, experiment.seed)
+    make_folder(out)
+    watch = shown("packing", stream.clients * stream.tasks, "tasks")
+    size = {"height": data.height, "width": data.width}
+    pack_stream(stream, out, **size, about=_about(experiment), label=data.kind, watch=watch)
+    plan = PackStream(out).plan()
+    console = terminal.console()
+    console.print(tables.by_client(plan))
+    ending = f"{out.stat().st_size / 1e6:,.1f} MB"
+    console.print(f"{out}: {tables.headline(plan)}; {ending}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _about(experiment: Experiment) -> dict[str, str]:
+    """Where the stream comes from, without what differs from machine to machine."""
+    data = asdict(experiment.data)
+    del data["path"]
+    if experiment.data.kind != "synthetic":
+        del data["synthetic"]
+    return {
+        "program": f"fedstil_mpi {fedstil_mpi.__version__}, pack",
+        "data": json.dumps(data, sort_keys=True),
+        "seed": str(experiment.seed),
+    }

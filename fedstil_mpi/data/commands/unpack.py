@@ -1,0 +1,26 @@
+"""unpack: a pack -> a folder of PNG files."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fedstil_mpi.data.export import write_folder
+from fedstil_mpi.data.pack import PackStream
+from fedstil_mpi.data.progress import shown
+from fedstil_mpi.results import terminal
+
+
+def add(commands: Any) -> None:
+    described = "Write task-<client>-<task>/{train,query,gallery}/<person>/<image>.png, which data.kind=folder reads."
+    parser = commands.add_parser("unpack", help="a pack -> a folder of PNG files", description=described)
+    parser.add_argument("pack", type=Path)
+    parser.add_argument("folder", type=Path, help="a new folder")
+
+
+def run(given: argparse.Namespace) -> None:
+    stream = PackStream(given.pack)
+    write_folder(stream, given.folder, stream.plan(), shown("writing", stream.clients * stream.tasks, "tasks"))
+    line = f"{given.folder}: {stream.clients} clients x {stream.tasks} tasks"
+    if stream.warmup() is not None:
+        line += "; the server's warm-up images stay in the pack, as a folder has no place for them"
+    terminal.console().print(line, soft_wrap=True, markup=False, highlight=False)

@@ -1,0 +1,22 @@
+"""verify: whether every pixel of a pack is what was packed."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fedstil_mpi.data.pack import PackStream, verify
+from fedstil_mpi.data.pack.verify import BLOCK
+from fedstil_mpi.data.progress import shown
+from fedstil_mpi.results import terminal
+
+
+def add(commands: Any) -> None:
+    described = "Hash all pixels of a pack anew and compare them with its manifest."
+    parser = commands.add_parser("verify", help="whether a pack is as it was written", description=described)
+    parser.add_argument("pack", type=Path)
+
+
+def run(given: argparse.Namespace) -> None:
+    images = verify(given.pack, shown("hashing", len(PackStream(given.pack).plan().manifest), step=BLOCK))
+    line = f"{given.pack}: all {images:,} images are as they were packed"
+    terminal.console().print(line, soft_wrap=True, markup=False, highlight=False)

@@ -1,0 +1,78 @@
+"""Readers of re-identification sets, one module each: who is seen by which camera in which image.
+
+A known set is read with all its splits, as one pool of sightings: which images are for training and which for testing
+is decided later. Files of other names than the set's are ignored. Each folder of a set's layout has to be there, so that
+an incomplete copy does not pass for the set; an empty folder says that its images are left out on purpose. Links may
+not lead out of the root. A part of a set, and any other set, is read as `folder` or `csv`.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from fedstil_mpi.data.readers import csv_table, cuhk03, ethz, folder, market1501, msmt17, personx, pku, prid2011
+from fedstil_mpi.data.readers.sightings import Sighting
+from fedstil_mpi.errors import InputError, did_you_mean
+
+
+class Reader(Protocol):
+    """What the module of a set offers."""
+
+    @property
+    def LAYOUT(self) -> str:  # noqa: N802
+        """What is expected at the root, in words, for messages."""
+
+    def read(self, root: Path) -> Iterator[Sighting]:
+        """The set's sightings in any order. Raises InputError for another layout."""
+
+
+READERS: Mapping[str, Reader] = {
+    "csv": csv_table,
+    "cuhk03": cuhk03,
+    "ethz": ethz,
+    "folder": folder,
+    "market1501": market1501,
+    "msmt17": msmt17,
+    "personx": personx,
+    "pku": pku,
+    "prid2011": prid2011,
+}
+
+
+def names() -> tuple[str, ...]:
+    """All sets that can be read, sorted."""
+    return tuple(READERS)
+
+
+def check_name(name: str) -> None:
+    """Raise InputError for a set that is not known, with a suggestion, or that must not be used."""
+    known = ", ".join(names())
+    if "duke" in name.lower():  # and the sets made of it
+        raise InputError(
+            f"{name} is not read: its authors withdrew DukeMTMC in 2019, since the people filmed had not consented; "
+            f"use another set; there are {known}"
+        )
+    if name not in READERS:
+        raise InputError(f"unknown set {name!r}; {did_you_mean(name.lower(), names())}there are {known}")
+
+
+def read(name: str, root: Path) -> list[Sighting]:
+    """The set's sightings, sorted by source. Files are listed, not opened.
+
+    Raises InputError for a name as `check_name` does, for a root that is missing or has another layout, and for one
+    without anybody.
+    """
+    check_name(name)
+    reader = READERS[name]
+    if not os.path.exists(root):
+        raise InputError(f"{root} does not exist: expected {reader.LAYOUT}; correct the path")
+    found = sorted(reader.read(root), key=lambda sighting: sighting.source)
+    if not found:
+        raise InputError(f"{root} has nobody of the set {name}: expected {reader.LAYOUT}; check the path")
+    for sighting in found:
+        try:
+            sighting.source.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{sighting.source!r} in {root}: expected a name in UTF-8; rename it") from error
+    return found

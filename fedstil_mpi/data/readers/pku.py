@@ -1,0 +1,21 @@
+"""PKU-Reid: 114 people, two cameras, eight orientations each.
+
+Ma, Liu, Hu, Wang, Sun: Orientation driven bag of appearances for person re-identification. arXiv:1605.02464, 2016.
+
+    001_01_1.png      person, camera, orientation
+
+The names tell no time.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fedstil_mpi.data.pku import NAME
+from fedstil_mpi.data.readers.sightings import Sighting, files
+
+LAYOUT = "images such as 001_01_1.png (person, camera, orientation)"
+
+
+def read(root: Path) -> Iterator[Sighting]:
+    for source, match in files(root, ".", NAME, LAYOUT):
+        yield Sighting(root / source, source, match[1], match[2], None)
