@@ -4,25 +4,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedstil_mpi.augmentation import ERASED, Augmentation, Streams, cropped, draw, erased, flipped, jittered
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 BATCH = 128
+PLAIN = Augmentation()
 
 
 @torch.no_grad()
 def represent(
-    stem: nn.Module, pixels: np.ndarray, device: torch.device, augment: str = "none", seed: int | None = None
+    stem: nn.Module, pixels: np.ndarray, device: torch.device, how: Augmentation = PLAIN, seed: int = 0
 ) -> Tensor:
     """The stem's output, float32 [n, ...] on `device`, for uint8 images [n, height, width, 3].
 
-    augment: none | flip | default, drawn per image from `seed`, so that equal seeds give equal results.
+    how: the augmentation, drawn per image from `seed`, so that equal seeds give equal results.
     """
-    generator = torch.Generator().manual_seed(seed) if seed is not None else None
+    streams = Streams.of(seed)
     outputs = []
     for start in range(0, len(pixels), BATCH):
-        images = normalise(to_device(pixels[start : start + BATCH], device))
-        if generator is not None:
-            images = augmented(images, augment, generator)
+        images = augmented(to_device(pixels[start : start + BATCH], device), how, streams)
         outputs.append(stem(images).float())
     return torch.cat(outputs)
 
@@ -37,30 +38,31 @@ def to_device(pixels: np.ndarray, device: torch.device) -> Tensor:
 
 def normalise(pixels: Tensor) -> Tensor:
     """uint8 [n, height, width, 3] -> float32 [n, 3, height, width] with ImageNet's mean and standard deviation."""
-    mean = torch.tensor(IMAGENET_MEAN, device=pixels.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=pixels.device).view(3, 1, 1)
-    return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
+    return _standardised(_scaled(pixels))
 
 
-def augmented(images: Tensor, level: str, generator: torch.Generator) -> Tensor:
-    """Each image flipped with probability 1/2 (flip, default) and a box erased with probability 1/2 (default).
+def augmented(pixels: Tensor, how: Augmentation, streams: Streams) -> Tensor:
+    """As `normalise`, augmented; what is erased or comes from outside the image is 0."""
+    n, height, width, _ = pixels.shape
+    draws = draw(how, n, height, width, streams).to(pixels.device)
+    images = _scaled(pixels)
+    if how.colour_jitter:
+        images = jittered(images, draws.colour)
+    images = _standardised(images)
+    if how.level != "none":
+        images = flipped(images, draws.flip)
+    if how.crop_pad:
+        images = cropped(images, draws.crop, how.crop_pad)
+    if ERASED[how.level]:
+        images = erased(images, draws.box)
+    return images
 
-    images: float [n, 3, height, width], normalised; the erased box becomes 0. Area 0.02 to 0.33 of the image, aspect
-    ratio 0.3 to 3.3, as torchvision's RandomErasing, whose box would be the same for a whole batch.
-    """
-    if level == "none":
-        return images
-    n, _, height, width = images.shape
-    # Six numbers an image, whatever the level, so that it does not matter how images are cut into batches.
-    flip, size, shape, down, right, erase = torch.rand(n, 6, 1, 1, generator=generator).unbind(1)
-    images = torch.where((flip < 0.5)[:, None].to(images.device), images.flip(-1), images)
-    if level == "flip":
-        return images
-    area = (0.02 + 0.31 * size) * height * width
-    ratio = torch.exp(np.log(0.3) + (np.log(3.3) - np.log(0.3)) * shape)
-    h = (area * ratio).sqrt().clamp(max=height)
-    w = (area / ratio).sqrt().clamp(max=width)
-    top, left = down * (height - h), right * (width - w)
-    y, x = torch.arange(height).view(1, -1, 1) + 0.5, torch.arange(width).view(1, 1, -1) + 0.5  # centres of pixels
-    erased = (erase < 0.5) & (y >= top) & (y < top + h) & (x >= left) & (x < left + w)
-    return images.masked_fill(erased[:, None].to(images.device), 0.0)
+
+def _scaled(pixels: Tensor) -> Tensor:
+    return pixels.permute(0, 3, 1, 2).float() / 255
+
+
+def _standardised(images: Tensor) -> Tensor:
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
+    return (images - mean) / std

@@ -5,11 +5,12 @@ import torch
 from torch import nn
 
 from fedstil_mpi import seeding
+from fedstil_mpi.augmentation import Augmentation, Streams
 from fedstil_mpi.config import Warmup
 from fedstil_mpi.data.stream import Images
 from fedstil_mpi.models.losses import smoothed_cross_entropy
 from fedstil_mpi.models.network import Network
-from fedstil_mpi.representations import augmented, normalise, to_device
+from fedstil_mpi.representations import augmented, to_device
 
 
 def warm_up(network: Network, images: Images, settings: Warmup, seed: int) -> float:
@@ -27,11 +28,11 @@ def warm_up(network: Network, images: Images, settings: Warmup, seed: int) -> fl
     parameters = [*backbone.requires_grad_(True).parameters(), *head.parameters()]
     optimizer = torch.optim.Adam(parameters, settings.lr, weight_decay=1e-4, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=settings.steps)
-    generator = torch.Generator().manual_seed(seeding.integer(seed, "warm-up batches"))
+    how, streams = Augmentation(level="default"), Streams.of(seeding.integer(seed, "warm-up batches"))
     backbone.train()
     for _ in range(settings.steps):
-        index = torch.randint(len(targets), (settings.batch,), generator=generator)
-        batch = augmented(normalise(to_device(images.pixels[index.numpy()], device)), "default", generator)
+        index = torch.randint(len(targets), (settings.batch,), generator=streams.level)
+        batch = augmented(to_device(images.pixels[index.numpy()], device), how, streams)
         loss = smoothed_cross_entropy(head(backbone(batch)), targets[index.to(device)], 0.1)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi import seeding
+from fedstil_mpi.augmentation import Augmentation
 from fedstil_mpi.errors import InputError
 from fedstil_mpi.learner import Learner
 from fedstil_mpi.models.losses import smoothed_cross_entropy
-from fedstil_mpi.representations import represent
+from fedstil_mpi.representations import PLAIN, represent
 from fedstil_mpi.training import batch_indices
 
 Labelled = tuple[Tensor, Tensor]
@@ -140,9 +141,9 @@ def _loader(learner: Learner, task: int, split: str) -> list[Labelled]:
     images, train = getattr(learner.tasks[task], split), learner.experiment.train
     known = np.isin(images.persons, list(learner.known))
     pixels, persons = images.pixels[known], torch.from_numpy(images.persons[known]).to(learner.device)
-    augment = train.augment if split == "train" else "none"
+    how = Augmentation.of(train) if split == "train" else PLAIN
     seed = _seed(learner, "augment", task)
-    representations = represent(learner.stem, pixels, learner.device, augment, seed)
+    representations = represent(learner.stem, pixels, learner.device, how, seed)
     learner.passes["stem"] += len(pixels)
     learner.passes["train"] += len(pixels)
     order = batch_indices(len(pixels), 0, train.batch, None, _generator(learner, "batches", task))
