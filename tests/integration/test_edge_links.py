@@ -1,0 +1,146 @@
+"""A run over real links: three hosts, 20 Mbit/s and 50 ms between them. What the links carried is what the ledger says.
+
+FEDSTIL_NETNS names a folder with edge_net.py, which makes hosts edge0, edge1, ... of network namespaces, starts mpirun
+on them, and counts every host's bytes and packets at its link. It needs root.
+
+Rank 0, the server, has a host for itself, and each of two clients has one, so that what the ledger books for a client is
+what its link has to carry. The links carry more, measured here (bytes of a client's host, received and sent):
+
+    learning alone    the ledger's 9,139,880 and 0            links  9,491,935 and 173,420
+    FedAvg            the ledger's 16,346,280 and 7,206,416   links 17,075,007 and 7,763,645
+
+The difference is TCP/IP: 52 bytes of headers in every packet of at most 1500, acknowledgements too. Less these, 15 kB more
+were received than booked and 15 kB more were sent, in either run: to start the job, to agree and to gather the metrics.
+FedAvg's messages alone, as the difference of the two runs, came with 296 and 777 bytes of MPI's own, that is 0.01 %.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from launch import environment, find_mpirun
+from test_run import CONFIG, results
+
+pytestmark = pytest.mark.slow
+
+METHODS = ("single", "fedavg")
+HOSTS = {0: "edge1", 1: "edge2"}
+"""By client."""
+HEADERS = 52
+"""Bytes of IP (20) and TCP (20, and 12 of time stamps) in each packet."""
+BESIDE = 40_000
+"""Bytes that a host may receive or send beside the ledger's, headers not counted."""
+AGAIN = 0.01
+"""Share of the ledger's bytes that TCP may send again, when a busy machine lets its acknowledgements come late."""
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """Calls edge_net.py on a network that is up."""
+    folder = os.environ.get("FEDSTIL_NETNS")
+    if not folder:
+        pytest.skip("FEDSTIL_NETNS names no folder with edge_net.py")
+    if os.geteuid():
+        pytest.skip("only root can make network namespaces")
+    if Path("/run/netns/edge0").exists():
+        pytest.skip("a network of that name is up already")
+    mpirun = find_mpirun()
+    own = environment({"EDGE_NET_DIR": str(tmp_path_factory.mktemp("net")), "MPIRUN": mpirun})
+
+    def call(*arguments):
+        command = [sys.executable, f"{folder}/edge_net.py", *map(str, arguments)]
+        return subprocess.run(
+            command, env=own, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=400
+        )  # fmt: skip
+
+    try:
+        up = call("up", "--hosts", 3, "--rate-mbit", 20, "--delay-ms", 50)
+        if up.returncode:
+            pytest.skip(f"edge_net.py failed: {up.stderr.strip().splitlines()[-1:]}")
+        yield call
+    finally:
+        call("down")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("links")
+
+
+@pytest.fixture(scope="module")
+def carried(network, folder):
+    """By method, by host: what its link counted in the course of a run."""
+    found = {}
+    for method in METHODS:
+        before = json.loads(network("stats").stdout)
+        done = network("mpirun", "-n", 3, sys.executable, *run(method, folder))
+        assert done.returncode == 0, done.stderr
+        after = json.loads(network("stats").stdout)
+        found[method] = {
+            host: {key: count - before[host][key] for key, count in of_host.items()} for host, of_host in after.items()
+        }
+    return found
+
+
+def run(method, folder):
+    settings = ["data.clients=[0,1]", f"method.name={method}", f"name={method}", f"output={folder}"]
+    return ["-m", "fedstil_mpi.run", CONFIG, *settings]
+
+
+def payload(counts, way):
+    """Bytes without the headers of TCP and IP. way: rx | tx."""
+    return counts[f"{way}_bytes"] - HEADERS * counts[f"{way}_packets"]
+
+
+def booked(folder, method, client):
+    """The ledger's bytes to and from a client, under the links' words for them, at its host."""
+    ledger = results(folder / method)["ledger"]
+    own = ledger[ledger["client"] == client]
+    return {way: int(own["encoded"][own["direction"] == direction].sum()) for way, direction in WAYS.items()}
+
+
+WAYS = {"rx": b"S2C", "tx": b"C2S"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("client", HOSTS)
+def test_links_carry_what_the_ledger_books(carried, folder, client, method):
+    counts = carried[method][HOSTS[client]]
+    ledger = booked(folder, method, client)
+    for way, expected in ledger.items():
+        assert expected <= payload(counts, way) <= (1 + AGAIN) * expected + BESIDE
+        with_headers = counts[f"{way}_bytes"]
+        assert with_headers <= expected + 0.06 * sum(ledger.values()) + 2 * BESIDE
+
+
+@pytest.mark.parametrize("client", HOSTS)
+def test_messages_cost_next_to_nothing_beside_their_content(carried, folder, client):
+    """What two runs have in common, to start and to gather metrics, is not in their difference."""
+    single, fedavg = (booked(folder, method, client) for method in METHODS)
+    for way in WAYS:
+        more = fedavg[way] - single[way]
+        assert more > 7_000_000
+        measured = payload(carried["fedavg"][HOSTS[client]], way) - payload(carried["single"][HOSTS[client]], way)
+        assert measured == pytest.approx(more, abs=4000 + AGAIN * fedavg[way])
+
+
+def test_the_server_carries_everybodys(carried, folder):
+    for method in METHODS:
+        ledgers = [booked(folder, method, client) for client in HOSTS]
+        for way, other in (("tx", "rx"), ("rx", "tx")):
+            expected = sum(ledger[other] for ledger in ledgers)
+            assert expected <= payload(carried[method]["edge0"], way) <= (1 + AGAIN) * expected + 2 * BESIDE
+
+
+def test_results_are_those_of_a_single_rank(carried, folder, tmp_path):
+    command = [sys.executable, *map(str, run("fedavg", tmp_path))]
+    subprocess.run(command, env=environment(), capture_output=True, check=True, timeout=300)
+    alone, found = results(tmp_path / "fedavg"), results(folder / "fedavg")
+    assert found.keys() == alone.keys()
+    for path, array in alone.items():
+        is_float = np.issubdtype(array.dtype, np.floating)
+        assert np.array_equal(found[path], array, equal_nan=is_float), path
