@@ -318,7 +318,9 @@ def check(experiment: Experiment) -> None:
     if experiment.fault_tolerance and not experiment.checkpoint.every:
         raise InputError("fault_tolerance goes back to checkpoints, but checkpoint.every is 0; set it to 1 or more")
     if experiment.data.kind != "synthetic" and not experiment.data.path:
-        raise InputError(f"data.kind is {experiment.data.kind} but data.path is not set; name the images' folder or the pack")
+        raise InputError(
+            f"data.kind is {experiment.data.kind} but data.path is not set; name the images' folder or the pack"
+        )
     pad, side = experiment.train.crop_pad, min(experiment.data.height, experiment.data.width)
     if pad >= side:
         raise InputError(f"train.crop_pad = {pad}; expected less than {side}, the shorter side of the images")

@@ -66,7 +66,8 @@ def parse(path: Path, reason: str = "") -> dict[Any, Any]:
         raise InputError(f"config file {path} is not plain YAML: {error}") from None
     try:
         tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
-    except (yaml.YAMLError, OmegaConfBaseException, OSError) as error:  # OSError: the file holds a mere number
+    # OSError: the file holds a mere number; RecursionError: brackets in brackets in brackets.
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, RecursionError) as error:
         raise InputError(f"config file {path} is not plain YAML: {_one_line(error)}") from None
     if not isinstance(tree, dict):
         raise InputError(f"config file {path} holds a {type(tree).__name__}, expected a mapping of sections")

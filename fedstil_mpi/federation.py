@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from fedstil_mpi import schedule, seeding
+from fedstil_mpi.checkpoints.generations import Checkpoint
 from fedstil_mpi.clock import Clock
 from fedstil_mpi.comm.cuda import is_cuda_aware
 from fedstil_mpi.comm.exchange import Exchange
@@ -16,7 +17,8 @@ from fedstil_mpi.errors import InputError
 from fedstil_mpi.learner import Learner
 from fedstil_mpi.methods.common.base import Client, MethodModule, Server
 from fedstil_mpi.methods.common.prototypes import PrototypeClient, PrototypeServer
-from fedstil_mpi.models.network import Network, build
+from fedstil_mpi.models.network import Network, build, network_state
+from fedstil_mpi.participation import check_away
 from fedstil_mpi.placement import Seat, assign_clients
 from fedstil_mpi.rounds import Federation
 from fedstil_mpi.scene import Scene
@@ -46,19 +48,34 @@ def make_plan(experiment: Experiment, method: MethodModule, stream: Stream) -> P
     r = experiment.rounds
     if r.clients_per_round is not None and r.clients_per_round > stream.clients:
         raise InputError(f"rounds.clients_per_round = {r.clients_per_round}, but there are {stream.clients} clients")
+    check_away(experiment.participation.away, stream.clients)
     rounds = schedule.plan(
-        experiment.seed, stream.clients, stream.tasks, r.per_task, r.total, r.clients_per_round, r.evaluate_every
+        experiment.seed,
+        stream.clients,
+        stream.tasks,
+        r.per_task,
+        r.total,
+        r.clients_per_round,
+        r.evaluate_every,
+        experiment.participation,
     )
     return Plan(experiment, method, rounds, num_classes)
 
 
-def furnish(world: World, plan: Plan, scene: Scene) -> None:
-    """Bring the images and the start model into the scene, unless they are there. Collective: all ranks must call."""
-    if scene.network is not None:
-        return
+def furnish(world: World, plan: Plan, scene: Scene, start: Checkpoint | None = None) -> None:
+    """Bring the images and the start model into the scene, unless they are there. Collective: all ranks must call.
+
+    start: where the start model was kept, if it was: it is not made again then.
+    """
     with world.verdict():
-        scene.tasks = load_tasks(scene.stream, scene.seat.clients)
-    scene.network = start_network(world, plan, scene.stream, scene.seat)
+        missing = [client for client in scene.seat.clients if client not in scene.tasks]
+        scene.tasks |= load_tasks(scene.stream, missing)
+    if scene.network is None:
+        scene.network = start_network(world, plan, scene.stream, scene.seat, start)
+    elif start is not None:
+        with world.verdict():
+            if load_network(scene.network, start):
+                scene.representations.clear()  # they are another stem's
 
 
 def load_tasks(stream: Stream, clients: Sequence[int]) -> dict[int, list[Task]]:
@@ -76,7 +93,7 @@ def load_tasks(stream: Stream, clients: Sequence[int]) -> dict[int, list[Task]]:
     return tasks
 
 
-def start_network(world: World, plan: Plan, stream: Stream, seat: Seat) -> Network:
+def start_network(world: World, plan: Plan, stream: Stream, seat: Seat, start: Checkpoint | None = None) -> Network:
     """The network every client starts from, on this rank's device. Collective: all ranks must call.
 
     It is the same on every rank but for the server's warm-up, which first contact brings to the others. Downloaded
@@ -89,12 +106,31 @@ def start_network(world: World, plan: Plan, stream: Stream, seat: Seat) -> Netwo
         network = build_network(plan) if world.local_rank == 0 else None
     with world.verdict():
         network = network or build_network(plan)
-        images = warmup_images(plan, stream) if world.is_server else None
+        images = warmup_images(plan, stream) if world.is_server and start is None else None
+        if start is not None:
+            load_network(network, start)
     network.stem.to(seat.device)
     network.tail.to(seat.device)
     if images is not None:
         warm_up(network, images, experiment.warmup, experiment.seed)
     return network
+
+
+@torch.no_grad()
+def load_network(network: Network, start: Checkpoint) -> bool:
+    """Fill the start model from where it was kept; returns whether that changed it. Not collective.
+
+    Raises InputError where it does not fit.
+    """
+    kept = (start.read("network") or {}).get("network", {})
+    state = network_state(network)
+    if {name: t.shape for name, t in kept.items()} != {name: t.shape for name, t in state.items()}:
+        raise InputError(f"{start.folder} holds another model than the config's; remove it to start anew")
+    changed = False
+    for name, tensor in state.items():
+        changed |= not torch.equal(tensor.cpu(), kept[name])
+        tensor.copy_(kept[name])
+    return changed
 
 
 def warmup_images(plan: Plan, stream: Stream) -> Images | None:
@@ -145,6 +181,7 @@ def assemble(world: World, plan: Plan, scene: Scene) -> Federation:
         contact=wires.contact,
         traffic=wires.traffic,
         task_aware=method.Client.task_aware,
+        gallery=experiment.evaluation.gallery,
         clients=clients,
         server=server,
         record=None,

@@ -4,22 +4,23 @@ import copy
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fedstil_mpi import seeding
+from fedstil_mpi.augmentation import Augmentation
 from fedstil_mpi.config import Experiment
 from fedstil_mpi.data.stream import Task
-from fedstil_mpi.evaluation import retrieval
-from fedstil_mpi.evaluation.lifelong import METRICS
+from fedstil_mpi.evaluation.copies import first_shown
 from fedstil_mpi.memory import Memory, Samples
 from fedstil_mpi.models.network import Network, Tail
 from fedstil_mpi.representations import represent
 from fedstil_mpi.schedule import Epoch, ReferenceRate, task_begins, task_ends, task_of_draw
-from fedstil_mpi.training import Batch, Penalty, batch_indices, train_round
+from fedstil_mpi.state import State
+from fedstil_mpi.training import Batch, Course, Penalty, batch_indices, shortened
 
 
 class Learner:
@@ -57,10 +58,17 @@ class Learner:
         """New images seen in the last round's training."""
         self.passes: Counter[str] = Counter()
         """Images that passed the stem ("stem"), the tail with gradients ("train") and the tail without ("search")."""
+        self.course: Course | None = None
+        """The last round's training."""
+        self.interrupted: State | None = None
+        """What the course of the next round was when the run was interrupted in it."""
         self._rate = ReferenceRate(experiment.train.lr)
-        self._clean: dict[tuple[int, str], Tensor] = {}
+        self._clean: dict[tuple[int, str], Tensor | None] = {}
+        """By task and split; None where `passes` counts them, but a run that goes on has yet to make them again."""
         self._before = representations if representations is not None else {}
-        self._view: tuple[tuple[int, ...], Samples] | None = None
+        self._viewed: tuple[int, ...] = ()
+        """Of which time the last augmented view is; `passes` counts it."""
+        self._view: Samples | None = None
 
     def start_from(self, network: Network) -> None:
         """Take over the start model's tail; what was learned before is lost."""
@@ -74,7 +82,7 @@ class Learner:
         if not self.draws:
             return ""
         digest = hashlib.sha256()
-        for name, tensor in self.tail.state_dict().items():
+        for name, tensor in sorted(self.tail.state_dict().items()):  # weights that were parametrized come last
             digest.update(name.encode() + tensor.cpu().numpy().tobytes())
         return digest.hexdigest()
 
@@ -96,16 +104,22 @@ class Learner:
 
     # -- training ------------------------------------------------------------------------------------------------------
 
-    def train(self, round: int, penalty: Penalty) -> Epoch:
+    def train(
+        self, round: int, penalty: Penalty, effort: float = 1.0, stop: Callable[[], bool] = lambda: False
+    ) -> Epoch:
         """Train on the current task and the memory; then choose exemplars of the task's people anew.
 
-        Returns the loss and accuracy of the round (of its last epoch where epochs are counted).
+        effort: the share of the round's steps or epochs that is done. stop: asked after every batch; raises Stopped, and
+        `course` tells how far it came. Returns the loss and accuracy of the round (of its last epoch where epochs are
+        counted).
         """
-        settings = self.experiment.train
         torch.manual_seed(self._seed("train", round))
         self.samples = 0
-        epoch_of = partial(self._epoch, round)
-        report = train_round(self.tail, epoch_of, settings, self._rate, self.allowed(), penalty)
+        self.course = Course(self.tail, shortened(self.experiment.train, effort), self._rate)
+        if self.interrupted is not None:
+            self.course.restore(self.interrupted)
+            self.interrupted = None
+        report = self.course.run(partial(self._epoch, round), self.allowed(), penalty, stop)
         self._remember()
         return report
 
@@ -127,16 +141,18 @@ class Learner:
     def _new_samples(self, round: int, epoch: int) -> Samples:
         """The task's training images through the stem with this refresh's augmentation."""
         train = self.experiment.train
-        if train.augment == "none":
+        how = Augmentation.of(train)
+        if not how.active:
             return self.clean_samples()
         when = {"task": (self.task,), "round": (self.task, round), "epoch": (self.task, round, epoch)}[train.refresh]
-        if self._view is None or self._view[0] != when:
+        if self._view is None or self._viewed != when:
             pixels = self.tasks[self.task].train.pixels
             seed = self._seed("augment", *when)
-            representations = represent(self.stem, pixels, self.device, train.augment, seed)
-            self.passes["stem"] += len(pixels)
-            self._view = (when, self._labelled(representations))
-        return self._view[1]
+            representations = represent(self.stem, pixels, self.device, how, seed)
+            if self._viewed != when:
+                self.passes["stem"] += len(pixels)
+            self._viewed, self._view = when, self._labelled(representations)
+        return self._view
 
     def rehearsed(self) -> Samples | None:
         """What is rehearsed in this round: exemplars of people who are not in the current task, then relayed prototypes."""
@@ -199,13 +215,15 @@ class Learner:
 
     def _representations(self, task: int, split: str) -> Tensor:
         """Representations of a split without augmentation; the stem is frozen, so they are computed once a run."""
-        if (task, split) not in self._clean:
+        made = self._clean.get((task, split))
+        if made is None:
             pixels = getattr(self.tasks[task], split).pixels
-            self.passes["stem"] += len(pixels)  # as if this run were the first
+            if (task, split) not in self._clean:
+                self.passes["stem"] += len(pixels)  # as if this run were the first
             known = self._before.get((self.client, task, split))
             made = represent(self.stem, pixels, self.device) if known is None else known
             self._clean[task, split] = self._before[self.client, task, split] = made
-        return self._clean[task, split]
+        return made
 
     def allowed(self) -> Tensor | None:
         """The classes in the softmax, bool [C] on the device; None for all."""
@@ -215,30 +233,52 @@ class Learner:
         mask[sorted(self.known)] = True
         return mask.to(self.device)
 
+    # -- interruptions -------------------------------------------------------------------------------------------------
+
+    def state(self) -> State:
+        """What the client goes on from after a round. One that was never drawn has no model yet."""
+        return {
+            "tail": dict(self.tail.state_dict()) if self.draws else None,
+            "draws": self.draws,
+            "task": self.task,
+            "known": sorted(self.known),
+            "samples": self.samples,
+            "memory": self.memory.state(),
+            "relayed": [samples.state() for samples in self.relayed],
+            "epochs": self._rate.epochs,
+            "passes": dict(self.passes),
+            "represented": [[task, split] for task, split in self._clean],
+            "viewed": list(self._viewed),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take up such a state in a learner just created, whose tail has the parts that it had."""
+        if state["tail"] is not None:
+            self.tail.load_state_dict(state["tail"])
+        self.draws, self.task, self.samples = state["draws"], state["task"], state["samples"]
+        self.known = set(state["known"])
+        self.memory.restore(state["memory"], self.device)
+        self.relayed = [Samples.of(samples, self.device) for samples in state["relayed"]]
+        self._rate.epochs = state["epochs"]
+        self.passes = Counter(state["passes"])
+        self._clean = dict.fromkeys((task, split) for task, split in state["represented"])
+        self._viewed = tuple(state["viewed"])
+
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def evaluate(self, tail_for: Callable[[int], Tail] | None = None) -> np.ndarray:
-        """Retrieval metrics by task, float64 [tasks, len(METRICS)]; nan for tasks that are not evaluated.
+    @property
+    def searched(self) -> range:
+        """The tasks that are evaluated: none of a client that was never drawn, which has no model yet."""
+        everything = self.experiment.evaluation.tasks == "all" and self.draws
+        return range(len(self.tasks) if everything else self.task + 1)
 
-        tail_for: the model that a task is searched with, by default the client's newest for all. A client that was never
-        drawn has no model yet, and is not evaluated.
-        """
-        settings = self.experiment.evaluation
-        last = len(self.tasks) if settings.tasks == "all" and self.draws else self.task + 1
-        metrics = np.full((len(self.tasks), len(METRICS)), np.nan)
-        for task in range(last):
-            query, gallery = self.tasks[task].query, self.tasks[task].gallery
-            self.passes["search"] += len(query) + len(gallery)
-            tail = (tail_for(task) if tail_for else self.tail).eval()
-            result = retrieval.evaluate(
-                tail.features(self._representations(task, "query")),
-                query.persons,
-                tail.features(self._representations(task, "gallery")),
-                gallery.persons,
-                query.cameras,
-                gallery.cameras,
-                protocol=settings.protocol,
-            )
-            metrics[task] = [result.rank(k) for k in (1, 3, 5, 10)] + [result.map]
-        return metrics
+    @torch.no_grad()
+    def describe(self, task: int, split: str, tail: Tail) -> Tensor:
+        """Features of a split's images by this model, [n, F] on the device."""
+        self.passes["search"] += len(getattr(self.tasks[task], split))
+        return tail.eval().features(self._representations(task, split))
+
+    @cached_property
+    def shown(self) -> list[np.ndarray]:
+        """By task, bool [gallery]: the images that no earlier task's gallery has."""
+        return first_shown([task.gallery for task in self.tasks])

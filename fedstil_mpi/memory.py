@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedstil_mpi.state import State
+
 
 def herd(features: Tensor, quota: int, *, repeat: bool = False) -> list[int]:
     """Indices of up to `quota` rows of `features` [n, F] whose running mean stays closest to the mean of all.
@@ -51,6 +53,14 @@ class Samples:
             torch.cat([p.persons for p in parts]),
             torch.cat([p.indices for p in parts]),
         )
+
+    def state(self) -> State:
+        return dict(vars(self))
+
+    @classmethod
+    def of(cls, state: State, device: torch.device) -> "Samples":
+        """The samples that gave this state, on the device."""
+        return cls(**{name: tensor.to(device) for name, tensor in state.items()})
 
 
 class Memory:
@@ -98,6 +108,15 @@ class Memory:
         if self.collide:
             samples.persons = collided_labels(samples.persons, samples.indices)
         return samples
+
+    def state(self) -> State:
+        exemplars = {str(person): kept.state() for person, kept in self._exemplars.items()}
+        return {"people": sorted(self.people), "exemplars": exemplars}
+
+    def restore(self, state: State, device: torch.device) -> None:
+        """Take up such a state in an empty memory, on the device."""
+        self.people = set(state["people"])
+        self._exemplars = {int(person): Samples.of(kept, device) for person, kept in state["exemplars"].items()}
 
 
 def collided_labels(persons: Tensor, indices: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ class Seat:
     """Where one rank sits."""
 
     rank: int
+    """As the job was started."""
     host: str
     local_rank: int
     clients: tuple[int, ...]

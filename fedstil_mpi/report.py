@@ -101,7 +101,7 @@ def text(comparison: Comparison, drawn: Sequence[str]) -> str:
     parts["Plots"] = "\n\n".join(
         f"{plots.PLOTS[name].caption} ([numbers]({name}.csv)):\n\n![]({name}.png)" for name in drawn
     )
-    parts["Definitions"] = sections.DEFINITIONS
+    parts["Definitions"] = sections.definitions(variants)
     lines = [f"{'#' if title == 'Report' else '##'} {title}\n\n{body}" for title, body in parts.items()]
     return "\n\n".join(line.strip() for line in lines) + "\n"
 

@@ -1,7 +1,9 @@
 """The rounds, in the order of the paper: distil and send, learn, validate, send back."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,9 +12,14 @@ from fedstil_mpi.comm.exchange import Exchange
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.contact import FirstContact
 from fedstil_mpi.evaluation.lifelong import METRICS
+from fedstil_mpi.evaluation.search import Gallery, TailFor, evaluate, gather, held
 from fedstil_mpi.methods.common.base import Client, Server, Traffic
 from fedstil_mpi.results.record import Record
-from fedstil_mpi.schedule import Schedule
+from fedstil_mpi.schedule import Epoch, Schedule
+from fedstil_mpi.training import Stopped
+
+if TYPE_CHECKING:
+    from fedstil_mpi.checkpoints.keeper import Keeper
 
 
 @dataclass
@@ -26,6 +33,8 @@ class Federation:
     traffic: Traffic
     task_aware: bool
     """Whether the method searches each task with a model of its own."""
+    gallery: str
+    """Where queries are searched: `evaluation.gallery`."""
     clients: dict[int, Client]
     """The clients this rank plays."""
     server: Server | None
@@ -37,25 +46,28 @@ class Federation:
     """Wraps the rounds where somebody watches."""
 
 
-def run_rounds(federation: Federation) -> None:
-    """All rounds of the schedule. Collective: all ranks must call.
+def run_rounds(federation: Federation, keeper: "Keeper", done: int = 0) -> None:
+    """All rounds of the schedule after the first `done`. Collective: all ranks must call.
 
     A last distribution follows the last round, so that what was learned in it reaches the clients and the served models
     can be validated; the ledger books it as the round after the last.
     """
     f = federation
-    for round, online in f.progress(f.schedule.rounds()):
+    for round, online in f.progress(f.schedule.rounds(done)):
         f.world.at(round=round)
         distribute(f, round, online)
         if round > 1 and f.schedule.evaluates(round - 1):
             validate(f, round - 1, served=True)
-        learn(f, round, online)
+        learn(f, round, online, keeper)
         if f.schedule.evaluates(round):
             validate(f, round, served=False)
         collect(f, round, online)
         if f.record is not None:
             f.record.end_round(round, online)
-    distribute(f, f.schedule.total + 1, sorted(f.contact.met))
+        keeper.after_round(f, round)
+    last = f.schedule.total + 1
+    f.world.at(round=last)
+    distribute(f, last, sorted(f.contact.met.intersection(f.schedule.attendance.left(last))))
     validate(f, f.schedule.total, served=True)
     f.world.at(round=None)
 
@@ -75,19 +87,26 @@ def distribute(f: Federation, round: int, online: list[int]) -> None:
     f.world.at(client=None)
 
 
-def learn(f: Federation, round: int, online: list[int]) -> None:
+def learn(f: Federation, round: int, online: list[int], keeper: "Keeper") -> None:
     """The online clients train on their current tasks, one after the other on a rank, all ranks at once."""
+    epochs: dict[int, Epoch | None] = {}
+    with f.clock("train"), suppress(Stopped):
+        for client in (client for client in f.clients if client in online):
+            side = f.clients[client]
+            epochs[client] = None
+            side.learner.begin_round()
+            f.world.at(client=client, task=side.learner.task)
+            side.begin()
+            effort = f.schedule.attendance.effort(client, round)
+            epochs[client] = side.learner.train(round, side.penalty, effort, keeper.asked)
+    f.world.at(client=None, task=None)
+    keeper.in_round(f, round, list(epochs))
     report = np.full((len(f.clients), 3), np.nan)
     with f.clock("train"):
         for row, (client, side) in enumerate(f.clients.items()):
-            if client in online:
-                side.learner.begin_round()
-                f.world.at(client=client, task=side.learner.task)
-                side.begin()
-                epoch = side.learner.train(round, side.penalty)
+            if (epoch := epochs.get(client)) is not None:
                 side.end()
                 report[row] = epoch.loss, epoch.accuracy, side.learner.samples
-    f.world.at(client=None, task=None)
     with f.clock("wait"):
         reports = f.world.gather_rows(report)
     if f.record is not None and reports is not None:
@@ -95,7 +114,8 @@ def learn(f: Federation, round: int, online: list[int]) -> None:
 
 
 def validate(f: Federation, round: int, *, served: bool) -> None:
-    """All clients, online or not, are searched: after local training, or with what they hold after the exchange.
+    """All clients but lost ones, online or not, are searched: after local training, or with what they hold after the
+    exchange, which takes place in the next round.
 
     Where tasks have models of their own, the newest model is searched on all tasks besides.
     """
@@ -104,23 +124,42 @@ def validate(f: Federation, round: int, *, served: bool) -> None:
             f.record.served_is_local(round)
         return
     view = "served" if served else "local"
-    search(f, round, view, lambda side: side.learner.evaluate(side.tail_for))
+    left = {client: f.clients[client] for client in f.schedule.attendance.left(round + served) if client in f.clients}
+    search(f, left, round, view, by_task=f.task_aware)
     if f.task_aware:
-        search(f, round, f"{view}_task_free", lambda side: side.learner.evaluate())
+        search(f, left, round, f"{view}_task_free", by_task=False)
 
 
-def search(f: Federation, round: int, view: str, evaluate: Callable[[Client], np.ndarray]) -> None:
-    """One view of all clients' models. Collective: all ranks must call."""
+def search(f: Federation, left: Mapping[int, Client], round: int, view: str, *, by_task: bool) -> None:
+    """One view of the models of this rank's clients that are `left`. Collective: all ranks must call.
+
+    by_task: each task is searched with a model of its own.
+    """
+    tails = {client: side.tail_for if by_task else None for client, side in left.items()}
+    everybodys = join_galleries(f, left, tails) if f.gallery == "all" else None
     metrics = np.full((len(f.clients), f.schedule.tasks, len(METRICS)), np.nan)
     with f.clock("evaluate"):
-        for row, (client, side) in enumerate(f.clients.items()):
-            f.world.at(client=client)
-            metrics[row] = evaluate(side)
+        for row, client in enumerate(f.clients):
+            if client in left:
+                f.world.at(client=client)
+                metrics[row] = evaluate(left[client].learner, tails[client], everybodys)
     f.world.at(client=None)
     with f.clock("wait"):
         gathered = f.world.gather_rows(metrics)
     if f.record is not None and gathered is not None:
         f.record.evaluation(round, view, gathered)
+
+
+def join_galleries(f: Federation, left: Mapping[int, Client], tails: Mapping[int, TailFor | None]) -> Gallery:
+    """All clients' galleries, each as its client describes it; `left` are of this rank. Collective: all ranks must call."""
+    own = []
+    with f.clock("evaluate"):
+        for client, side in left.items():
+            f.world.at(client=client)
+            own.append(held(side.learner, tails[client]))
+    f.world.at(client=None)
+    with f.clock("wait"):
+        return gather(f.world, own, f.contact.network.tail.classifier.in_features)
 
 
 def collect(f: Federation, round: int, online: list[int]) -> None:

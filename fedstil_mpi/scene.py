@@ -5,7 +5,7 @@ after the other: a comparison then draws the images, warms up the model and pass
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fedstil_mpi.comm.world import World
@@ -13,7 +13,7 @@ from fedstil_mpi.config import Experiment
 from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.stream import Stream, Task
 from fedstil_mpi.errors import InputError
-from fedstil_mpi.placement import Seat, table, take_seat
+from fedstil_mpi.placement import Seat, assign_clients, table, take_seat
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,6 +68,16 @@ def open_scene(world: World, experiment: Experiment, before: Scene | None = None
             threads=placement.threads,
         )
     return Scene(settings, stream, seat, world.gather_json(table([seat])[0]))
+
+
+def reseat(world: World, scene: Scene) -> None:
+    """Share all clients out among the ranks that are left, each with the device and the threads it has had.
+
+    Collective: all ranks must call.
+    """
+    clients = assign_clients(scene.stream.clients, world.size)[world.rank]
+    scene.seat = replace(scene.seat, local_rank=world.local_rank, clients=clients)
+    scene.seats = world.gather_json(table([scene.seat])[0])
 
 
 def _settings(experiment: Experiment) -> str:

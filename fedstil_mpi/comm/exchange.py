@@ -55,8 +55,7 @@ class Exchange:
         self.is_server = world.is_server
         self._world = world
         self._clock = clock
-        self._comm = world.comm.Dup()
-        self._comm.Set_name("exchange")
+        self._comm = world.duplicate("exchange")
         self._clients_of = [tuple(c) for c in clients_of]
         self._own = frozenset(clients_of[world.rank])
         self._gpu = device.type == "cuda"
@@ -117,7 +116,7 @@ class Exchange:
         buffer = self._buffer("S2C", part, 1, host=self.is_server)[0]
         if value is not None:
             buffer.copy_(value.reshape(part.scalars))
-        self._world.wait(self._comm.Ibcast([buffer, 1, self._type(part)], root=0))
+        self._world.wait(self._comm.Ibcast([buffer, 1, self._type(part)], root=0), f"{part.kind} from the server")
         self.moved += part.itemsize * (self._world.size - 1)
         return buffer
 
@@ -165,7 +164,8 @@ class Exchange:
     def _scatterv(self, part: Part, counts: list[int] | None, rows: Tensor | None, received: Tensor) -> None:
         kind = self._type(part)
         sent = None if rows is None else [rows, counts, _displacements(counts), kind]
-        self._world.wait(self._comm.Iscatterv(sent, [received, len(received), kind], root=0))
+        request = self._comm.Iscatterv(sent, [received, len(received), kind], root=0)
+        self._world.wait(request, f"{part.kind} from the server")
         if counts is not None:
             self.moved += part.itemsize * sum(counts[1:])
 
@@ -174,7 +174,7 @@ class Exchange:
             torch.cuda.current_stream().synchronize()
         kind = self._type(part)
         target = None if received is None else [received, counts, _displacements(counts), kind]
-        self._world.wait(self._comm.Igatherv([sent, len(sent), kind], target, root=0))
+        self._world.wait(self._comm.Igatherv([sent, len(sent), kind], target, root=0), f"{part.kind} from the clients")
         if counts is not None:
             self.moved += part.itemsize * sum(counts[1:])
 

@@ -1,17 +1,22 @@
 """No failure leaves other ranks waiting: whatever goes wrong on one rank ends the whole job with a non-zero code.
 
 Python alone does not do that. A rank that leaves by an exception or by sys.exit waits in MPI_Finalize for the others,
-which wait for it in a collective; an exception in a thread is merely printed.
+which wait for it in a collective; an exception in a thread is merely printed. Where the job was started so that ranks can
+outlive others (ULFM), MPI_Abort and exit codes are not heard of, and MPI_Finalize may hang: there a rank ends the job by
+revoking `World.over`, and leaves without MPI_Finalize.
 """
 
+import faulthandler
 import os
+import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from fedstil_mpi.errors import InputError
 
@@ -21,12 +26,27 @@ if TYPE_CHECKING:
 INPUT_ERROR = 2
 """The exit code for what the user can mend."""
 
+STUCK = 5.0
+"""Seconds that MPI gets for what it may hang in where a link is cut."""
+
 
 class OrderlyEnd(SystemExit):
     """All ranks leave together, so MPI is finalised and nothing is aborted."""
 
-    def __init__(self) -> None:
-        super().__init__(INPUT_ERROR)
+    def __init__(self, code: int = INPUT_ERROR) -> None:
+        super().__init__(code)
+
+
+class Overdue(Exception):  # noqa: N818 - read in the message of the rank that waited
+    """The others did not come in time."""
+
+
+class RankLost(Exception):  # noqa: N818
+    """Another rank has died."""
+
+
+class GivenUp(BaseException):
+    """Another rank has ended the job, and said why."""
 
 
 def say(message: str) -> None:
@@ -40,7 +60,7 @@ def abort_on_error(world: "World") -> Iterator[None]:
 
     An exception: traceback, exit code 1. `sys.exit(n)`: the same with code n, but never 0, because the other ranks
     would be left waiting: end a rank by leaving the block. An InputError: its one line, exit code 2. An OrderlyEnd
-    passes.
+    passes. Where the others go on without a rank that fails, it ends itself alone.
     """
 
     def thread_failed(args: threading.ExceptHookArgs) -> None:
@@ -52,8 +72,12 @@ def abort_on_error(world: "World") -> Iterator[None]:
     threading.excepthook = thread_failed
     try:
         yield
-    except OrderlyEnd:
+        _leave(world, 0)
+    except OrderlyEnd as end:
+        _leave(world, _exit_code(end))
         raise
+    except GivenUp:
+        os._exit(0)  # the code is that of the rank which gave up
     except BaseException as error:
         _end_job(world, error)
         raise SystemExit(_exit_code(error)) from None
@@ -61,28 +85,78 @@ def abort_on_error(world: "World") -> Iterator[None]:
         threading.excepthook = before
 
 
+@contextmanager
+def watchdog(seconds: float = STUCK) -> Iterator[None]:
+    """End this process with exit code 1 if the block takes longer, even where it holds Python's lock."""
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _leave(world: "World", code: int) -> None:
+    """With ULFM, end this process: rank 0 with the code, the others without one, of which the launcher takes note."""
+    if world.ulfm:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if world.is_server else 0)
+
+
 def _end_job(world: "World", error: BaseException) -> None:
-    """Print what happened and where; with several ranks, abort them all and never return."""
+    """Print what happened and where; with several ranks, end them all and never return."""
     try:
         sys.stdout.flush()
         sys.stderr.write(_report(world, error))
         sys.stderr.flush()
     finally:
+        time.sleep(0.1)  # the launcher hears of the end on another way than it gets the text
+        if world.outlived and not world.is_server and not isinstance(error, Overdue):
+            os.kill(os.getpid(), signal.SIGKILL)  # nothing else is heard of
+        if world.over is not None:
+            _give_up(world, _exit_code(error))
         if world.size > 1:
-            time.sleep(0.1)  # the launcher hears of the abort on another way than it gets the text
-            world.comm.Abort(_exit_code(error))
+            with watchdog():
+                world.comm.Abort(_exit_code(error))
+
+
+def _give_up(world: "World", code: int) -> NoReturn:
+    """End a job in which ranks can outlive others; the launcher takes note of this rank's code alone."""
+    with watchdog():
+        assert world.over is not None
+        world.over.Revoke()
+        for _ in range(20):
+            world.is_broken()  # lets MPI tell the others
+            time.sleep(0.025)
+    _end_stopped()
+    os._exit(code)
+
+
+def _end_stopped() -> None:
+    """End the ranks of this host that are stopped; no one would."""
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = file.read_text().rpartition(")")[2].split()[:2]
+        except OSError:  # it has just ended
+            continue
+        if state == "T" and int(parent) == os.getppid():
+            os.kill(int(file.parent.name), signal.SIGKILL)
 
 
 def _report(world: "World", error: BaseException) -> str:
     """One text, written at once, so that the lines of several failing ranks stay together."""
     where = ", ".join(f"{name} {value}" for name, value in world.where.items())
-    rank = f"rank {world.rank} on {world.host}"
+    rank = f"rank {world.launched[world.rank]} on {world.host}"
     if isinstance(error, InputError):
         return f"fedstil_mpi: {error} ({rank}{', ' if where else ''}{where})\n"
+    start = f"fedstil_mpi: {rank} failed{f' ({where})' if where else ''}: "
+    if isinstance(error, Overdue):
+        return f"{start}{error}\n"
+    if world.is_loss(error):
+        return f"{start}another rank has died\n"
     summary = f"{type(error).__name__}: {error}".splitlines()[0]
-    return f"fedstil_mpi: {rank} failed{f' ({where})' if where else ''}: {summary}\n" + "".join(
-        traceback.format_exception(error)
-    )
+    return f"{start}{summary}\n" + "".join(traceback.format_exception(error))
 
 
 def _exit_code(error: BaseException) -> int:

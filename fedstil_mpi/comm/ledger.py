@@ -11,6 +11,7 @@ from itertools import product
 from typing import NamedTuple
 
 from fedstil_mpi.comm.flat import HEADER_BYTES, Part
+from fedstil_mpi.state import State
 
 DOWN, UP = "S2C", "C2S"
 
@@ -58,6 +59,17 @@ class Ledger:
         self.book(round, client, direction, part.kind, items * part.itemsize, encoded)
         if part.ragged:
             self.book(round, client, direction, "header", HEADER_BYTES)
+
+    def state(self) -> State:
+        return {"entries": [list(entry) for entry in self.entries], "open": sorted(self._open)}
+
+    def restore(self, state: State) -> None:
+        """Hold exactly what `state` gave."""
+        self.entries.clear()
+        self._sums.clear()
+        self._open = set(state["open"])
+        for entry in state["entries"]:
+            self.book(*entry)
 
     def total(self, direction: str, round: int | None = None, client: int | None = None) -> int:
         """Encoded bytes in one direction, of one round or all, of one client or all."""

@@ -8,13 +8,13 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedstil_mpi.comm.guard import INPUT_ERROR, OrderlyEnd, abort_on_error, say
+from fedstil_mpi.comm.guard import INPUT_ERROR, GivenUp, OrderlyEnd, Overdue, RankLost, abort_on_error, say
 from fedstil_mpi.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,23 +24,67 @@ PLACES = ("client", "task", "round")
 """The order in which a failure names where it happened; other names follow."""
 
 
+SET_UP = 3600.0
+"""Seconds that a rank waits for the others where no round's limit holds: one may be warming up the model."""
+
+
 class World:
     """All ranks of the run, seen from this one. Creating it is collective: all ranks must do so."""
 
-    def __init__(self, all_ranks: "MPI.Intracomm", same_host: "MPI.Comm"):
+    def __init__(self, all_ranks: "MPI.Comm", same_host: "MPI.Comm", *, ulfm: bool = False):
         """`same_host`: the ranks that share memory with this one, in the order of `all_ranks`."""
-        self.comm = all_ranks
-        self.rank: int = all_ranks.rank
-        self.size: int = all_ranks.size
-        self.is_server = self.rank == 0
+        self.ulfm = ulfm
+        """Whether the job was started so that ranks can outlive others (User Level Failure Mitigation)."""
+        self.outlived = False
+        """Whether the others go on if this rank fails; see `survival.survive`."""
+        self.over = all_ranks.Dup() if ulfm else None
+        """Revoked when the job is given up."""
+        self.timeout: float | None = SET_UP
+        """Seconds that a rank waits for the others; None: no limit."""
+        self.where: dict[str, int | str] = {}
         self.host = platform.node()
-        self.local_rank: int = same_host.rank
-        self.local_size: int = same_host.size
-        first = np.array([self.rank])
+        self._cut_short: list[MPI.Request] = []
+        """What was waited for in vain: MPI may still write to the buffers that these hold."""
+        first = np.array([all_ranks.rank])
         same_host.Bcast(first, root=0)
         self.node = int(first[0])
         """The lowest rank on the same host: names the node even where two nodes report the same host name."""
-        self.where: dict[str, int | str] = {}
+        self.nodes = np.empty(all_ranks.size, first.dtype)
+        """By rank as the job was started."""
+        all_ranks.Allgather(first, self.nodes)
+        self.take(all_ranks, range(all_ranks.size))
+        self.hosts: list[str] = self.broadcast_json(self.gather_json(self.host))
+        """By rank as the job was started."""
+
+    def take(self, comm: "MPI.Comm", launched: Sequence[int]) -> None:
+        """Consist of this communicator's ranks from now on. Not collective.
+
+        launched: by rank, what it was as the job was started, by which messages name it.
+        """
+        from mpi4py import MPI
+
+        comm.Set_errhandler(MPI.ERRORS_RETURN)
+        self.comm = comm
+        self.comms = [comm]
+        """This one and its duplicates."""
+        self.rank: int = comm.rank
+        self.size: int = comm.size
+        self.launched = tuple(launched)
+        self.is_server = self.rank == 0
+        neighbours = [rank for rank, start in enumerate(launched) if self.nodes[start] == self.node]
+        self.local_rank = neighbours.index(self.rank)
+        self.local_size = len(neighbours)
+
+    def duplicate(self, name: str) -> "MPI.Comm":
+        """A communicator of the same ranks, so that other messages can be told apart. Collective: all ranks must call."""
+        from mpi4py import MPI
+
+        comm, request = self.comm.Idup()
+        self.wait(request)
+        comm.Set_name(name)
+        comm.Set_errhandler(MPI.ERRORS_RETURN)
+        self.comms.append(comm)
+        return comm
 
     def at(self, **place: int | str | None) -> None:
         """Note what this rank is doing, for example `at(round=3, client=1)`; None forgets a name. Not collective."""
@@ -48,24 +92,85 @@ class World:
         names = [*(name for name in PLACES if name in known), *(name for name in known if name not in PLACES)]
         self.where = {name: value for name in names if (value := known[name]) is not None}
 
-    def wait(self, request: "MPI.Request") -> None:
-        """Wait for a nonblocking operation, asleep between looks: no MPI library is known to sleep by itself."""
-        pause = 1e-4
-        while not request.Test():
-            time.sleep(pause)
-            pause = min(1.5 * pause, 2e-3)
+    @contextmanager
+    def deadline(self, seconds: float | None) -> Iterator[None]:
+        """Within the block this rank waits so long for the others, or without limit."""
+        before, self.timeout = self.timeout, seconds
+        try:
+            yield
+        finally:
+            self.timeout = before
+
+    def wait(self, request: "MPI.Request", what: str = "the other ranks") -> None:
+        """Wait for a nonblocking operation, asleep between looks: no MPI library is known to sleep by itself.
+
+        what: is waited for, for the message. Raises Overdue after `timeout` seconds; where a rank has died, RankLost or
+        MPI's own exception.
+        """
+        began, pause = time.monotonic(), 1e-4
+        try:
+            while not request.Test():
+                if self.over is not None and self.over.Is_revoked():
+                    raise GivenUp
+                if self.timeout is not None and time.monotonic() - began > self.timeout:
+                    raise Overdue(
+                        f"waited {self.timeout:g} s for {what}; a rank is stopped, cut off or needs longer (exchange.timeout)"
+                    )
+                time.sleep(pause)
+                pause = min(1.5 * pause, 2e-3)
+        except BaseException:
+            self._cut_short.append(request)
+            raise
+
+    def check(self) -> None:
+        """Raise RankLost where a rank has died, as far as this one has heard; only with `ulfm`. Not collective."""
+        if self.over is None:
+            return
+        if self.is_broken():
+            raise RankLost
+        if self.over.Is_revoked():
+            raise GivenUp
+
+    def is_broken(self) -> bool:
+        """Whether a rank of this world has died, as far as this one has heard; only with `ulfm`. Not collective."""
+        from mpi4py import MPI
+
+        try:
+            self.comm.Iprobe()  # lets MPI hear news
+        except MPI.Exception:
+            return True
+        return self.comm.Is_revoked() or self.comm.Get_failed().Get_size() > 0
+
+    def is_loss(self, error: BaseException, patience: float = 2.0) -> bool:
+        """Whether an error means that a rank has died, of which this one may hear a moment later. Not collective."""
+        from mpi4py import MPI
+
+        if not self.ulfm or not isinstance(error, RankLost | MPI.Exception):
+            return False
+        end = time.monotonic() + patience
+        while not self.is_broken() and time.monotonic() < end:
+            time.sleep(0.01)
+        return self.is_broken()
 
     def barrier(self) -> None:
         """Wait for all ranks. Collective: all ranks must call."""
         self.wait(self.comm.Ibarrier())
 
+    def agree(self, yes: bool) -> bool:
+        """Whether any rank says yes; the same on every rank. Collective: all ranks must call."""
+        from mpi4py import MPI
+
+        any_rank = np.empty(1, np.int32)
+        self.wait(self.comm.Iallreduce(np.array([yes], np.int32), any_rank, op=MPI.MAX))
+        return bool(any_rank[0])
+
     def broadcast_json(self, value: Any = None) -> Any:
         """What rank 0 gives, as it comes out of JSON, on every rank. Collective: all ranks must call."""
         data = np.frombuffer(json.dumps(value).encode(), np.uint8) if self.rank == 0 else None
         size = np.array([0 if data is None else len(data)])
-        self.wait(self.comm.Ibcast(size, root=0))
+        self.wait(self.comm.Ibcast(size, root=0), "word from the server")
         buffer = np.empty(size[0], np.uint8) if data is None else data.copy()
-        self.wait(self.comm.Ibcast(buffer, root=0))
+        self.wait(self.comm.Ibcast(buffer, root=0), "word from the server")
         return json.loads(buffer.tobytes())
 
     def gather_json(self, value: Any) -> list[Any] | None:
@@ -80,13 +185,29 @@ class World:
         """
         kind = [rows.dtype.str, *rows.shape[1:]]
         found = self.gather_json([len(rows), kind])
-        if found is not None and any(other != kind for _, other in found):
-            raise ValueError(f"rows of one dtype and trailing shape expected on every rank, found {found}")
+        if found is not None:
+            _check_kind(found, kind)
         row_bytes = rows.dtype.itemsize * math.prod(rows.shape[1:])
         gathered, _ = self._gather(np.ascontiguousarray(rows).reshape(-1).view(np.uint8), max(row_bytes, 1))
         if found is None:
             return None
         return gathered.view(rows.dtype).reshape(sum(count for count, _ in found), *rows.shape[1:])
+
+    def allgather_rows(self, rows: np.ndarray) -> np.ndarray:
+        """What `gather_rows` returns on rank 0, on every rank. Collective: all ranks must call."""
+        from mpi4py import MPI
+
+        kind = [rows.dtype.str, *rows.shape[1:]]
+        found = self.broadcast_json(self.gather_json([len(rows), kind]))
+        _check_kind(found, kind)
+        gathered = np.empty((sum(count for count, _ in found), *rows.shape[1:]), rows.dtype)
+        if gathered.nbytes:
+            counts = np.array([count for count, _ in found])
+            row = MPI.BYTE.Create_contiguous(gathered.nbytes // len(gathered)).Commit()
+            target = [gathered, counts, counts.cumsum() - counts, row]
+            self.wait(self.comm.Iallgatherv([np.ascontiguousarray(rows), len(rows), row], target))
+            row.Free()
+        return gathered
 
     def _gather(self, data: np.ndarray, item_bytes: int) -> tuple[np.ndarray, np.ndarray]:
         """Every rank's bytes, uint8 [count * item_bytes], in rank order, and the ends of the ranks' parts in bytes.
@@ -126,6 +247,12 @@ class World:
             raise OrderlyEnd
 
 
+def _check_kind(found: list[Any], kind: list[Any]) -> None:
+    """found: by rank, how many rows and of which kind (dtype and trailing shape)."""
+    if any(other != kind for _, other in found):
+        raise ValueError(f"rows of one dtype and trailing shape expected on every rank, found {found}")
+
+
 @contextmanager
 def start() -> Iterator[World]:
     """Start MPI; whatever fails inside the block on any rank ends the job (`abort_on_error`). Collective."""
@@ -161,9 +288,25 @@ def _open_world() -> World:
         ) from None
     check_launch(MPI.COMM_WORLD.size, os.environ)
     same_host = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
-    world = World(MPI.COMM_WORLD.Dup(), same_host)
+    world = World(MPI.COMM_WORLD.Dup(), same_host, ulfm=has_ulfm(os.environ))
     same_host.Free()
     return world
+
+
+def has_ulfm(environment: Mapping[str, str]) -> bool:
+    """Whether the launcher was told to let ranks outlive others, and the library can: Open MPI 5 with --with-ft ulfm.
+
+    The library's functions are there, and answer, without the launcher's consent too.
+    """
+    from mpi4py import MPI
+
+    if environment.get("OMPI_MCA_mpi_ft_enable", "0").lower() not in ("1", "true", "yes", "enabled", "on"):
+        return False
+    try:
+        MPI.COMM_WORLD.Get_failed().Free()
+    except (AttributeError, NotImplementedError, MPI.Exception):
+        return False
+    return True
 
 
 def check_launch(size: int, environment: Mapping[str, str]) -> None:

@@ -1,5 +1,6 @@
 """FedAvg (McMahan et al., AISTATS 2017): all clients continue from the sample-weighted mean of their models."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from fedstil_mpi.methods.common import base
 from fedstil_mpi.methods.common.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.common.federated import WEIGHTS, FederatedClient, weighted_mean
 from fedstil_mpi.models.network import Tail, adaptive_parameters, trainable_parameters
+from fedstil_mpi.state import State
 
 
 @dataclass(kw_only=True)
@@ -54,3 +56,9 @@ class Server(base.Server):
 
     def collect(self, online: list[int], updates: Rows) -> None:
         self.theta_P = self.theta_P + weighted_mean(updates[WEIGHTS], updates["samples"][:, 0])
+
+    def state(self) -> State:
+        return {"theta": self.theta_P}
+
+    def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
+        self.theta_P = state["theta"]

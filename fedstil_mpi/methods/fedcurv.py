@@ -6,6 +6,7 @@ with the diagonal Fisher information Omega as in EWC. Of the others only two sum
 U = sum Omega_j phi*_j, for their terms are S (phi - U/S)^2 but for a constant, which is left out of the penalty.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from fedstil_mpi.methods.common.base import Setup, Traffic, Visit
 from fedstil_mpi.methods.common.federated import WEIGHTS
 from fedstil_mpi.methods.common.importance import check, fisher, published
 from fedstil_mpi.methods.common.news import News
+from fedstil_mpi.state import State
 from fedstil_mpi.training import Batch
 
 IMPORTANCE = "importance"
@@ -148,6 +150,12 @@ class Client(fedavg.Client):
             told = torch.empty(0, 2 * self.setup.layout.scalars)
         return super().update() | {IMPORTANCE: told}
 
+    def state(self) -> State:
+        return {"sums": self.sums}
+
+    def restore(self, state: State) -> None:
+        self.sums = state["sums"]
+
 
 class Server(fedavg.Server):
     options: Options
@@ -182,6 +190,14 @@ class Server(fedavg.Server):
                 self.told_K2P[client] = told.view(2, -1)
                 self.news.tell(client)
         super().collect(online, updates)
+
+    def state(self) -> State:
+        return super().state() | {"told": self.told_K2P, "lacking": sorted(self.news.lacking)}
+
+    def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
+        super().restore(state, theta_of)
+        self.told_K2P = state["told"]
+        self.news.lacking = set(state["lacking"])
 
 
 def pulled(importance: Tensor, weights: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ A of its own. In a round
 Between two exchanges alpha and B are constants and d theta / d A = 1, so theta itself is trained: no second copy.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from fedstil_mpi.methods import single
 from fedstil_mpi.methods.common import attention, base
 from fedstil_mpi.methods.common.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.common.federated import WEIGHTS, FederatedClient
+from fedstil_mpi.state import State
 from fedstil_mpi.training import Batch
 
 
@@ -183,3 +185,18 @@ class Server(base.Server):
                 past = self.options.server_memory if client in heard else 0.0
                 self.mixed_KP[client].lerp_(self.theta_KP[client], 1 - past)
         self.attention.note(online, updates)
+
+    def state(self) -> State:
+        state: State = {"attention": self.attention.state()}
+        if self.options.decomposition == "published":  # a client keeps the parts of its weights
+            state["theta"] = self.theta_KP
+        if self.options.server_memory:
+            state["mixed"] = self.mixed_KP
+        return state
+
+    def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
+        self.attention.restore(state["attention"])
+        for client in self.attention.history.heard():
+            self.theta_KP[client] = state["theta"][client] if "theta" in state else theta_of(client)
+        if "mixed" in state:
+            self.mixed_KP = state["mixed"]

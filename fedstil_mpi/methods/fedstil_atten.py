@@ -10,6 +10,7 @@ them, and an adaptive part A of its own; a and A are trained. In a round
 So the tail is decomposed in training alone; between rounds it is a plain one, whose weights both ends know to the bit.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -27,6 +28,7 @@ from fedstil_mpi.methods.common import base
 from fedstil_mpi.methods.common.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.common.federated import WEIGHTS, FederatedClient
 from fedstil_mpi.models.adaptive import AttentiveAdaptive
+from fedstil_mpi.state import State
 from fedstil_mpi.training import Batch
 
 BANK = "bank"
@@ -137,6 +139,12 @@ class Client(FederatedClient):
     def update(self) -> Message:
         return super().update() | ({"token": self.learner.token()} if self.options.token else {})
 
+    def state(self) -> State:
+        return {"adaptive": self.adaptive_P}
+
+    def restore(self, state: State) -> None:
+        self.adaptive_P = state["adaptive"]
+
 
 class Server(base.Server):
     """Keeps each client's weights as both ends know them, and mixes nothing.
@@ -159,3 +167,11 @@ class Server(base.Server):
     def collect(self, online: list[int], updates: Rows) -> None:
         self.theta_KP[online] += updates[WEIGHTS]
         self.heard.update(online)
+
+    def state(self) -> State:
+        return {"heard": sorted(self.heard)}
+
+    def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
+        self.heard = set(state["heard"])
+        for client in self.heard:
+            self.theta_KP[client] = theta_of(client)

@@ -14,6 +14,7 @@ would take a trained copy with optimiser moments per task. The masked base trave
 mask closes does not move the base, while a mean of mask * B itself would shrink the base by the mask every round.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,7 @@ from fedstil_mpi.methods.common.fedweit_bank import ADAPTIVE, Bank, Items, Refer
 from fedstil_mpi.methods.common.fedweit_past import Drift, Past
 from fedstil_mpi.models.masked import Masked, decompose
 from fedstil_mpi.models.network import Tail
+from fedstil_mpi.state import State
 from fedstil_mpi.training import Batch
 
 
@@ -111,13 +113,16 @@ class Client(FederatedClient):
     def absorb(self, knowledge: Message) -> None:
         """The start model comes under the names of plain layers, so they become others only here."""
         if not self.parts:
-            threshold = self.options.sparsity if self.options.threshold is None else self.options.threshold
-            for name in self.parameters:
-                layer = self.learner.tail.get_submodule(name.removesuffix(".weight"))
-                self.parts[name] = decompose(layer, self.kind, threshold, self.options.mask_sparsity)
+            self.decompose()
         super().absorb(knowledge)
         if ADAPTIVE in knowledge and len(knowledge[ADAPTIVE]):
             self.bank = knowledge[ADAPTIVE]
+
+    def decompose(self) -> None:
+        threshold = self.options.sparsity if self.options.threshold is None else self.options.threshold
+        for name in self.parameters:
+            layer = self.learner.tail.get_submodule(name.removesuffix(".weight"))
+            self.parts[name] = decompose(layer, self.kind, threshold, self.options.mask_sparsity)
 
     def begin(self) -> None:
         if self.learner.task_is_new:
@@ -165,6 +170,23 @@ class Client(FederatedClient):
         """A finished task's own parts on the current base; for others the newest model."""
         return self.past.tail(task, self.parameters) if task in self.past.tasks else self.learner.tail
 
+    def state(self) -> State:
+        """`bank` is empty between two rounds: in the round in which it arrives a task begins."""
+        banks = [len(part.knowledge) for part in self.parts.values()]  # all of them alike
+        drifts = {name: dict(vars(drift)) for name, drift in self.drifts.items()}
+        return {"bank": banks[0] if banks else None, "past": self.past.state(), "drifts": drifts}
+
+    def restore(self, state: State) -> None:
+        if state["bank"] is not None:
+            self.decompose()
+            self.bank = self.bank.new_zeros(state["bank"], self.setup.layout.scalars)
+            self.restart()  # so that there is room for the bank in the tail
+        self.past.restore(state["past"], self.learner.device)
+        for name, kept in state["drifts"].items():
+            self.drifts[name] = Drift(self.parameters[name])
+            self.drifts[name].centre.copy_(kept["centre"])
+            self.drifts[name].weight.copy_(kept["weight"])
+
 
 class Server(base.Server):
     def __init__(self, setup: Setup, options: Options):
@@ -179,3 +201,10 @@ class Server(base.Server):
     def collect(self, online: list[int], updates: Rows) -> None:
         self.theta_P = self.theta_P + weighted_mean(updates[WEIGHTS], updates["samples"][:, 0])
         self.bank.collect(online, updates[ADAPTIVE])
+
+    def state(self) -> State:
+        return {"theta": self.theta_P, "bank": self.bank.state()}
+
+    def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
+        self.theta_P = state["theta"]
+        self.bank.restore(state["bank"])

@@ -13,6 +13,7 @@ from fedstil_mpi.methods import single
 from fedstil_mpi.methods.common import base
 from fedstil_mpi.methods.common.base import Server, Setup
 from fedstil_mpi.models.network import Tail
+from fedstil_mpi.state import State
 
 __all__ = ["PRESETS", "Client", "Options", "Server"]
 
@@ -40,3 +41,11 @@ class Client(base.Client):
     def tail_for(self, task: int) -> Tail:
         """The task's own model; for a task that is being trained or still to come the newest."""
         return self.finished.get(task, self.learner.tail)
+
+    def state(self) -> State:
+        return {"finished": {str(task): dict(tail.state_dict()) for task, tail in self.finished.items()}}
+
+    def restore(self, state: State) -> None:
+        for task, tail in state["finished"].items():
+            self.finished[int(task)] = copy.deepcopy(self.learner.tail)
+            self.finished[int(task)].load_state_dict(tail)

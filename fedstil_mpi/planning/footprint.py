@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedstil_mpi.augmentation import Augmentation
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.config import Experiment
 from fedstil_mpi.data.stream import SPLITS
@@ -22,12 +23,12 @@ from fedstil_mpi.planning.workload import Workload
 from fedstil_mpi.representations import BATCH
 from fedstil_mpi.wires import Wires
 
-COLUMNS = ("model", "warm-up", "images", "tails", "passes", "cache", "memory", "exchange", "server")
+COLUMNS = ("model", "warm-up", "images", "tails", "passes", "cache", "memory", "search", "exchange", "server")
 """What takes memory: the start model; the server's training of it; decoded images of the rank's clients; their models,
 gradients and the moments of one Adam; what the layers hold of the largest batch; what the stem made of images, and the
-training set put together from it; exemplars and others' prototypes; messages, their buffers and the weights that deltas
-are taken against; what the server keeps of all clients."""
-ON_GPU = {"model", "warm-up", "tails", "passes", "cache", "memory"}
+training set put together from it; exemplars and others' prototypes; galleries that are joined to be searched; messages,
+their buffers and the weights that deltas are taken against; what the server keeps of all clients."""
+ON_GPU = {"model", "warm-up", "tails", "passes", "cache", "memory", "search"}
 """What is on the GPU where a rank has one."""
 
 
@@ -61,6 +62,8 @@ class Sizes:
     """The weights that are exchanged."""
     item: int
     """A representation."""
+    feature: int
+    """What a search compares of an image."""
     image: int
     in_stem: Passing
     in_tail: Passing
@@ -75,6 +78,7 @@ def measure(experiment: Experiment, wires: Wires, network: Network) -> Sizes:
         learns=_bytes(trainable_parameters(tail).values()),
         travels=4 * wires.setup.layout.scalars,
         item=4 * wires.setup.representation,
+        feature=4 * tail.classifier.in_features,
         image=data.height * data.width * 3,
         in_stem=measure_passing(network.stem, (3, data.height, data.width)),
         in_tail=measure_passing(tail, wires.shape),
@@ -93,12 +97,16 @@ def estimate(
     """Every rank's. network: on the device meta; ledger: as predicted; seats: the ranks' rows of `placement.table`."""
     sizes = measure(experiment, wires, network)
     messages = _largest_messages(wires, ledger, [seat["clients"] for seat in seats])
+    everybodys = sum(load.held for load in loads) if experiment.evaluation.gallery == "all" else 0
     footprints = []
     for seat, message in zip(seats, messages, strict=True):
         mine = [loads[client] for client in seat["clients"]]
         parts = {"model": sizes.model, "exchange": message + sizes.travels}
+        if everybodys:  # what this rank gives, and all of it
+            parts["exchange"] += (sum(load.held for load in mine) + everybodys) * sizes.feature
         if mine:
             parts |= _of_clients(experiment, sizes, mine)
+            parts["search"] = _search(experiment, sizes, mine, everybodys)
         if mine and wires.traffic.down:  # every client keeps what its delta is taken against
             parts["exchange"] += (len(mine) + 2) * sizes.travels
         footprints.append(Footprint(parts, seat["device"] == "cuda"))
@@ -113,7 +121,7 @@ def _of_clients(experiment: Experiment, sizes: Sizes, loads: Sequence[Workload])
     largest = {split: max(images[split] for images in splits) for split in SPLITS}
     remembered = [load.relayed + sum(load.exemplars.values()) for load in loads]
     represented = sum(len(load.labels[task][split]) for load in loads for task, split in load.represented)
-    views = len(loads) * largest["train"] * (experiment.train.augment != "none")
+    views = len(loads) * largest["train"] * Augmentation.of(experiment.train).active
     searched = max(largest.values()) * sizes.in_tail.peak
     return {
         "images": sizes.image * sum(sum(images.values()) for images in splits),
@@ -122,6 +130,16 @@ def _of_clients(experiment: Experiment, sizes: Sizes, loads: Sequence[Workload])
         "cache": sizes.item * (represented + views + largest["train"] + max(remembered)),
         "memory": sizes.item * sum(remembered),
     }
+
+
+def _search(experiment: Experiment, sizes: Sizes, loads: Sequence[Workload], everybodys: int) -> int:
+    """What a rank's clients are searched in beside their tasks' own galleries; everybodys: images, if it is all clients'.
+
+    The features, once more in double precision, and of each query and image four numbers that tell how near it is.
+    """
+    alone = max(load.held for load in loads) if experiment.evaluation.gallery == "client" else 0
+    queries = max(len(task["query"]) for load in loads for task in load.labels)
+    return (everybodys + alone) * (3 * sizes.feature + 4 * 8 * queries)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
+from fedstil_mpi.checkpoints.generations import KEPT
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.data.stream import Stream
 from fedstil_mpi.federation import Plan, build_network
 from fedstil_mpi.methods.common.federated import WEIGHTS
-from fedstil_mpi.models.network import Network, given
+from fedstil_mpi.models.network import Network, given, network_state
 from fedstil_mpi.planning import footprint, volume, workload
 from fedstil_mpi.planning.footprint import Footprint
 from fedstil_mpi.planning.prediction import by_kind_of_round, predict
@@ -36,6 +37,8 @@ class Forecast:
     """By rank."""
     files: dict[str, int]
     """Bytes by file name."""
+    checkpoints: int
+    """Bytes at least, while the run lasts: the start model, and of two rounds the clients' models."""
 
     @property
     def passes(self) -> Counter[str]:
@@ -71,6 +74,7 @@ class Forecast:
             ],
             "memory": [{"host": f.host(), "gpu": f.device(), "parts": f.parts} for f in self.footprints],
             "files": self.files,
+            "checkpoints": self.checkpoints,
         }
 
 
@@ -91,7 +95,13 @@ def make(plan: Plan, stream: Stream, seats: list[dict[str, Any]]) -> Forecast:
         workload.bounds(experiment, method),
         footprint.estimate(experiment, method, wires, network, loads, ledger, seats),
         volume.measure(schedule, ledger, len(seats), task_aware=method.Client.task_aware, mixes=mixes),
+        _checkpoints(network, schedule.clients) if experiment.checkpoint.every else 0,
     )
+
+
+def _checkpoints(network: Network, clients: int) -> int:
+    start, tail = network_state(network).values(), network.tail.state_dict().values()
+    return sum(tensor.nbytes for tensor in start) + KEPT * clients * sum(tensor.nbytes for tensor in tail)
 
 
 def blank_network(plan: Plan) -> Network:

@@ -40,7 +40,7 @@ def predict(
             when = draws[client], schedule.per_task, schedule.tasks
             met = people(client, task_of_draw(*when)).tolist()
             book(round, client, UP, traffic.up, items.up(client, Visit(task_begins(*when), task_ends(*when), met)))
-    for client in range(schedule.clients):
+    for client in schedule.attendance.left(schedule.total + 1):
         if draws[client]:
             book(schedule.total + 1, client, DOWN, traffic.down, items.down(client))
     return ledger

@@ -10,12 +10,13 @@ from itertools import cycle, islice
 import numpy as np
 import torch
 
+from fedstil_mpi.augmentation import Augmentation
 from fedstil_mpi.comm.ledger import DOWN, Ledger
 from fedstil_mpi.config import Experiment
 from fedstil_mpi.data.stream import Stream
 from fedstil_mpi.methods.common.base import MethodModule, Traffic
 from fedstil_mpi.schedule import Schedule, task_begins, task_of_draw
-from fedstil_mpi.training import batch_indices
+from fedstil_mpi.training import batch_indices, shortened
 
 KINDS = ("stem", "train", "search")
 """The keys of `Learner.passes`: images through the stem, the tail with gradients, the tail without."""
@@ -40,9 +41,9 @@ class Workload:
     represented: set[tuple[int, str]] = field(default_factory=set)
     """(task, split) whose images are kept as the stem's output."""
 
-    def train(self) -> None:
+    def train(self, effort: float = 1.0) -> None:
         """One round."""
-        train, memory = self.experiment.train, self.experiment.memory
+        train, memory = shortened(self.experiment.train, effort), self.experiment.memory
         self.draws += 1
         self.task = task_of_draw(self.draws, self.experiment.rounds.per_task, len(self.labels))
         persons, counts = np.unique(self.labels[self.task]["train"], return_counts=True)
@@ -55,22 +56,34 @@ class Workload:
         else:
             epochs = train.epochs
             self.passes["train"] += epochs * sum(batches)
-        if train.augment != "none":
+        augments = Augmentation.of(train).active
+        if augments:
             new_task = task_begins(self.draws, self.experiment.rounds.per_task, len(self.labels))
             views = {"task": int(new_task), "round": 1, "epoch": epochs}[train.refresh]
             self.passes["stem"] += views * sum(images.values())
-        if train.augment == "none" or memory.size or self.looks:
+        if not augments or memory.size or self.looks:
             self._represent(self.task, "train")
         if memory.size:
             self.passes["search"] += sum(images.values())
             self._remember(images)
 
-    def search(self) -> None:
-        """One evaluation."""
+    @property
+    def searched(self) -> range:
+        """The tasks that are evaluated."""
         everything = self.experiment.evaluation.tasks == "all" and self.draws
-        for task in range(len(self.labels) if everything else self.task + 1):
-            for split in ("query", "gallery"):
-                self.passes["search"] += len(self.labels[task][split])
+        return range(len(self.labels) if everything else self.task + 1)
+
+    @property
+    def held(self) -> int:
+        """Images in the galleries of these tasks."""
+        return sum(len(self.labels[task]["gallery"]) for task in self.searched)
+
+    def search(self, by_task: bool = False) -> None:
+        """One evaluation. by_task: each task is searched with a model of its own."""
+        again = by_task and self.experiment.evaluation.gallery == "client"  # every model describes every gallery
+        for task in self.searched:
+            for split, models in (("query", 1), ("gallery", len(self.searched) if again else 1)):
+                self.passes["search"] += models * len(self.labels[task][split])
                 self._represent(task, split)
 
     def _represent(self, task: int, split: str) -> None:
@@ -105,29 +118,29 @@ def play(
     news = {
         (e.round, e.client): e.raw // relayed for e in ledger.entries if (e.direction, e.kind) == (DOWN, "prototypes")
     }
-    searches = 1 + method.Client.task_aware
+    views = (True, False) if method.Client.task_aware else (False,)
     loads = [
         Workload(experiment, [stream.labels(client, task) for task in range(schedule.tasks)], looks)
         for client in range(schedule.clients)
     ]
 
-    def evaluate() -> None:
-        for load in loads:
-            for _ in range(searches):
-                load.search()
+    def evaluate(now: int) -> None:
+        for client in schedule.attendance.left(now):
+            for by_task in views:
+                loads[client].search(by_task)
 
     for round, online in schedule.rounds():
         if round > 1 and traffic.down and schedule.evaluates(round - 1):
-            evaluate()
+            evaluate(round)
         for client in online:
             loads[client].relayed += news.get((round, client), 0)
-            loads[client].train()
+            loads[client].train(schedule.attendance.effort(client, round))
         if schedule.evaluates(round):
-            evaluate()
+            evaluate(round)
     for client, load in enumerate(loads):
         load.relayed += news.get((schedule.total + 1, client), 0)
     if traffic.down:
-        evaluate()
+        evaluate(schedule.total + 1)
     return loads
 
 
@@ -137,6 +150,6 @@ def bounds(experiment: Experiment, method: MethodModule) -> dict[str, str]:
     Early stopping ends rounds sooner, and some methods pass images of their own.
     """
     train = experiment.train
-    less = {"train"} | ({"stem"} if train.augment != "none" and train.refresh == "epoch" else set())
+    less = {"train"} | ({"stem"} if Augmentation.of(train).active and train.refresh == "epoch" else set())
     words = {(False, False): "exactly", (True, False): "at most", (False, True): "at least", (True, True): "about"}
     return {kind: words[train.early_stop and kind in less, method.Client.passes_more] for kind in KINDS}

@@ -73,10 +73,10 @@ def peaks_table(forecast: Forecast, measured: Sequence[Mapping[str, Any]]) -> Ta
     """Estimated and measured peaks in MB by rank; measured: `resident.measure` of every rank."""
     gpu = any(footprint.gpu for footprint in forecast.footprints)
     table = new_table("rank", "host estimate", "host peak", *(["GPU estimate", "GPU peak"] if gpu else []))
-    for rank, (footprint, found) in enumerate(zip(forecast.footprints, measured, strict=True)):
+    for seat, footprint, found in zip(forecast.seats, forecast.footprints, measured, strict=True):
         sizes = [footprint.host() + found["libraries"], found["host"]]
         sizes += [footprint.device(), found["gpu"]] if gpu else []
-        table.add_row(str(rank), *map(_whole, sizes))
+        table.add_row(str(seat["rank"]), *map(_whole, sizes))
     return table
 
 
@@ -95,6 +95,7 @@ def files_table(forecast: Forecast) -> Table:
     table = new_table("file", "MB")
     for name, size in forecast.files.items():
         table.add_row(name, _megabytes(size))
+    table.add_row("checkpoints, until the run is complete, at least", _megabytes(forecast.checkpoints))
     return table
 
 

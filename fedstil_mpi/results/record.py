@@ -1,17 +1,26 @@
 """What a run has found, collected on rank 0, and its HDF5 form."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import torch
 
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.evaluation import lifelong
 from fedstil_mpi.evaluation.lifelong import METRICS, mean_of_known
 from fedstil_mpi.results.run_folder import RunFolder
 from fedstil_mpi.schedule import Schedule, task_of_draw
+from fedstil_mpi.state import State
+
+METRICS_FILE = "metrics.jsonl"
+"""A line a round."""
+
+RESUMED, LOST = "resumed", "rank lost"
+"""Kinds of events."""
 
 VIEWS = ("local", "served", "local_task_free", "served_task_free")
 """local: a client's model after its training; served: what it holds after the exchange that follows. Methods with a model
@@ -31,6 +40,8 @@ class Record:
         """round -> float64 [clients, 3]: loss, accuracy, new images of the local training; nan when offline."""
         self.relevances: dict[int, np.ndarray] = {}
         """round -> float32 [clients, clients]: the mixing matrix used at its start."""
+        self.events: list[dict[str, Any]] = []
+        """What befell the run, in order: that it was resumed, that a rank was lost and what became of its clients."""
 
     def training(self, round: int, reports: np.ndarray) -> None:
         self.reports[round] = reports
@@ -61,13 +72,30 @@ class Record:
         for view, at in (("local", round), ("served", round - 1)):
             if at in self.metrics[view]:
                 line[f"{view}_round_{at}"] = self.headline(view, at)
-        self.folder.append("metrics.jsonl", line)
+        if lost := [event for event in self.events if event["event"] == LOST and event["round"] == round]:
+            line["events"] = lost
+        self.folder.append(METRICS_FILE, line)
 
     def headline(self, view: str, round: int) -> dict[str, float]:
         """Mean over clients of the mean over evaluated tasks, in percent, by metric."""
         metrics = self.metrics[view][round]
         means = {name: mean_of_known(metrics[:, :, column]) for column, name in enumerate(METRICS)}
         return {name: float(mean_of_known(100 * of_clients)) for name, of_clients in means.items()}
+
+    # -- interruptions ------------------------------------------------------------------------------------------------
+
+    def state(self) -> State:
+        return {
+            "metrics": {view: _by_round(rounds) for view, rounds in self.metrics.items()},
+            "reports": _by_round(self.reports),
+            "relevances": _by_round(self.relevances),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from what `state` gave."""
+        self.metrics = {view: _arrays(rounds) for view, rounds in state["metrics"].items()}
+        self.reports = _arrays(state["reports"])
+        self.relevances = _arrays(state["relevances"])
 
     # -- the lifelong view ---------------------------------------------------------------------------------------------
 
@@ -85,16 +113,22 @@ class Record:
             if round in self.metrics[view]:
                 for client in np.flatnonzero(draws):
                     stage = task_of_draw(int(draws[client]), self.schedule.per_task, tasks)
-                    matrices[client, stage] = self.metrics[view][round][client, :, column]
+                    found = self.metrics[view][round][client, :, column]
+                    if not np.isnan(found).all():  # lost clients have none
+                        matrices[client, stage] = found
         return matrices
 
     def final(self, view: str) -> dict[str, np.ndarray]:
-        """Per client at the end, in percent, float64 [clients]: every metric averaged over tasks, and forgetting."""
+        """Per client at the end, in percent, float64 [clients]: every metric averaged over tasks, and forgetting.
+
+        nan for clients that were never drawn, or that are lost.
+        """
         last = self.metrics[view][self.schedule.total]
         result = {name: 100 * mean_of_known(last[:, :, column]) for column, name in enumerate(METRICS)}
         matrices = self.accuracy_matrices(view)
         for name, metric in (("forgetting", lifelong.forgetting), ("transfer", lifelong.backward_transfer)):
-            result[name] = 100 * np.array([_lifelong(matrix, metric) for matrix in matrices])
+            values = 100 * np.array([_lifelong(matrix, metric) for matrix in matrices])
+            result[name] = np.where(np.isnan(last).all(axis=(1, 2)), np.nan, values)
         return result
 
     # -- storage -------------------------------------------------------------------------------------------------------
@@ -108,6 +142,7 @@ class Record:
         partial = path.with_suffix(".partial")
         with h5py.File(partial, "w") as file:
             file.attrs["metrics"] = METRICS
+            file.attrs["events"] = json.dumps(self.events)
             for view in (view for view in VIEWS if self.metrics[view]):
                 group = file.create_group(view)
                 rounds = sorted(self.metrics[view])
@@ -120,6 +155,9 @@ class Record:
             file["training/rounds"] = np.array(sorted(self.reports))
             file["training/reports"] = np.stack([self.reports[r] for r in sorted(self.reports)])
             file["training/reports"].attrs["columns"] = ("loss", "accuracy", "images")
+            efforts = self.schedule.efforts()
+            file["participation/online"] = ~np.isnan(efforts)
+            file["participation/effort"] = efforts
             if self.relevances:
                 file["relevance/rounds"] = np.array(sorted(self.relevances))
                 file["relevance/matrices"] = np.stack([self.relevances[r] for r in sorted(self.relevances)])
@@ -132,6 +170,14 @@ class Record:
                 for activity, value in seconds.items():
                     file[f"seconds/{rank}/{activity}"] = value
         partial.rename(path)
+
+
+def _by_round(arrays: dict[int, np.ndarray]) -> State:
+    return {str(round): torch.from_numpy(array) for round, array in arrays.items()}
+
+
+def _arrays(by_round: State) -> dict[int, np.ndarray]:
+    return {int(round): tensor.numpy() for round, tensor in by_round.items()}
 
 
 def _lifelong(matrix: np.ndarray, metric: Any) -> float:

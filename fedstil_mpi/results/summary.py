@@ -9,10 +9,10 @@ from rich.table import Table
 from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.config import Experiment
 from fedstil_mpi.evaluation.lifelong import mean_of_known
-from fedstil_mpi.results.record import Record
+from fedstil_mpi.results.record import RESUMED, Record
 from fedstil_mpi.schedule import Schedule
 
-ACTIVITIES = ("train", "evaluate", "exchange", "wait", "set-up")
+ACTIVITIES = ("train", "evaluate", "exchange", "wait", "checkpoint", "set-up")
 
 
 def headline(experiment: Experiment, schedule: Schedule) -> str:
@@ -20,8 +20,21 @@ def headline(experiment: Experiment, schedule: Schedule) -> str:
     method, data, model = experiment.method, experiment.data, experiment.model
     return (
         f"{experiment.name}: {method.name} ({method.preset}) on {data.kind}, {schedule.clients} clients x "
-        f"{schedule.tasks} tasks, {schedule.total} rounds, {model.backbone}, seed {experiment.seed}"
+        f"{schedule.tasks} tasks, {schedule.total} rounds, {model.backbone}, seed {experiment.seed}{_absences(schedule)}"
     )
+
+
+def _absences(schedule: Schedule) -> str:
+    """A clause on what full participation lacks, or nothing."""
+    efforts = schedule.efforts()
+    online = ~np.isnan(efforts)
+    short, never = (efforts < 1).sum(), (~online.any(axis=0)).sum()
+    if online.all() and not short:
+        return ""
+    parts = [f"; clients take part {online.sum()} of {online.size} times"]
+    parts += [f"{short} times with less training"] if short else []
+    parts += [f"{never} of {schedule.clients} clients never"] if never else []
+    return ", ".join(parts)
 
 
 def result_line(record: Record, timings: Sequence[dict[str, float]]) -> str:
@@ -71,10 +84,23 @@ def bytes_table(record: Record) -> Table:
     return table
 
 
-def time_table(timings: Sequence[dict[str, float]]) -> Table:
+def event_line(event: dict[str, Any]) -> str:
+    """One line on an entry of `Record.events`."""
+    if event["event"] == RESUMED:
+        return f"goes on after round {event['after_round']} with {event['ranks']} ranks"
+    start = f"rank {event['rank']} on {event['host']} was lost in round {event['round']}"
+    if not event["clients"]:
+        return f"{start}; it played no client"
+    if event["adopted_by"] is None:
+        return f"{start}; {', '.join(f'client {client} is absent' for client in event['clients'])} from then on"
+    adopted = zip(event["clients"], event["adopted_by"], strict=True)
+    return f"{start}; {', '.join(f'client {client} is played on by rank {rank}' for client, rank in adopted)}"
+
+
+def time_table(timings: Sequence[dict[str, float]], seats: Sequence[dict[str, Any]]) -> Table:
     table = new_table("rank", *ACTIVITIES)
-    for rank, seconds in enumerate(timings):
-        table.add_row(str(rank), *(f"{seconds.get(activity, 0.0):.1f}" for activity in ACTIVITIES))
+    for seat, seconds in zip(seats, timings, strict=True):
+        table.add_row(str(seat["rank"]), *(f"{seconds.get(activity, 0.0):.1f}" for activity in ACTIVITIES))
     return table
 
 

@@ -9,12 +9,15 @@ from typing import Any
 from fedstil_mpi.configfile import leaves
 from fedstil_mpi.errors import InputError
 from fedstil_mpi.results.reading import Run
+from fedstil_mpi.results.run_folder import NO_MATTER
 
-NOT_COMPARED = ("seed", "name", "output", "placement")
-"""What may differ within a variant: which repetition a run is, and where it took place."""
-SHARED = ("data", "model", "warmup", "rounds", "evaluation")
+NOT_COMPARED = ("seed", *NO_MATTER)
+"""What may differ within a variant: which repetition a run is, and where and how it took place."""
+SHARED = ("data", "model", "warmup", "rounds", "participation", "evaluation")
 """Sections in which variants must agree for their numbers to measure the same."""
 KEYS_IN_LABEL = 3
+ALWAYS = {"evaluation.gallery": "task"}
+"""What runs did whose configs do not know the key yet."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def listed(labels: Mapping[str, Sequence[str]]) -> str:
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, str]:
-    return {
+    return ALWAYS | {
         key: value if isinstance(value, str) else json.dumps(value)
         for key, value in leaves(config)
         if key.partition(".")[0] not in NOT_COMPARED

@@ -160,7 +160,9 @@ def test_folder_that_holds_another_run(refused, tmp_path):
     earlier = tmp_path / "runs" / "experiment" / "metrics.jsonl"
     earlier.parent.mkdir(parents=True)
     earlier.write_text("{}\n")
-    assert refused("").startswith("runs/experiment holds another run's results; choose another name= or output=")
+    assert refused("").startswith(
+        "runs/experiment holds a run already; go on with --resume, choose another name= or output="
+    )
     assert [path.name for path in earlier.parent.iterdir()] == ["metrics.jsonl"]
     assert earlier.read_text() == "{}\n"
 

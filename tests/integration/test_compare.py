@@ -73,7 +73,8 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(tmp_path):
     runs = tmp_path / "results" / "both"
     assert compare(path, "--only", "alone", "FedAvg").returncode == 0
     stored = (runs / "alone-1" / "results.h5").stat().st_mtime_ns
-    (runs / "fedavg-1" / "results.h5").unlink()  # as if it had been killed
+    for name in ("complete", "results.h5"):  # as if it had been killed before its first checkpoint
+        (runs / "fedavg-1" / name).unlink()
     done = compare(path)
     assert done.returncode == 0, done.stderr
     assert "FedAvg, seed 1" in done.stderr

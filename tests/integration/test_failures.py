@@ -1,20 +1,24 @@
 """A rank that fails in the midst of training takes the whole job along, and says where it was."""
 
 import platform
+import re
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from launch import mpirun
+from launch import ULFM, mpirun
+from test_run import results
 from test_world import lines_of, survivors
 
 HERE = Path(__file__).parent
+HOST = platform.node()
 
 
-def play(how, folder):
+def play(how, folder, *overrides, options=()):
     """Run until client 2 fails; returns how mpirun ended, and how many seconds after the failure."""
-    config = [HERE / "tiny.yaml", f"output={folder}"]
-    done = mpirun(3, [HERE / "scripts" / "fail_in_training.py", how, folder, *config], timeout=300)
+    config = [HERE / "tiny.yaml", f"output={folder}", *overrides]
+    done = mpirun(3, [HERE / "scripts" / "fail_in_training.py", how, folder, *config], timeout=300, options=options)
     ended = time.time()
     assert (folder / "failed").exists(), done.stderr
     return done, ended - float((folder / "failed").read_text())
@@ -28,7 +32,7 @@ def test_exception_in_training(how, code, error, tmp_path):
     done, seconds = play(how, tmp_path)
     assert seconds < 10
     assert done.returncode == code
-    where = f"rank 2 on {platform.node()} failed (client 2, task 1, round 2)"
+    where = f"rank 2 on {HOST} failed (client 2, task 1, round 2)"
     assert lines_of(done.stderr) == [f"fedstil_mpi: {where}: {error}"]
     assert "Traceback" in done.stderr
     assert not survivors(tmp_path / "ranks")
@@ -36,8 +40,46 @@ def test_exception_in_training(how, code, error, tmp_path):
 
 
 def test_kill_in_training(tmp_path):
+    """And the run that is resumed gives what one gives that was not disturbed, to the last bit."""
     done, seconds = play("kill", tmp_path)
     assert seconds < 10
     assert done.returncode != 0
     assert not survivors(tmp_path / "ranks")
     assert not (tmp_path / "tiny" / "results.h5").exists()
+
+    for name, ranks in (("tiny", 2), ("whole", 1)):
+        config = [HERE / "tiny.yaml", f"output={tmp_path}", f"name={name}", "--resume"]
+        resumed = mpirun(ranks, ["-m", "fedstil_mpi.run", *config], timeout=300)
+        assert resumed.returncode == 0, resumed.stderr
+        assert ("goes on after round 1" in resumed.stdout) == (name == "tiny")
+    found, expected = results(tmp_path / "tiny"), results(tmp_path / "whole")
+    assert found.keys() == expected.keys()
+    for path, array in expected.items():
+        assert np.array_equal(found[path], array, equal_nan=np.issubdtype(array.dtype, np.floating)), path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ULFM], ids=["plain", "ulfm"])
+def test_stopped_rank(options, tmp_path):
+    """It is waited for only so long, and does not outlive the job."""
+    done, seconds = play("stop", tmp_path, "exchange.timeout=8", options=options)
+    assert seconds < 25
+    assert done.returncode == 1
+    lines = lines_of(done.stderr)
+    assert 1 <= len(lines) <= 2
+    for line in lines:
+        assert re.match(rf"fedstil_mpi: rank [01] on {HOST} failed \(round 2\): waited 8 s for \w+", line)
+    assert "Traceback" not in done.stderr
+    assert not survivors(tmp_path / "ranks")
+    assert (tmp_path / "tiny" / "checkpoints" / "00001" / "checkpoint.json").exists()
+
+
+@pytest.mark.slow
+def test_killed_rank_of_a_job_that_could_but_is_not_to_go_on(tmp_path):
+    done, seconds = play("kill", tmp_path, options=ULFM)
+    assert seconds < 10
+    assert done.returncode == 1
+    lines = lines_of(done.stderr)
+    assert lines
+    assert all(line.endswith(": another rank has died") for line in lines)
+    assert not survivors(tmp_path / "ranks")

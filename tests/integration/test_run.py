@@ -36,8 +36,13 @@ EXPERIMENTS = {
     "paper": ["method.preset=paper"],
     "losses": ["train.contrast=1", "train.triplet=1", "save_models=true"],
     "late": ["warmup.steps=2", "rounds.clients_per_round=1", "rounds.total=5", "evaluation.tasks=all"],
+    "elastic": ["rounds.total=5", *(f"participation.{s}" for s in ("late=0.4", "dropout=0.3", "stragglers=0.5"))],
     "late_reference": ["method.preset=reference", "memory.size=30", *EPOCHS, "rounds.clients_per_round=2"],
 }
+SEARCHES = {
+    f"{gallery}_late": ["method.name=fedweit", f"evaluation.gallery={gallery}", *LATE] for gallery in ("client", "all")
+}
+EXPERIMENTS |= SEARCHES
 CORE = [*methods.names(), "late"]
 
 
@@ -63,22 +68,22 @@ def plays(tmp_path_factory):
     return found
 
 
-def results(play, name):
-    """Every data set of results.h5 but the times, by path."""
+def results(folder):
+    """Every data set of a run's results.h5 but the times, by path."""
     arrays = {}
 
     def note(path, item):
         if isinstance(item, h5py.Dataset) and not path.startswith("seconds/"):
             arrays[path] = item[()]
 
-    with h5py.File(play.folder / name / "results.h5") as file:
+    with h5py.File(folder / "results.h5") as file:
         file.visititems(note)
     return arrays
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_results_do_not_depend_on_the_number_of_ranks(plays, name):
-    first, *others = [results(play, name) for play in plays.values() if name in play.names]
+    first, *others = [results(play.folder / name) for play in plays.values() if name in play.names]
     assert others
     assert {"final/fingerprints", "ledger", "local/metrics", "served/metrics", "training/reports"} <= set(first)
     for other in others:
@@ -107,7 +112,7 @@ def test_experiments_are_not_all_the_same(plays):
     # to a client that learns alone it makes no difference who else is drawn.
     alike = ("multi", "multi_reference", "ewc_reference")
     own = [name for name in EXPERIMENTS if name not in alike and not name.endswith("_late")]
-    final = {name: results(plays[1], name)["final/fingerprints"].tolist() for name in own}
+    final = {name: results(plays[1].folder / name)["final/fingerprints"].tolist() for name in own}
     models = [model for name, of_clients in final.items() for model in of_clients if model]
     assert len(set(models)) == len(models)
     assert all(len(model) == 64 for model in models)
@@ -115,7 +120,7 @@ def test_experiments_are_not_all_the_same(plays):
 
 def test_late_joiners(plays):
     """Clients that were not drawn by a round have no metrics and no model; drawn ones have both from then on."""
-    found = results(plays[1], "late")
+    found = results(plays[1].folder / "late")
     reports = found["training/reports"][:, :, 0]
     assert (np.isfinite(reports).sum(axis=1) == 1).all()  # one client a round
     met = np.isfinite(reports).cumsum(axis=0) > 0
@@ -129,15 +134,28 @@ def test_late_joiners(plays):
     assert welcomed == set(np.flatnonzero(met[-1]).tolist())
 
 
+def test_where_queries_are_searched_changes_what_is_found_and_nothing_else(plays):
+    """Not even before all are drawn: whose galleries are not there yet is searched by nobody."""
+    usual = results(plays[1].folder / "fedweit_late")
+    for name in SEARCHES:
+        found = results(plays[1].folder / name)
+        assert np.array_equal(found["final/fingerprints"], usual["final/fingerprints"])
+        assert np.array_equal(found["ledger"], usual["ledger"])
+        for view in ("local", "served", "local_task_free", "served_task_free"):
+            metrics, other = found[f"{view}/metrics"], usual[f"{view}/metrics"]
+            assert np.array_equal(np.isfinite(metrics), np.isfinite(other))
+            assert not np.array_equal(metrics, other, equal_nan=True)
+
+
 def test_learning_alone_sends_nothing_but_the_start_model(plays):
-    ledger = results(plays[1], "single")["ledger"]
+    ledger = results(plays[1].folder / "single")["ledger"]
     assert set(ledger["kind"]) == {b"model", b"counters"}
     assert set(ledger["round"]) == {1}
     assert set(ledger["direction"]) == {b"S2C"}
 
 
 def test_relevance_is_a_mixing_matrix(plays):
-    found = results(plays[1], "fedstil")
+    found = results(plays[1].folder / "fedstil")
     assert found["relevance/rounds"].tolist() == [2, 3]  # the last for the distribution after the last round
     assert found["relevance/matrices"].shape == (2, CLIENTS, CLIENTS)
     assert np.allclose(found["relevance/matrices"].sum(axis=2), 1)
@@ -150,7 +168,7 @@ def test_relevance_is_a_mixing_matrix(plays):
 def test_folder_holds_config_environment_and_results(plays, ranks):
     for name in plays[ranks].names:
         overrides, folder = EXPERIMENTS[name], plays[ranks].folder / name
-        files = {"config.yaml", "environment.json", "results.h5", "metrics.jsonl"}
+        files = {"complete", "config.yaml", "environment.json", "results.h5", "metrics.jsonl"}
         files |= {"models"} if name == "losses" else set()
         assert {p.name for p in folder.iterdir()} == files
         environment = json.loads((folder / "environment.json").read_text())
@@ -173,7 +191,7 @@ def complete(config, overrides):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_one_line_a_round(plays, name):
     lines = [json.loads(line) for line in (plays[1].folder / name / "metrics.jsonl").read_text().splitlines()]
-    found = results(plays[1], name)
+    found = results(plays[1].folder / name)
     assert [line["round"] for line in lines] == found["training/rounds"].tolist()
     ledger = found["ledger"]
     for line in lines:
@@ -187,7 +205,7 @@ def test_one_line_a_round(plays, name):
 
 def test_headlines_are_means_of_the_metrics(plays):
     folder = plays[1].folder / "fedstil"
-    found = results(plays[1], "fedstil")
+    found = results(plays[1].folder / "fedstil")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     rank1 = found["local/metrics"][1, :, :, 0]  # after round 2: both tasks seen
     assert lines[1]["local_round_2"]["rank1"] == pytest.approx(100 * rank1.mean())
@@ -232,13 +250,14 @@ def test_command_runs_once_per_folder(plays, tmp_path):
     assert "\x1b" not in first.stdout
     with h5py.File(tmp_path / "single" / "results.h5") as file:
         fingerprints = file["final/fingerprints"][()].tolist()
-    assert fingerprints == results(plays[1], "single")["final/fingerprints"].tolist()
+    assert fingerprints == results(plays[1].folder / "single")["final/fingerprints"].tolist()
 
     stored = (tmp_path / "single" / "results.h5").stat().st_mtime_ns
     second = command(*arguments)
     assert second.returncode == 2
     assert second.stderr.splitlines() == [
-        f"fedstil_mpi: {tmp_path / 'single'} holds another run's results; choose another name= or output=, or remove it"
+        f"fedstil_mpi: {tmp_path / 'single'} holds a run already; go on with --resume, choose another name= or output=, "
+        "or remove it"
     ]
     assert (tmp_path / "single" / "results.h5").stat().st_mtime_ns == stored
 

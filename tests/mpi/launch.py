@@ -22,13 +22,17 @@ SETTINGS = {
 
 
 def mpirun(
-    n: int, args: Sequence[str | Path], env: Mapping[str, str] | None = None, timeout: float = 60
+    n: int,
+    args: Sequence[str | Path],
+    env: Mapping[str, str] | None = None,
+    timeout: float = 60,
+    options: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run `python args...` (a script, or "-m", "module", ...) on n ranks; standard output and error as text.
 
-    env: added to the environment. Skips the test where there is no mpirun; fails it after `timeout` seconds.
+    env: added to the environment; options: of mpirun. Skips the test where there is no mpirun; fails it after `timeout` seconds.
     """
-    command = [find_mpirun(), "-n", str(n), "--bind-to", "none", sys.executable, *map(str, args)]
+    command = [find_mpirun(), "-n", str(n), "--bind-to", "none", *options, sys.executable, *map(str, args)]
     process = subprocess.Popen(
         command,
         env=environment(env),
@@ -43,6 +47,10 @@ def mpirun(
         out, err = stop(process)
         pytest.fail(f"{' '.join(command)}\nnot done after {timeout} s\n{out}\n{err}")
     return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+ULFM = ("--with-ft", "ulfm")
+"""Options with which mpirun lets ranks outlive others."""
 
 
 def find_mpirun() -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -69,6 +70,13 @@ def test_no_rows_at_all_keep_dtype_and_shape(tour):
     assert tour["widthless"] == [6, 0]
 
 
+def test_rows_arrive_on_every_rank(tour):
+    values = [[1] * 3] * 2 + [[2] * 3] * 4
+    turned = [[0, 4], [1, 5], [2, 6], [3, 7]] * 3
+    expected = [["float32", values], ["int64", values], ["float32", []], ["float32", [[]] * 6], ["float64", turned]]
+    assert tour["everywhere"] == [expected] * 3
+
+
 def test_seats(tour):
     assert [seat["clients"] for seat in tour["seats"]] == [[], [0, 1], [2]]
     assert [(seat["rank"], seat["host"]) for seat in tour["seats"]] == [(0, HOST), (1, HOST), (2, HOST)]
@@ -103,6 +111,19 @@ def test_killed_rank_ends_the_job(tmp_path):
     done = mpirun(3, [SCRIPTS / "fail.py", "kill", tmp_path], timeout=30)
     assert time.monotonic() - began < 10
     assert done.returncode != 0
+    assert not survivors(tmp_path)
+
+
+def test_others_are_waited_for_only_so_long(tmp_path):
+    done = mpirun(3, [SCRIPTS / "fail.py", "late", tmp_path], timeout=30)
+    assert done.returncode == 1
+    lines = lines_of(done.stderr)
+    for line in lines:
+        assert re.match(
+            rf"fedstil_mpi: rank [02] on {HOST} failed \(client 2, task 1, round 4\): waited 1.5 s for", line
+        )
+    assert lines
+    assert "Traceback" not in done.stderr
     assert not survivors(tmp_path)
 
 

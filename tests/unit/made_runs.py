@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from fedstil_mpi.comm.ledger import Ledger
-from fedstil_mpi.config import Experiment, Method
+from fedstil_mpi.config import Experiment, Method, Participation
 from fedstil_mpi.evaluation.lifelong import METRICS
 from fedstil_mpi.results.record import Record
 from fedstil_mpi.results.run_folder import RunFolder
@@ -53,7 +53,8 @@ def write(
     served = np.array(served, dtype=float)
     evaluations, clients, tasks = served.shape
     rounds = list(rounds or range(1, evaluations + 1))
-    schedule = plan(seed, clients, tasks, per_task, rounds[-1], drawn, 1)
+    participation = Participation(**sections.get("participation", {}))
+    schedule = plan(seed, clients, tasks, per_task, rounds[-1], drawn, 1, participation)
     experiment = Experiment(name=folder.name, output=str(folder.parent), seed=seed)
     experiment.method = Method(name=method, preset=preset, options=options or {})
     experiment.rounds.per_task, experiment.data.tasks, experiment.rounds.clients_per_round = per_task, tasks, drawn

@@ -6,6 +6,7 @@ import torch
 from test_ledger import Schedule, played
 
 from fedstil_mpi import methods
+from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.models.network import network_state
 
 STREAMS = [
@@ -47,7 +48,7 @@ def test_models_stay_finite_and_can_be_searched(method, preset):
     for side in federation.clients:
         state = side.learner.tail.state_dict().values()
         assert all(torch.isfinite(tensor).all() for tensor in state)
-        found = side.learner.evaluate(side.tail_for)
+        found = evaluate(side.learner, side.tail_for)
         assert ((found >= 0) & (found <= 1)).all()
 
 

@@ -9,7 +9,7 @@ import pytest
 from fedstil_mpi import compare, configfile, methods
 from fedstil_mpi.config import CHOICES, RANGES, Data, Experiment, Method, Train
 from fedstil_mpi.errors import InputError
-from fedstil_mpi.results.run_folder import RunFolder
+from fedstil_mpi.results.run_folder import RunFolder, path_of
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
 CONFIGS = [path for path in SHIPPED if path.parent.name != "compare"]
@@ -123,6 +123,8 @@ def test_beyond_every_limit_a_value_is_refused():
 
 def nested(key, value, beside=None):
     section, *rest = key.split(".")
+    if not rest:
+        return {section: value}
     inner = dict((beside or {}).get(section, {}))
     inner.update({rest[0]: value} if len(rest) == 1 else {rest[0]: {rest[1]: value}})
     return {section: inner}
@@ -410,7 +412,7 @@ def test_every_preset_resolves_and_what_is_saved_gives_the_same_experiment(name,
     for preset in method.PRESETS:
         source = {"name": preset, "output": str(tmp_path), "method": {"name": name, "preset": preset}}
         experiment = complete(source)
-        RunFolder.check(experiment).create(experiment, [])
+        RunFolder(path_of(experiment)).create(experiment, [])
         assert complete(configfile.read(tmp_path / preset / "config.yaml")) == experiment
 
 
@@ -421,5 +423,5 @@ def test_what_differs_from_every_default_survives_saving(tmp_path):
     source = {"output": str(tmp_path), "data": changed, "memory": {"share": None}, "method": {"alpha": 0.25}}
     experiment = complete(source)
     assert experiment.data.path == "a: b, ünï"
-    RunFolder.check(experiment).create(experiment, [])
+    RunFolder(path_of(experiment)).create(experiment, [])
     assert complete(configfile.read(tmp_path / "experiment" / "config.yaml")) == experiment

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fedstil_mpi.comm.flat import Layout
 from fedstil_mpi.errors import InputError
+from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.methods import fedstil
 from fedstil_mpi.methods.common.base import Setup
 from fedstil_mpi.methods.common.relevance import MEASURES
@@ -333,5 +334,5 @@ def test_every_preset_can_be_played(preset):
     for number, online in enumerate([ALL, [0, 2], ALL], 1):
         result.play(number, online)
     result.distribute(4, ALL)
-    assert all(np.isfinite(side.learner.evaluate()).any() for side in result.clients)
+    assert all(np.isfinite(evaluate(side.learner)).any() for side in result.clients)
     torch.testing.assert_close(result.server.relevance_KK.sum(1), torch.ones(3))

@@ -9,6 +9,7 @@ from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 from fedstil_mpi import seeding
 from fedstil_mpi.comm.flat import Layout
 from fedstil_mpi.errors import InputError
+from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.learner import Learner
 from fedstil_mpi.methods import fedstil_atten
 from fedstil_mpi.methods.common.base import Setup
@@ -339,4 +340,4 @@ def test_every_preset_can_be_played(preset):
     for number, online in enumerate([ALL, [0, 2], ALL], 1):
         result.play(number, online)
     result.distribute(4, ALL)
-    assert all(np.isfinite(side.learner.evaluate()).any() for side in result.clients)
+    assert all(np.isfinite(evaluate(side.learner)).any() for side in result.clients)

@@ -3,6 +3,7 @@ import tiny
 import torch
 from torch import Tensor
 
+from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.methods import multi, single
 from fedstil_mpi.models.network import Tail
 
@@ -57,10 +58,10 @@ def test_what_is_found_in_a_finished_task_stays_found():
     side = result.clients[0]
     for number in (1, 2):
         result.play(number, [0])
-    after_first = side.learner.evaluate(side.tail_for)[0]
+    after_first = evaluate(side.learner, side.tail_for)[0]
     for number in (3, 4, 5):
         result.play(number, [0])
-    np.testing.assert_array_equal(side.learner.evaluate(side.tail_for)[0], after_first)
+    np.testing.assert_array_equal(evaluate(side.learner, side.tail_for)[0], after_first)
     features = [
         tail.features(side.learner._representations(0, "query")) for tail in (side.tail_for(0), side.tail_for(2))
     ]

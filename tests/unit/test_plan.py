@@ -94,10 +94,8 @@ def played(config, schedule):
     learners = [side.learner for side in parts.clients]
 
     def search():
-        for side in parts.clients:
-            side.learner.evaluate(side.tail_for)
-            if side.task_aware:
-                side.learner.evaluate()
+        for by_task in (True, False) if parts.clients[0].task_aware else (False,):
+            parts.search(by_task)
 
     for number, online in schedule.rounds():
         parts.distribute(number, online)
@@ -107,7 +105,7 @@ def played(config, schedule):
             side = parts.clients[client]
             side.learner.begin_round()
             side.begin()
-            side.learner.train(number, side.penalty)
+            side.learner.train(number, side.penalty, schedule.attendance.effort(client, number))
             side.end()
         if schedule.evaluates(number):
             search()
@@ -130,12 +128,16 @@ SETTINGS = {
     "each epoch a view": {"train.refresh": "epoch", **EPOCHS},
     "steps over several epochs": {"train.refresh": "epoch", "train.steps": 7},
     "no augmentation": {"train.augment": "none"},
+    "crop alone": {"train.augment": "none", "train.crop_pad": 2, "memory.size": 0},
+    "colours alone": {"train.augment": "none", "train.colour_jitter": 0.2, "train.refresh": "epoch", **EPOCHS},
     "no memory": {"memory.size": 0},
     "no memory, no augmentation": {"memory.size": 0, "train.augment": "none"},
     "shuffled into one": {"memory.share": None, **EPOCHS},
     "as published": {"memory.share": None, "memory.herding": "repeat", "memory.labels": "collide", **EPOCHS},
     "a memory for few": {"memory.size": 5, "memory.share": None, "memory.quota": "width", **EPOCHS},
     "all tasks": {"evaluation.tasks": "all"},
+    "in all its galleries": {"evaluation.gallery": "client"},
+    "in everybody's galleries": {"evaluation.gallery": "all", "evaluation.tasks": "all"},
     "prototypes": {"prototypes.exchange": True},
     "prototypes alone": {"prototypes.exchange": True, "memory.size": 0, "memory.share": None, **EPOCHS},
 }
@@ -157,10 +159,12 @@ OF_THEIR_OWN = {"ewc", "mas", "fedcurv", "icarl"}
 """Methods that pass images for importances, or for what an old model says to them."""
 
 
+@pytest.mark.parametrize("gallery", ["task", "client", "all"])
 @pytest.mark.parametrize("preset", ["best", "paper"])
 @pytest.mark.parametrize("method", methods.names())
-def test_passes_of_every_method(method, preset):
-    config = tiny.experiment({"train.steps": 2, "train.batch": 6, "rounds.per_task": 1}, method, preset)
+def test_passes_of_every_method(method, preset, gallery):
+    settings = {"train.steps": 2, "train.batch": 6, "rounds.per_task": 1, "evaluation.gallery": gallery}
+    config = tiny.experiment(settings, method, preset)
     schedule = Schedule(3, clients=3, tasks=3, per_task=1, total=3, clients_per_round=3, evaluate_every=1)
     learners, loads = played(config, schedule)
     bounds = workload.bounds(config, methods.load(method))
@@ -231,7 +235,7 @@ def test_differences_name_what_does_not_fit():
     load = Workload(tiny.experiment(), [], looks=False, passes=Counter(stem=10, train=20, search=30))
     schedule = Schedule(1, 1, 1, 1, 1, 1, 1)
     bounds = {"stem": "exactly", "train": "at most", "search": "at least"}
-    predicted = forecast.Forecast(schedule, [], Ledger(), set(), [load], bounds, [], {})
+    predicted = forecast.Forecast(schedule, [], Ledger(), set(), [load], bounds, [], {}, 0)
     assert predicted.differences({"stem": 10, "train": 19, "search": 31}) == []
     assert predicted.differences({"stem": 9, "train": 21, "search": 29}) == [
         "stem 9 instead of exactly 10",

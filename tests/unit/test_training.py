@@ -1,5 +1,5 @@
 from collections import Counter
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.config import Train
+from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.learner import Learner
 from fedstil_mpi.memory import Samples
 from fedstil_mpi.models.losses import supervised_contrast
 from fedstil_mpi.models.network import Tail, network_state
 from fedstil_mpi.models.triplet import triplet_loss
 from fedstil_mpi.schedule import ReferenceRate
-from fedstil_mpi.training import TRIPLET_MARGIN, Batch, batch_indices, train_round
+from fedstil_mpi.training import TRIPLET_MARGIN, Batch, Course, Stopped, batch_indices
 
 STREAM = [tiny.task(1, 4, seed=1), tiny.task(2, 7, 9, seed=2), tiny.task(4, 10, seed=3)]
 
@@ -109,6 +110,10 @@ def passes(seen: list[int]):
         return iter([Batch(part, torch.full((8,), -1)) for part in parts])
 
     return epoch_of
+
+
+def train_round(tail: Tail, epoch_of, settings: Train, rate: ReferenceRate, allowed: Tensor | None, penalty):
+    return Course(tail, settings, rate).run(epoch_of, allowed, penalty)
 
 
 def test_steps_are_counted_over_passes():
@@ -214,6 +219,40 @@ def test_early_stop_ends_a_round_that_gets_worse():
     assert tail.neck.num_batches_tracked < 10
 
 
+STOPPABLE = {
+    "steps": Train(steps=7, lr=1e-2),
+    "epochs": Train(steps=0, epochs=7, lr=1e-2, rate="reference"),
+    "early stop": Train(steps=0, epochs=40, lr=0.3, early_stop=True),
+}
+
+
+@pytest.mark.parametrize("settings", STOPPABLE.values(), ids=STOPPABLE)
+@pytest.mark.parametrize("after", [1, 3, 4, 7, 20])
+def test_a_course_that_was_stopped_goes_on_as_if_it_had_not_been(settings, after):
+    def course_of(tail: Tail) -> Course:
+        return Course(tail, settings, ReferenceRate(settings.lr))
+
+    torch.manual_seed(0)
+    whole = tiny.network().tail
+    report = course_of(whole).run(passes([]), None, nothing)
+
+    torch.manual_seed(0)
+    asked = count(1)
+    stopped = course_of(tiny.network().tail)
+    try:
+        stopped.run(passes([]), None, nothing, stop=lambda: next(asked) == after)
+        assert after > 7  # the stop would have come after the end
+    except Stopped:
+        assert len(stopped.tally.losses) + 3 * len(stopped.epochs) == after
+    state = stopped.state()
+    torch.manual_seed(1)
+    taken_up = course_of(tiny.network(seed=1).tail)
+    taken_up.restore(state)
+    assert taken_up.run(passes([]), None, nothing) == report
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(taken_up.tail.state_dict()[name], tensor), name
+
+
 def test_unknown_people_get_no_gradient():
     allowed = torch.zeros(tiny.CLASSES, dtype=torch.bool)
     allowed[[0, 1, 2, 5]] = True
@@ -250,7 +289,7 @@ def test_what_is_frozen_stays_bit_identical():
     frozen_tail = {name: side.tail.get_parameter(name).clone() for name in ("neck.weight", "neck.bias")}
     trained = {name: value.clone() for name, value in side.tail.state_dict().items()}
     play(side, 3)
-    side.evaluate()
+    evaluate(side)
     after = network_state(network)
     assert side.stem is network.stem
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -262,7 +301,7 @@ def test_what_is_frozen_stays_bit_identical():
 def test_evaluation_changes_nothing():
     side = play(learner(memory__size=0), 1)
     before = {name: value.clone() for name, value in side.tail.state_dict().items()}
-    np.testing.assert_array_equal(side.evaluate(), side.evaluate())
+    np.testing.assert_array_equal(evaluate(side), evaluate(side))
     assert all(torch.equal(value, before[name]) for name, value in side.tail.state_dict().items())
 
 
@@ -272,10 +311,10 @@ def test_remembering_changes_nothing():
 
 def test_evaluation_covers_the_tasks_seen_or_all():
     side = play(learner(rounds__per_task=2), 3)
-    assert np.isnan(side.evaluate()[:, 0]).tolist() == [False, False, True]
+    assert np.isnan(evaluate(side)[:, 0]).tolist() == [False, False, True]
     side = play(learner(rounds__per_task=2, evaluation__tasks="all"), 1)
-    assert not np.isnan(side.evaluate()).any()
-    assert np.isnan(learner().evaluate()).all()
+    assert not np.isnan(evaluate(side)).any()
+    assert np.isnan(evaluate(learner())).all()
 
 
 def test_the_stream_moves_on_with_every_draw():

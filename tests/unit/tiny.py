@@ -15,6 +15,7 @@ from fedstil_mpi.comm.flat import HEADER_BYTES, Layout, Part
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.config import Experiment
 from fedstil_mpi.data.stream import Images, Task
+from fedstil_mpi.evaluation.search import evaluate, gather, held
 from fedstil_mpi.learner import Learner
 from fedstil_mpi.memory import Samples
 from fedstil_mpi.methods.common.base import Client, Server, Setup, Traffic
@@ -67,6 +68,13 @@ def experiment(settings: dict[str, Any] | None = None, method: str = "single", p
     return configfile.resolve(OmegaConf.to_container(tree), module.Options, module.PRESETS)
 
 
+class Alone:
+    """A world of one rank, as far as a search needs one."""
+
+    def allgather_rows(self, rows: np.ndarray) -> np.ndarray:
+        return rows
+
+
 @dataclass
 class Federation:
     """Both sides of a method, and the wires between them, which let through and book only what `traffic` says."""
@@ -101,6 +109,16 @@ class Federation:
             side.learner.train(round, side.penalty)
             side.end()
         self.collect(round, online)
+
+    def search(self, by_task: bool = False) -> np.ndarray:
+        """What all clients find, [clients, tasks, metrics]; by_task: with a model for each task."""
+        tails = [side.tail_for if by_task else None for side in self.clients]
+        learners = [side.learner for side in self.clients]
+        everybodys = None
+        if learners[0].experiment.evaluation.gallery == "all":
+            own = [held(learner, tail_for) for learner, tail_for in zip(learners, tails, strict=True)]
+            everybodys = gather(Alone(), own, learners[0].tail.classifier.in_features)
+        return np.stack([evaluate(*each, everybodys) for each in zip(learners, tails, strict=True)])
 
     def _through(
         self, round: int, client: int, direction: str, parts: tuple[Part, ...], message: dict[str, Tensor]

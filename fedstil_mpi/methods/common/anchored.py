@@ -10,6 +10,7 @@ from torch import Tensor
 from fedstil_mpi.learner import Learner
 from fedstil_mpi.methods.common.base import Client, Setup
 from fedstil_mpi.models.network import trainable_parameters
+from fedstil_mpi.state import State
 from fedstil_mpi.training import Batch
 
 
@@ -62,3 +63,11 @@ class AnchoredClient(Client):
         else:
             return
         self.anchors = [parameter.detach().clone() for parameter in self.parameters]
+
+    def state(self) -> State:
+        return {"anchors": self.anchors, "importances": self.importances}
+
+    def restore(self, state: State) -> None:
+        self.anchors, self.importances = (
+            [tensor.to(self.learner.device) for tensor in state[name]] for name in ("anchors", "importances")
+        )

@@ -12,6 +12,7 @@ from fedstil_mpi.methods.common import base
 from fedstil_mpi.methods.common.base import Visit
 from fedstil_mpi.methods.common.prototypes import PEOPLE, people_of_new_task
 from fedstil_mpi.methods.common.relevance import MEASURES, History, attention, own_weights, reference_relevance
+from fedstil_mpi.state import State
 
 NAMES = (*MEASURES, "reference")
 """The measures of relevance there are."""
@@ -78,6 +79,14 @@ class Attention:
                 begins = task != self._newest_task.get(client)
                 self._newest_task[client] = task
             self.history.note(client, begins, frozenset(people), token)
+
+    def state(self) -> State:
+        newest = {str(client): task for client, task in self._newest_task.items()}
+        return {"history": self.history.state(), "newest task": newest}
+
+    def restore(self, state: State) -> None:
+        self.history = History.of(state["history"])
+        self._newest_task = {int(client): task for client, task in state["newest task"].items()}
 
     def matrix(self) -> Tensor:
         """relevance_KK, float32: row i says how much receiver i takes from each contributor; rows sum to 1."""

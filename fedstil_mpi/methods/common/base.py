@@ -20,6 +20,7 @@ from fedstil_mpi.comm.exchange import Message, Rows
 from fedstil_mpi.comm.flat import Layout, Part
 from fedstil_mpi.learner import Learner
 from fedstil_mpi.models.network import Tail
+from fedstil_mpi.state import State
 from fedstil_mpi.training import Batch
 
 SAMPLES = Part("samples", 1, torch.int64)
@@ -129,6 +130,16 @@ class Client:
         """The model that a task is searched with."""
         return self.learner.tail
 
+    def state(self) -> State:
+        """What lives beside the learner from one round to the next, at the end of a round."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Take up such a state in a client just created.
+
+        Before its learner takes up its own: a tail that is made of parts is given its parts here.
+        """
+
 
 class Server:
     """The server's side of a method. This one has nothing to tell."""
@@ -146,6 +157,17 @@ class Server:
 
     def collect(self, online: list[int], updates: Rows) -> None:
         """Take in the online clients' updates, rows in the order of `online`."""
+
+    def state(self) -> State:
+        """What lives from one round to the next and cannot be had from the clients, at the end of a round."""
+        return {}
+
+    def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
+        """Take up such a state in a server just created.
+
+        theta_of: a client's travelling weights at the end of that round, float32 [P] on the CPU, of clients that were
+        drawn before.
+        """
 
 
 class MethodModule(Protocol):

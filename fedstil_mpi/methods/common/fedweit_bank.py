@@ -7,6 +7,7 @@ from fedstil_mpi import seeding
 from fedstil_mpi.comm.exchange import Rows
 from fedstil_mpi.methods.common import base
 from fedstil_mpi.methods.common.base import Visit
+from fedstil_mpi.state import State
 
 ADAPTIVE = "adaptive"
 
@@ -50,6 +51,14 @@ class Bank:
         for client, items in zip(online, adaptive, strict=True):
             self.take(client, items)
 
+    def state(self) -> State:
+        newest = {str(client): adaptive for client, adaptive in self.newest.items()}
+        return {"newest": newest, "supplied": sorted(self.supplied)}
+
+    def restore(self, state: State) -> None:
+        self.newest = {int(client): adaptive for client, adaptive in state["newest"].items()}
+        self.supplied = set(state["supplied"])
+
 
 class Items(base.Items):
     """What is given follows from who finishes a task when."""
@@ -85,7 +94,19 @@ class ReferenceBank:
         """adaptive: [online, P]."""
         self.rounds += 1
         self.current |= zip(online, adaptive.clone(), strict=True)
+        self.fill()
+
+    def fill(self) -> None:
+        """Draw this round's slots."""
         if len(self.current) >= len(self.slots):
             draw = seeding.generator(self.seed, "knowledge", self.rounds)
             chosen = draw.choice(sorted(self.current), len(self.slots), replace=False).tolist()
             self.slots = torch.stack([self.current[client] for client in chosen])
+
+    def state(self) -> State:
+        return {"current": {str(client): adaptive for client, adaptive in self.current.items()}, "rounds": self.rounds}
+
+    def restore(self, state: State) -> None:
+        self.current = {int(client): adaptive for client, adaptive in state["current"].items()}
+        self.rounds = state["rounds"]
+        self.fill()

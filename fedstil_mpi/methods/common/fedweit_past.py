@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fedstil_mpi.comm.flat import Layout
 from fedstil_mpi.models.network import Tail
+from fedstil_mpi.state import State
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,15 @@ class Past:
             weights[name] = torch.addcmul(weights[name], gate, bases[name])
         self._tail.load_state_dict(kept.rest | weights)
         return self._tail
+
+    def state(self) -> State:
+        return {str(task): dict(vars(kept)) for task, kept in self.tasks.items()}
+
+    def restore(self, state: State, device: torch.device) -> None:
+        """device: of the model."""
+        for task, kept in state.items():
+            gates, rest = ({name: value.to(device) for name, value in kept[part].items()} for part in ("gates", "rest"))
+            self.tasks[int(task)] = Finished(gates, kept["own"], rest)
 
 
 class Drift:

@@ -6,6 +6,7 @@ without ever seeing an image. The aid wraps the two sides of a method and adds i
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from fedstil_mpi.comm.flat import Part
 from fedstil_mpi.learner import Learner
 from fedstil_mpi.methods.common.base import Client, Items, Server, Setup, Traffic, Visit
 from fedstil_mpi.models.network import Tail
+from fedstil_mpi.state import State
 from fedstil_mpi.training import Batch
 
 PEOPLE = Part("people", 1, torch.int64, ragged=True)
@@ -75,6 +77,12 @@ class PrototypeClient(Client):
             people, prototypes = torch.empty(0, dtype=torch.int64), torch.empty(0, self.setup.representation)
         return {PEOPLE.kind: people[:, None], "prototypes": prototypes} | self.inner.update()
 
+    def state(self) -> State:
+        return self.inner.state()
+
+    def restore(self, state: State) -> None:
+        self.inner.restore(state)
+
 
 class Relay:
     """Who knows whom, and which prototypes still have to reach which client: others' sightings of people it knows."""
@@ -109,6 +117,20 @@ class Relay:
         news = sorted(self.due[client])
         self.due[client] = []
         return [self.prototypes[i][1] for i in news], [self.prototypes[i][2] for i in news]
+
+    def state(self) -> State:
+        prototypes = [[sender, person, row] for sender, person, row in self.prototypes]
+        return {"prototypes": prototypes, "known": [sorted(known) for known in self.known], "due": self.due}
+
+    def restore(self, state: State) -> None:
+        self.prototypes = [(sender, person, row) for sender, person, row in state["prototypes"]]
+        self.known = [set(known) for known in state["known"]]
+        self.due = state["due"]
+        for place, (_, person, _) in enumerate(self.prototypes):
+            self.of_person[person].append(place)
+        for client, known in enumerate(self.known):
+            for person in known:
+                self.knowers[person].append(client)
 
 
 class PrototypeItems(Items):
@@ -151,3 +173,10 @@ class PrototypeServer(Server):
             people = updates[PEOPLE.kind][row][:, 0].tolist()
             self.relay.collect(client, people, updates["prototypes"][row])
         self.inner.collect(online, updates)
+
+    def state(self) -> State:
+        return {"relay": self.relay.state(), "inner": self.inner.state()}
+
+    def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
+        self.relay.restore(state["relay"])
+        self.inner.restore(state["inner"], theta_of)

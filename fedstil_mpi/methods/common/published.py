@@ -12,6 +12,7 @@ from fedstil_mpi.methods.common.base import Setup
 from fedstil_mpi.methods.common.federated import FederatedClient
 from fedstil_mpi.methods.fedstil import Client, Options
 from fedstil_mpi.models.adaptive import decompose, receive_base, tying
+from fedstil_mpi.state import State
 from fedstil_mpi.training import Batch
 
 
@@ -33,12 +34,26 @@ class PublishedClient(Client):
 
     def absorb(self, knowledge: Message) -> None:
         """The start model is the first base; it comes under the names of plain layers, so they become others here."""
-        for layer in self.layers.values():
-            if not is_parametrized(layer, "weight"):
-                decompose(layer, self.options.alpha, trained_anchor=True)
+        if not self.is_decomposed:
+            self.decompose()
         FederatedClient.absorb(self, knowledge)
+
+    @property
+    def is_decomposed(self) -> bool:
+        return any(is_parametrized(layer, "weight") for layer in self.layers.values())
+
+    def decompose(self) -> None:
+        for layer in self.layers.values():
+            decompose(layer, self.options.alpha, trained_anchor=True)
 
     def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
         if not self.options.tying:
             return None
         return self.options.tying * torch.stack([tying(layer) for layer in self.layers.values()]).sum()
+
+    def state(self) -> State:
+        return {"decomposed": self.is_decomposed}
+
+    def restore(self, state: State) -> None:
+        if state["decomposed"]:
+            self.decompose()

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from fedstil_mpi.state import State
+
 
 @dataclass
 class Sighting:
@@ -45,6 +47,16 @@ class History:
     def heard(self) -> list[int]:
         """The clients that have uploaded."""
         return [client for client, tasks in enumerate(self.tasks) if tasks]
+
+    def state(self) -> State:
+        tasks = [[{"people": sorted(task.people), "token": task.token} for task in of] for of in self.tasks]
+        return {"tasks": tasks, "uploads": [torch.stack(tokens) if tokens else None for tokens in self.uploads]}
+
+    @classmethod
+    def of(cls, state: State) -> "History":
+        """The history that gave this state."""
+        tasks = [[Sighting(frozenset(task["people"]), task["token"]) for task in of] for of in state["tasks"]]
+        return cls(tasks, [[] if tokens is None else list(tokens) for tokens in state["uploads"]])
 
 
 Measure = Callable[[History, float], Tensor]

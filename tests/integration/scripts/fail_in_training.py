@@ -23,6 +23,8 @@ def fail() -> None:
             sys.exit(3)
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def spoil_training() -> None:

@@ -27,6 +27,8 @@ def fail(how: str) -> None:
         case "thread":
             threading.Thread(target=lambda: 1 / 0).start()
             time.sleep(600)
+        case "late":
+            time.sleep(600)
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -36,6 +38,8 @@ with start() as world:
     world.barrier()
     world.at(round=4, task=1)
     world.at(client=2)
+    if sys.argv[1] == "late":
+        world.timeout = 1.5
     if world.rank == min(1, world.size - 1):
         fail(sys.argv[1])
     world.barrier()

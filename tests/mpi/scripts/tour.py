@@ -40,6 +40,11 @@ with start() as world:
     widthless = world.gather_rows(np.zeros((2, 0), np.float32))
     flat = world.gather_rows(np.array([world.rank, -world.rank]))
     strided = world.gather_rows(np.arange(8.0).reshape(2, 4).T)
+    everywhere = [world.allgather_rows(rows_of(world.rank, dtype)) for dtype in ("float32", "int64")]
+    no_one = world.allgather_rows(np.zeros((0, 4), np.float32))
+    empty = world.allgather_rows(np.zeros((2, 0), np.float32))
+    turned = world.allgather_rows(np.arange(8.0).reshape(2, 4).T)
+    everywhere = world.gather_json([[str(r.dtype), r.tolist()] for r in (*everywhere, no_one, empty, turned)])
     elsewhere = world.gather_json([world.rank == 0 or x is None for x in (ranks, heard, nobody, flat)])
     with world.verdict():
         seat = take_seat(world, clients=3, device="cpu", threads=1)
@@ -56,6 +61,7 @@ with start() as world:
             "flat": flat.tolist(),
             "strided": strided.tolist(),
             "elsewhere": elsewhere,
+            "everywhere": everywhere,
             "seats": seats,
             "share": share,
             "torch": "torch" in sys.modules,

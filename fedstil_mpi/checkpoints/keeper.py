@@ -1,0 +1,170 @@
+"""A federation to and from its checkpoints. Every function is collective: all ranks must call.
+
+At the end of a round neither optimisers nor random numbers have a state: Adam starts anew each round, and all
+randomness is seeded by (seed, client, round). Inside a round a client's training has one (`training.Course`), and what
+came before it in the round is simply played again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedstil_mpi.checkpoints.generations import Checkpoint, Generations
+from fedstil_mpi.comm.guard import OrderlyEnd, say
+from fedstil_mpi.comm.world import World
+from fedstil_mpi.interrupts import PAUSED
+from fedstil_mpi.methods.common.base import Server
+from fedstil_mpi.models.network import Network, network_state
+from fedstil_mpi.results.record import Record
+from fedstil_mpi.rounds import Federation
+from fedstil_mpi.state import State
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Keeps a run's checkpoints; the same on all ranks."""
+
+    generations: Generations
+    every: int
+    """Rounds between two checkpoints; 0: none."""
+    asked: Callable[[], bool]
+    """Whether this rank was asked to stop."""
+
+    def keep_start(self, world: World, network: Network) -> None:
+        """The start model as rank 0 has it, which warmed it up."""
+        if self.every:
+            self._write(world, 0, {"network": {"network": network_state(network)}} if world.is_server else {})
+
+    def after_round(self, f: Federation, round: int) -> None:
+        """Take a checkpoint where one is due; end the run with exit code 75 where a rank was asked to stop."""
+        if f.world.is_server:
+            self.generations.make_room()
+        pause = f.world.agree(self.asked())
+        if self.every and (pause or round % self.every == 0):
+            seconds = f.world.gather_json(dict(f.clock.seconds))
+            with f.clock("checkpoint"):
+                self._write(f.world, round, _states(f, seconds))
+        if pause:
+            self._leave(f.world, f"after round {round}")
+
+    def in_round(self, f: Federation, round: int, begun: list[int]) -> None:
+        """After local training, which ends early where a rank was asked to stop: keep how far it came, and end the run.
+
+        begun: this rank's clients that have trained in this round.
+        """
+        if not f.world.agree(self.asked()):
+            return
+        done = round - 1
+        if self.every and done % self.every == 0:
+            courses = {client: f.clients[client].learner.course for client in begun}
+            states = {_name(client): course.state() for client, course in courses.items() if course is not None}
+            if f.record is not None:
+                states["story"] = _told(f, f.record)
+            self._write(f.world, done, states, learning=True)
+        self._leave(f.world, f"in round {round}")
+
+    def newest(self, world: World) -> Checkpoint | None:
+        """What the run goes on from; None where it begins. What an interrupted write has left is removed."""
+        with world.verdict():
+            if world.is_server:
+                self.generations.clear()
+            return self.generations.newest()
+
+    def lost(self, checkpoint: Checkpoint) -> dict[int, int]:
+        """The clients that were lost, and the first round without them. Raises InputError where this cannot be read."""
+        story = self._story(checkpoint)
+        return dict(story["lost"]) if story is not None else {}
+
+    def _story(self, checkpoint: Checkpoint) -> State | None:
+        """What had befallen the run when it was last kept."""
+        if self.generations.was_learning(checkpoint.round):
+            return self.generations.at(checkpoint.round, learning=True).read("story")
+        return checkpoint.read("story")
+
+    def restore(self, f: Federation, checkpoint: Checkpoint) -> None:
+        """Bring a federation that was just assembled to where the checkpoint's was."""
+        with f.world.verdict():
+            for client, side in f.clients.items():
+                state = checkpoint.read(_name(client))
+                if state is not None:
+                    side.restore(state["method"])
+                    side.learner.restore(state["learner"])
+            if self.generations.was_learning(checkpoint.round) and self.lost(checkpoint) == f.schedule.lost:
+                learning = self.generations.at(checkpoint.round, learning=True)
+                for client, side in f.clients.items():
+                    side.learner.interrupted = learning.read(_name(client))
+            progress = checkpoint.read("progress")
+            if progress is not None:
+                f.contact.met.update(progress["met"])
+                f.clock.seconds.update(progress["seconds"])
+                f.exchange.moved = progress["moved"]
+            if f.server is not None and f.record is not None and progress is not None:
+                server = checkpoint.read("server")
+                assert server is not None
+                f.server.restore(server, lambda client: _theta(f.server, checkpoint, client))
+                f.exchange.ledger.restore(progress["ledger"])
+                f.record.restore(progress["record"])
+            if f.record is not None and (story := self._story(checkpoint)) is not None:
+                f.record.events = story["events"]
+
+    def _write(self, world: World, round: int, states: dict[str, State], *, learning: bool = False) -> None:
+        with world.verdict():
+            notes = self.generations.write(round, states, learning=learning)
+        everyones = world.gather_json(notes)
+        with world.verdict():
+            if everyones is not None:
+                merged = {name: note for notes in everyones for name, note in notes.items()}
+                self.generations.commit(round, merged, learning=learning)
+
+    def _leave(self, world: World, when: str) -> None:
+        if world.is_server:
+            how = "go on with --resume" if self.every else "nothing was kept, as checkpoint.every is 0"
+            say(f"asked to stop, and stopped {when}; {how}")
+        raise OrderlyEnd(PAUSED)
+
+
+def _states(f: Federation, seconds: list[dict[str, float]] | None) -> dict[str, State]:
+    """By name of the file, what this rank writes."""
+    states: dict[str, State] = {
+        _name(client): {"learner": side.learner.state(), "method": side.state()}
+        for client, side in f.clients.items()
+        if side.learner.draws
+    }
+    if f.server is not None and f.record is not None and seconds is not None:
+        states["server"] = f.server.state()
+        states["progress"] = {
+            "met": sorted(f.contact.met),
+            "moved": f.exchange.moved,
+            "seconds": _mean(seconds),
+            "ledger": f.exchange.ledger.state(),
+            "record": f.record.state(),
+        }
+        states["story"] = _told(f, f.record)
+    return states
+
+
+def _told(f: Federation, record: Record) -> State:
+    return {"lost": [[client, round] for client, round in f.schedule.lost.items()], "events": record.events}
+
+
+def _mean(seconds: list[dict[str, float]]) -> dict[str, float]:
+    """By activity, over ranks: what every rank's clock goes on from, on whatever number of ranks."""
+    activities = {activity: None for of_rank in seconds for activity in of_rank}
+    return {activity: sum(of_rank.get(activity, 0.0) for of_rank in seconds) / len(seconds) for activity in activities}
+
+
+def _theta(server: Server | None, checkpoint: Checkpoint, client: int) -> Tensor:
+    """A client's travelling weights, float32 [P]."""
+    assert server is not None
+    state: dict[str, Any] | None = checkpoint.read(_name(client))
+    if state is None:  # it was never drawn
+        return server.setup.start
+    with torch.no_grad():
+        return server.setup.layout.pack(state["learner"]["tail"])
+
+
+def _name(client: int) -> str:
+    return f"client-{client}"

@@ -1,0 +1,102 @@
+"""Where the queries of a client are searched: in their task's gallery, in all of the client's, or in everybody's.
+
+`evaluation.gallery` says which. An image that galleries of several tasks of a client have in common is there once in what
+is joined of them. An image that several clients hold is there once for each, as each describes it with its own model.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedstil_mpi.comm.world import World
+from fedstil_mpi.evaluation import retrieval
+from fedstil_mpi.evaluation.lifelong import METRICS
+from fedstil_mpi.learner import Learner
+from fedstil_mpi.models.network import Tail
+
+TailFor = Callable[[int], Tail]
+"""The model that a task is searched with; it need be valid only until the next call."""
+
+
+class Gallery(NamedTuple):
+    """Described images."""
+
+    features: Tensor
+    """float32 [n, F]."""
+    labels: np.ndarray
+    """int64 [n, 2]: person and camera."""
+
+
+def evaluate(learner: Learner, tail_for: TailFor | None = None, everybodys: Gallery | None = None) -> np.ndarray:
+    """Retrieval metrics by task, float64 [tasks, len(METRICS)]; nan for tasks that are not evaluated.
+
+    tail_for: the model that each task is searched with; None: the client's newest for all. everybodys: what `gather`
+    returned, where that is what is to be searched (`evaluation.gallery` all).
+    """
+    scope, protocol = learner.experiment.evaluation.gallery, learner.experiment.evaluation.protocol
+    metrics = np.full((len(learner.tasks), len(METRICS)), np.nan)
+    joined = held(learner) if scope == "client" and tail_for is None else everybodys
+    for task in learner.searched:
+        tail = tail_for(task) if tail_for else learner.tail
+        query = learner.tasks[task].query
+        features = learner.describe(task, "query", tail)
+        if scope == "task":
+            gallery = _of_task(learner, task, tail)
+        elif scope == "client" and tail_for:
+            gallery = held(learner, _always(tail))
+        else:
+            assert joined is not None
+            gallery = joined
+        result = retrieval.evaluate(
+            features,
+            query.persons,
+            gallery.features,
+            gallery.labels[:, 0],
+            query.cameras,
+            gallery.labels[:, 1],
+            protocol=protocol,
+        )
+        metrics[task] = [result.rank(k) for k in (1, 3, 5, 10)] + [result.map]
+    return metrics
+
+
+def held(learner: Learner, tail_for: TailFor | None = None) -> Gallery:
+    """The galleries of all tasks of the client that are evaluated, joined.
+
+    tail_for: the model that describes each task's gallery; None: the client's newest for all.
+    """
+    parts = []
+    for task in learner.searched:
+        gallery = _of_task(learner, task, tail_for(task) if tail_for else learner.tail)
+        shown = learner.shown[task]
+        parts.append(Gallery(gallery.features[torch.from_numpy(shown).to(learner.device)], gallery.labels[shown]))
+    return _join(parts, learner.tail.classifier.in_features, learner.device)
+
+
+def gather(world: World, own: Sequence[Gallery], length: int) -> Gallery:
+    """The galleries of all ranks' clients, joined in client order; valid on every rank. Collective: all ranks must call.
+
+    own: of this rank's clients; length: F. This is how all of it comes to be measured, not what a camera would send: the
+    ledger does not book it.
+    """
+    mine = _join(own, length, torch.device("cpu"))
+    features = torch.from_numpy(world.allgather_rows(mine.features.numpy()))
+    return Gallery(features.to(own[0].features.device) if own else features, world.allgather_rows(mine.labels))
+
+
+def _of_task(learner: Learner, task: int, tail: Tail) -> Gallery:
+    images = learner.tasks[task].gallery
+    return Gallery(learner.describe(task, "gallery", tail), np.stack([images.persons, images.cameras], 1))
+
+
+def _join(parts: Sequence[Gallery], length: int, device: torch.device) -> Gallery:
+    """One below the other, on the device."""
+    features = [torch.empty(0, length, device=device), *(part.features.to(device) for part in parts)]
+    return Gallery(torch.cat(features), np.concatenate([np.empty((0, 2), np.int64), *(part.labels for part in parts)]))
+
+
+def _always(tail: Tail) -> TailFor:
+    return lambda task: tail

@@ -1,0 +1,181 @@
+"""A run that was interrupted equals one that was not, to the last bit, on whatever number of ranks it goes on."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from launch import environment, find_mpirun, mpirun
+from test_run import results
+
+from fedstil_mpi import methods
+from fedstil_mpi.interrupts import PAUSED
+
+HERE = Path(__file__).parent
+CONFIG = HERE / "tiny.yaml"
+
+LONGER = ["rounds.per_task=2", "train.steps=3"]
+EPOCHS = ["rounds.per_task=2", "train.steps=0", "train.epochs=2"]
+REFERENCE = {
+    name: [f"method.name={name}", "method.preset=reference", *EPOCHS, "memory.size=30"] for name in methods.names()
+}
+EXPERIMENTS = {
+    **{name: [f"method.name={name}", *LONGER] for name in methods.names()},
+    **{f"{name}_reference": overrides for name, overrides in REFERENCE.items()},
+    "late": [*LONGER, "warmup.steps=2", "rounds.clients_per_round=2", "train.augment=default"],
+    "memory": [*LONGER, "method.server_memory=0.5", "train.refresh=task", "participation.dropout=0.3"],
+    "curves": ["method.name=fedcurv", *LONGER, "prototypes.exchange=true", "participation.late=0.6"],
+}
+RANKS = 3
+RESUMED = (1, 3, 6)
+ABSENT = ("late", "memory", "curves")
+"""Where clients are away now and then."""
+
+
+@pytest.fixture(scope="module")
+def moments():
+    """By experiment, at which look it is paused: at any, but the same in every run of these tests.
+
+    A rank looks once a batch, at the end of training and at the end of each of the four rounds.
+    """
+    draw = random.Random(5)
+    return {name: draw.randint(1, 8 if name in ABSENT else 18) for name in EXPERIMENTS}
+
+
+@pytest.fixture(scope="module")
+def paused(moments, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("paused")
+    play(RANKS, folder, moments)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    play(1, folder, dict.fromkeys(EXPERIMENTS, 0))
+    return folder
+
+
+def play(ranks, folder, moments, experiments=EXPERIMENTS):
+    script = [HERE / "scripts" / "pause.py", folder, CONFIG, json.dumps(experiments), json.dumps(moments)]
+    done = mpirun(ranks, script, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module", params=RESUMED)
+def resumed(request, paused, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(f"resumed{request.param}") / "runs"
+    shutil.copytree(paused, folder)
+    play(request.param, folder, dict.fromkeys(EXPERIMENTS, 0))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_paused_run_goes_on_as_if_it_had_not_been_paused(whole, resumed):
+    different = []
+    for name in EXPERIMENTS:
+        expected, found = (results(folder / name) for folder in (whole, resumed))
+        assert found.keys() == expected.keys(), name
+        for path, array in expected.items():
+            is_float = np.issubdtype(array.dtype, np.floating)
+            if not np.array_equal(found[path], array, equal_nan=is_float):
+                different.append(f"{name}: {path}")
+        lines = [(folder / name / "metrics.jsonl").read_text() for folder in (whole, resumed)]
+        assert lines[0] == lines[1], name
+        assert not (resumed / name / "checkpoints").exists()
+    assert not different
+
+
+@pytest.mark.slow
+def test_pauses_came_in_all_kinds_of_places(paused):
+    """In training and between rounds, in the first round and later."""
+    places = {path.relative_to(paused / name) for name in EXPERIMENTS for path in (paused / name).rglob("learning")}
+    kept = {path.name for name in EXPERIMENTS for path in (paused / name / "checkpoints").iterdir()}
+    assert {"start", "00001", "00002", "00003"} <= kept
+    assert len(places) > 1
+    for name in EXPERIMENTS:
+        rounds = [path for path in (paused / name / "checkpoints").iterdir() if path.name != "start"]
+        assert len(rounds) <= 2
+        assert not list((paused / name).rglob("*.partial"))
+        assert not (paused / name / "complete").exists()
+
+
+KILLS = int(os.environ.get("FEDSTIL_KILLS", "3"))
+"""How often the run is killed; 20 take three minutes."""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_loses_at_most_the_round_in_progress(tmp_path):
+    whole = ["rounds.per_task=20", "train.steps=4"]
+    play(1, tmp_path, {"whole": 0}, {"whole": whole})
+    draw = random.Random(7)
+    folder = tmp_path / "killed"
+    command = [
+        find_mpirun(),
+        "-n",
+        "3",
+        "--bind-to",
+        "none",
+        sys.executable,
+        "-m",
+        "fedstil_mpi.run",
+        CONFIG,
+        "--resume",
+    ]
+    command += [f"output={tmp_path}", "name=killed", *whole]
+    for _ in range(KILLS):
+        before = rounds_of(folder)
+        job = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 120
+        while rounds_of(folder) == before and job.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(draw.uniform(0, 0.5))
+        subprocess.run(["pkill", "-KILL", "-f", f"fedstil_mpi.run .*output={tmp_path}"], check=False)
+        job.communicate()
+        lines = rounds_of(folder)
+        assert before < lines < 40, "killed too late to say anything"
+        assert newest_of(folder) in (lines - 1, lines)
+    ended = mpirun(3, command[6:], timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    expected, found = results(tmp_path / "whole"), results(folder)
+    for path, array in expected.items():
+        is_float = np.issubdtype(array.dtype, np.floating)
+        assert np.array_equal(found[path], array, equal_nan=is_float), path
+
+
+def rounds_of(folder):
+    """Rounds that a run has reported."""
+    lines = folder / "metrics.jsonl"
+    return len(lines.read_text().splitlines()) if lines.exists() else 0
+
+
+def newest_of(folder):
+    """The round after which the newest complete checkpoint was taken."""
+    complete = [path.parent.name for path in (folder / "checkpoints").glob("*/checkpoint.json")]
+    return max((int(name) for name in complete if name.isdigit()), default=0)
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_launcher_pauses_the_run(tmp_path):
+    command = [find_mpirun(), "-n", "3", "--bind-to", "none", sys.executable, "-m", "fedstil_mpi.run", CONFIG]
+    command += [f"output={tmp_path}", "name=asked", "rounds.per_task=30", "train.steps=4"]
+    job = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while rounds_of(tmp_path / "asked") < 2 and job.poll() is None:
+        time.sleep(0.02)
+    job.send_signal(signal.SIGUSR1)
+    _, err = job.communicate(timeout=60)
+    assert job.returncode == PAUSED, err
+    assert "asked to stop, and stopped" in err
+    assert "go on with --resume" in err
+    assert newest_of(tmp_path / "asked") >= 2
+    refused = mpirun(1, command[6:])
+    assert refused.returncode == 2
+    assert "go on with --resume" in refused.stderr

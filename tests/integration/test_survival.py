@@ -1,0 +1,241 @@
+"""Ranks die in the midst of a run that is to go on without them (fault_tolerance: true, mpirun --with-ft ulfm)."""
+
+import json
+import platform
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import pytest
+from launch import ULFM, mpirun
+from test_run import results
+from test_world import lines_of
+
+HERE = Path(__file__).parent
+CONFIG = HERE / "tiny.yaml"
+HOST = platform.node()
+CLIENTS = 5
+USUAL = [f"data.synthetic.clients={CLIENTS}", "rounds.per_task=2", "fault_tolerance=true"]
+ROUNDS = 4
+
+ADOPTED = {
+    "training": [[2, 3, "training"]],
+    "exchange": [[5, 2, "up"]],
+    "two": [[1, 3, "gather"], [4, 3, "gather"]],
+    "last": [[3, 4, "checkpoint"]],
+}
+"""Experiment -> [rank, round, moment] of its deaths, in one job of 6 ranks, of which rank 0 is left to play all clients."""
+
+OFFLINE = {"usual": [[4, 3, "up"]], "everybody": [[2, 3, "down"]]}
+MORE = {
+    "usual": ["rounds.evaluate_every=1"],
+    "everybody": [
+        "rounds.evaluate_every=1",
+        "method.name=fedweit",
+        "evaluation.gallery=all",
+        "prototypes.exchange=true",
+    ],
+}
+"""What the undisturbed and the disturbed run of OFFLINE have."""
+
+
+class Play(NamedTuple):
+    folder: Path
+    output: str
+    errors: str
+    code: int
+
+
+@pytest.fixture(scope="module")
+def ulfm():
+    """Skips where ranks cannot outlive others."""
+    code = "from fedstil_mpi.comm.world import start\nwith start() as world: print(world.ulfm, flush=True)"
+    done = mpirun(1, ["-c", code], options=ULFM)
+    if done.stdout.strip() != "True":
+        pytest.skip("this MPI lacks User Level Failure Mitigation (Open MPI 5 and mpi4py 4.1 have it)")
+
+
+def play(ranks, folder, deaths, overrides=None, **rest):
+    """deaths, overrides (besides the usual ones): by experiment; rest: for all, see die.py."""
+    trials = {
+        name: {"deaths": of, "overrides": [*USUAL, *(overrides or {}).get(name, [])], **rest}
+        for name, of in deaths.items()
+    }
+    script = [HERE / "scripts" / "die.py", folder, CONFIG, json.dumps(trials)]
+    done = mpirun(ranks, script, timeout=300, options=ULFM)
+    return Play(folder, done.stdout, done.stderr, done.returncode)
+
+
+@pytest.fixture(scope="module")
+def adopted(ulfm, tmp_path_factory):
+    played = play(6, tmp_path_factory.mktemp("adopted"), {"whole": [], **ADOPTED})
+    assert played.code == 0, played.errors
+    return played
+
+
+@pytest.fixture(scope="module")
+def offline(ulfm, tmp_path_factory):
+    """Each experiment of OFFLINE as `<name>` and, undisturbed, as `whole_<name>`."""
+    trials = {f"whole_{name}": [] for name in OFFLINE} | OFFLINE
+    overrides = {name: [*MORE[name.removeprefix("whole_")], "lost_clients=offline"] for name in trials}
+    played = play(6, tmp_path_factory.mktemp("offline"), trials, overrides)
+    assert played.code == 0, played.errors
+    return played
+
+
+def equal(a, b):
+    return np.array_equal(a, b, equal_nan=np.issubdtype(a.dtype, np.floating))
+
+
+def events(folder):
+    """As stored, and as the lines of the rounds tell them."""
+    with h5py.File(folder / "results.h5") as file:
+        stored = json.loads(file.attrs["events"])
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["round"] for line in lines] == list(range(1, ROUNDS + 1))
+    assert all(event["round"] == line["round"] for line in lines for event in line.get("events", []))
+    return stored, [event for line in lines for event in line.get("events", [])]
+
+
+# -- adopted -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ADOPTED)
+def test_adopted_clients_go_on_as_if_nobody_had_died(adopted, name):
+    expected, found = (results(adopted.folder / run) for run in ("whole", name))
+    assert found.keys() == expected.keys()
+    assert not [path for path, array in expected.items() if not equal(found[path], array)]
+    assert (adopted.folder / name / "complete").exists()
+    assert not (adopted.folder / name / "checkpoints").exists()
+    assert adopted.output.count("rank-1") == 1 + len(ADOPTED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ADOPTED)
+def test_who_was_lost_and_who_adopted_whom_is_told(adopted, name):
+    stored, told = events(adopted.folder / name)
+    assert stored == told
+    before = list(ADOPTED.values())[: list(ADOPTED).index(name) + 1]
+    living = set(range(6)).difference(rank for deaths in before for rank, _, _ in deaths)
+    assert [[event["rank"], event["round"]] for event in stored] == [[rank, round] for rank, round, _ in ADOPTED[name]]
+    for event in stored:
+        assert event["event"] == "rank lost"
+        assert event["host"] == HOST
+        assert len(event["clients"]) == len(event["adopted_by"]) > 0
+        assert living.issuperset(event["adopted_by"])
+        line = (
+            f"rank {event['rank']} on {HOST} was lost in round {event['round']}; client {event['clients'][0]} is played"
+        )
+        assert adopted.output.count(line) == 2  # when it came to pass, and in the end
+    if name == "last":
+        assert stored[0]["adopted_by"] == [0] * CLIENTS
+
+
+@pytest.mark.slow
+def test_the_deaths_were_real(adopted):
+    for name, deaths in ADOPTED.items():
+        times = {what: (adopted.folder / "times" / f"{name}.{what}").read_text().split() for what in ("died", "began")}
+        assert len(times["died"]) == len(deaths)
+        assert len(times["began"]) == 2  # in the beginning, and once more
+        assert float(times["began"][1]) - float(times["died"][0]) < 20
+
+
+# -- offline -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OFFLINE)
+def test_earlier_rounds_of_a_run_that_lost_clients_are_untouched(offline, name):
+    whole, found = (results(offline.folder / run) for run in (f"whole_{name}", name))
+    before = OFFLINE[name][0][1] - 1
+    assert equal(found["training/reports"][:before], whole["training/reports"][:before])
+    views = [view for view in ("local", "served", "local_task_free", "served_task_free") if f"{view}/metrics" in whole]
+    assert len(views) == (4 if name == "everybody" else 2)
+    for view in views:
+        known = before - view.startswith("served")  # the exchange after the last round before took place after the loss
+        assert equal(found[f"{view}/metrics"][:known], whole[f"{view}/metrics"][:known])
+    entries, expected = (run["ledger"][run["ledger"]["round"] <= before] for run in (found, whole))
+    assert np.array_equal(entries, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OFFLINE)
+def test_lost_clients_take_no_part_any_more(offline, name):
+    found, ((rank, round, _),) = results(offline.folder / name), OFFLINE[name]
+    stored, told = events(offline.folder / name)
+    assert stored == told
+    (event,) = stored
+    assert (event["rank"], event["round"], event["adopted_by"]) == (rank, round, None)
+    (client,) = event["clients"]
+    left, first = np.arange(CLIENTS) != client, round - 1
+    assert np.array_equal(found["participation/online"][first:], np.tile(left, (ROUNDS - first, 1)))
+    assert found["participation/online"][:first].all()
+    assert np.array_equal(np.isfinite(found["training/reports"][first:, :, 2]), np.tile(left, (ROUNDS - first, 1)))
+    for view in ("local", "served"):
+        last = found[f"{view}/metrics"][-1]
+        assert np.array_equal(np.isfinite(last).all(axis=(1, 2)), left)
+        assert np.isnan(last[client]).all()
+        for measure in ("rank1", "map", "forgetting"):
+            assert np.array_equal(np.isfinite(found[f"{view}/final/{measure}"]), left)
+        stages = np.isfinite(found[f"{view}/accuracy_matrix/rank1"][client]).any(axis=1)
+        assert stages.tolist() == [True, False]  # what it was worth at the task that it finished is known
+    later = found["ledger"][found["ledger"]["round"] > first]
+    assert set(later["client"].tolist()) == set(np.flatnonzero(left).tolist())
+    line = f"rank {rank} on {HOST} was lost in round {round}; client {client} is absent from then on"
+    assert offline.output.count(line) == 2
+
+
+# -- the end of a job --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_loss_of_the_server_ends_the_job(ulfm, adopted, tmp_path):
+    done = play(3, tmp_path, {"server": [[0, 3, "down"]]})
+    assert done.code == 1
+    assert lines_of(done.errors) == [f"fedstil_mpi: rank 0 on {HOST}, the server, was lost; go on with --resume"]
+    assert "Traceback" not in done.errors
+
+    config = [CONFIG, *USUAL, f"output={tmp_path}", "name=server", "--resume"]
+    resumed = mpirun(1, ["-m", "fedstil_mpi.run", *config], timeout=300)
+    assert resumed.returncode == 0, resumed.stderr
+    expected, found = results(adopted.folder / "whole"), results(tmp_path / "server")
+    assert not [path for path, array in expected.items() if not equal(found[path], array)]
+
+
+@pytest.mark.slow
+def test_a_pause_after_losses_has_its_code(ulfm, tmp_path):
+    """The second rank dies while the survivors of the first take up the checkpoint."""
+    done = play(4, tmp_path, {"pause": [[1, 2, "boundary"], [3, 0, "restoring"]]}, pause=3)
+    assert done.code == 75, done.errors
+    assert lines_of(done.errors) == ["fedstil_mpi: asked to stop, and stopped in round 3; go on with --resume"]
+    assert len((tmp_path / "times" / "pause.died").read_text().split()) == 2
+    assert (tmp_path / "pause" / "checkpoints" / "00002" / "learning" / "checkpoint.json").exists()
+    assert not (tmp_path / "pause" / "complete").exists()
+
+    config = [CONFIG, *USUAL, f"output={tmp_path}", "name=pause", "--resume"]
+    resumed = mpirun(1, ["-m", "fedstil_mpi.run", *config], timeout=300)
+    assert resumed.returncode == 0, resumed.stderr
+    stored, _ = events(tmp_path / "pause")
+    assert [event["event"] for event in stored] == ["rank lost", "rank lost", "resumed"]
+    assert [event.get("rank") for event in stored] == [1, 3, None]
+
+
+@pytest.mark.slow
+def test_a_round_that_kills_every_rank_that_plays_it_ends_the_job(ulfm, tmp_path):
+    script = [HERE / "scripts" / "fail_in_training.py", "exception", tmp_path, CONFIG]
+    done = mpirun(5, [*script, f"output={tmp_path}", "fault_tolerance=true"], timeout=300, options=ULFM)
+    assert done.returncode == 1
+    *failures, end = lines_of(done.stderr)
+    assert len(failures) == 3
+    assert all(" failed (client 2, task 1, round 2): ZeroDivisionError" in line for line in failures)
+    assert "was lost in round 2; ranks were lost in this round 3 times; go on with --resume" in end
+
+
+def test_a_job_that_cannot_outlive_its_ranks_is_refused(tmp_path):
+    done = mpirun(2, ["-m", "fedstil_mpi.run", CONFIG, f"output={tmp_path}", "fault_tolerance=true"])
+    assert done.returncode == 2
+    (line,) = lines_of(done.stderr)
+    assert "--with-ft ulfm" in line
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,181 @@
+"""Files that were damaged or forged are refused in one line, or still mean something; nothing hangs or blows up."""
+
+import random
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedstil_mpi import configfile, methods
+from fedstil_mpi.checkpoints.generations import MARKER, Generations
+from fedstil_mpi.data.pack import PackStream
+from fedstil_mpi.data.packing import pack_stream
+from fedstil_mpi.data.synthetic import SyntheticOptions, SyntheticStream
+from fedstil_mpi.errors import InputError
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+TRIALS = 500
+PIECES = [
+    b"",
+    b"\0",
+    b"\xff",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b":",
+    b"&a ",
+    b"*a",
+    b"- ",
+    b"!!python/object:os.system ",
+    b"1e999",
+    b"nan",
+]
+PIECES += [
+    b"\n",
+    b"  ",
+    b"'",
+    b"${",
+    b"${oc.env:HOME}",
+    b"extends: quickstart.yaml\n",
+    b"9" * 400,
+    b"[" * 200,
+    b"null",
+    b"true",
+    b"-1",
+]
+
+
+def mutated(data: bytes, draw: random.Random) -> bytes:
+    """The bytes with one to four places changed, cut out, doubled or filled with something nasty; never the same."""
+    result = bytearray(data)
+    for _ in range(draw.randint(1, 4)):
+        start = draw.randrange(len(result) + 1)
+        end = min(len(result), start + draw.choice([0, 1, 1, 4, 40]))
+        kind = draw.randrange(4)
+        if kind == 0:
+            result[start:end] = bytes(draw.randrange(256) for _ in range(end - start))
+        elif kind == 1:
+            result[start:end] = b""
+        elif kind == 2:
+            result[start:end] = result[start:end] * 2
+        else:
+            result[start:end] = draw.choice(PIECES)
+    return bytes(result) if result != data else mutated(data, draw)
+
+
+def refusal(call) -> str | None:
+    """The one line in which it refuses something, if it does."""
+    began, message = time.perf_counter(), None
+    try:
+        call()
+    except InputError as refused:
+        message = str(refused)
+    assert time.perf_counter() - began < 10
+    assert message is None or len(message.splitlines()) == 1
+    return message
+
+
+@pytest.fixture
+def little_memory():
+    tracemalloc.start()
+    yield
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64e6
+
+
+def resolved(path: Path) -> None:
+    source = configfile.read(path)
+    draft = configfile.resolve(source)
+    method = methods.load(draft.method.name)
+    configfile.resolve(source, method.Options, method.PRESETS)
+
+
+@pytest.mark.slow
+def test_a_mutated_config_is_refused_in_one_line_or_is_a_config(tmp_path):
+    draw = random.Random(1)
+    refused = 0
+    for number in range(TRIALS):
+        path = tmp_path / f"{number}.yaml"
+        path.write_bytes(mutated(draw.choice(CONFIGS).read_bytes(), draw))
+        refused += refusal(lambda path=path: resolved(path)) is not None
+    assert refused > TRIALS / 4
+
+
+def test_a_config_whose_aliases_multiply_is_refused_before_it_grows(tmp_path, little_memory):
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    path = tmp_path / "bomb.yaml"
+    path.write_text("\n".join(lines))
+    assert refusal(lambda: resolved(path)) is not None
+
+
+def test_a_config_that_is_nested_too_deeply_is_refused(tmp_path, little_memory):
+    path = tmp_path / "deep.yaml"
+    path.write_text("data: " + "[" * 3_000)
+    assert refusal(lambda: resolved(path)) is not None
+
+
+@pytest.fixture
+def generations(tmp_path):
+    generations = Generations(tmp_path, "settings")
+    tensors = {"tail": {"weight": torch.arange(12.0).view(3, 4), "steps": torch.tensor(3)}, "draws": 2, "known": [1, 5]}
+    notes = generations.write(3, {"client-0": tensors, "client-1": tensors})
+    generations.commit(3, notes)
+    return generations
+
+
+def read(generations: Generations) -> None:
+    checkpoint = generations.newest()
+    assert checkpoint is not None
+    for name in checkpoint.notes:
+        checkpoint.read(name)
+
+
+@pytest.mark.slow
+def test_a_mutated_checkpoint_is_refused_by_name(generations):
+    draw = random.Random(2)
+    assert refusal(lambda: read(generations)) is None
+    place = generations.folder / "00003"
+    for _ in range(TRIALS):
+        path = place / draw.choice(["client-0.safetensors", "client-1.safetensors", MARKER])
+        sound = path.read_bytes()
+        path.write_bytes(mutated(sound, draw))
+        error = refusal(lambda: read(generations))
+        assert error is not None
+        assert str(path) in error
+        path.write_bytes(sound)
+    assert refusal(lambda: read(generations)) is None
+
+
+@pytest.mark.slow
+def test_a_mutated_pack_is_refused_by_name(tmp_path):
+    options = SyntheticOptions(
+        clients=2, people_per_task=2, train_images=2, query_images=1, gallery_images=1, warmup_people=0
+    )
+    path = tmp_path / "stream.h5"
+    pack_stream(SyntheticStream(options, 1, tasks=1, height=32, width=16), path, height=32, width=16, about={})
+
+    def read_all() -> None:
+        stream = PackStream(path)
+        for client in range(stream.clients):
+            stream.task(client, 0)
+
+    assert refusal(read_all) is None
+    draw, sound = random.Random(3), path.read_bytes()
+    for _ in range(TRIALS):
+        path.write_bytes(mutated(sound, draw))
+        assert str(path) in (refusal(read_all) or "")
+
+
+def test_a_missing_file_of_a_checkpoint_is_named(generations):
+    (generations.folder / "00003" / "client-1.safetensors").unlink()
+    assert "client-1.safetensors" in (refusal(lambda: read(generations)) or "")
+
+
+def test_a_checkpoint_of_other_settings_is_refused(generations):
+    other = Generations(generations.folder.parent, "other settings")
+    assert "settings" in (refusal(other.newest) or "")

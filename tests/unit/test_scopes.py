@@ -1,0 +1,272 @@
+"""Where queries are searched: in their task's gallery, in all of their client's, or in everybody's."""
+
+import copy
+import re
+from collections.abc import Sequence
+
+import made_runs
+import numpy as np
+import pytest
+import tiny
+import torch
+from test_plan import make
+from torch import Tensor, nn
+
+from fedstil_mpi import report
+from fedstil_mpi.data.stream import Images, Task
+from fedstil_mpi.evaluation import retrieval
+from fedstil_mpi.evaluation.lifelong import METRICS
+from fedstil_mpi.evaluation.search import evaluate, gather, held
+from fedstil_mpi.learner import Learner
+from fedstil_mpi.models.network import Network, Stem, Tail
+
+SCOPES = ("task", "client", "all")
+RANK1, RANK3, MAP = (METRICS.index(name) for name in ("rank1", "rank3", "map"))
+
+# -- people at angles --------------------------------------------------------------------------------------------------
+
+Sight = tuple[int, float, int]
+"""A person, the angle in degrees at which the stem sees them, and the camera; likeness falls with the angle between."""
+
+
+def turned_by(degrees: float) -> Tensor:
+    angle = torch.tensor(degrees).deg2rad()
+    return torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
+
+
+def client(number: int, scope: str, *tasks: tuple[Sequence[Sight], Sequence[Sight]], turn: float = 0.0) -> Learner:
+    """A client that was drawn for each of its tasks, (queries, gallery); its model turns what the stem sees."""
+    network = Network(
+        Stem({"none": nn.Identity()}), Tail({"turn": nn.Linear(2, 2, bias=False)}, 2, 9, "plain"), frozenset()
+    )
+    representations = {
+        (number, task, split): torch.stack([turned_by(angle)[:, 0] for _, angle, _ in sights])
+        for task, both in enumerate(tasks)
+        for split, sights in zip(("query", "gallery"), both, strict=True)
+    }
+    stream = [Task(images([(both[0][0])]), images(both[0]), images(both[1])) for both in tasks]
+    config = tiny.experiment({"evaluation.gallery": scope, "rounds.per_task": 1})
+    learner = Learner(number, config, stream, network, representations)
+    with torch.no_grad():
+        learner.tail.get_parameter("trunk.turn.weight").copy_(turned_by(turn))
+    for _ in tasks:
+        learner.begin_round()
+    return learner
+
+
+def images(sights: Sequence[Sight]) -> Images:
+    """Of one pixel, which only shows one from another."""
+    pixels = np.array([[[[person, int(angle) % 256, camera]]] for person, angle, camera in sights], np.uint8)
+    people, cameras = (np.array([sight[i] for sight in sights], np.int64) for i in (0, 2))
+    return Images(pixels, people, cameras)
+
+
+FIRST = (
+    ([(1, 0, 0)], [(1, 30, 9), (2, 50, 9)]),
+    ([(3, 90, 0)], [(3, 100, 9), (4, 10, 9)]),
+)
+SECOND = (
+    ([(5, 200, 1)], [(1, 5, 9), (5, 215, 9)]),
+    ([(6, 250, 1)], [(6, 240, 9)]),
+)
+
+
+def search(scope: str, *learners: Learner) -> np.ndarray:
+    """Of all clients, [clients, tasks, metrics]."""
+    everybodys = gather(tiny.Alone(), [held(learner) for learner in learners], 2) if scope == "all" else None
+    return np.stack([evaluate(learner, None, everybodys) for learner in learners])
+
+
+@pytest.mark.parametrize(
+    ("scope", "turn", "rank1", "average_precision"),
+    [
+        # Person 1 at 30 comes before 2 at 50; person 3 at 100 before 4 at 10.
+        ("task", 0, [1, 1], [1, 1]),
+        # Person 4 at 10 comes before 1 at 30.
+        ("client", 0, [0, 1], [1 / 2, 1]),
+        # The other client has person 1 at 5, before 4 at 10 and itself at 30.
+        ("all", 0, [1, 1], [(1 + 2 / 3) / 2, 1]),
+        # It sees 1 at 85 now, 5 at 295 and 6 at 320: from 0 the order is 4, 1, 6, 2, 5, 1; from 90 it is 1, 3.
+        ("all", 80, [0, 0], [(1 / 2 + 2 / 6) / 2, 1 / 2]),
+        ("client", 80, [0, 1], [1 / 2, 1]),
+    ],
+)
+def test_by_hand(scope, turn, rank1, average_precision):
+    learners = client(0, scope, *FIRST), client(1, scope, *SECOND, turn=turn)
+    found = search(scope, *learners)
+    np.testing.assert_allclose(found[0, :, RANK1], rank1)
+    np.testing.assert_allclose(found[0, :, MAP], average_precision)
+    np.testing.assert_allclose(found[1, :, [RANK1, MAP]], 1)
+
+
+def test_what_the_querys_camera_saw_at_other_clients_is_junk():
+    first = ([(1, 0, 0)], [(1, 30, 9), (2, 20, 9)])
+    own, other = ([(5, 200, 1)], [(1, 5, 0), (5, 215, 9)]), ([(5, 200, 1)], [(1, 5, 8), (5, 215, 9)])
+    for second, rank1 in ((own, 0), (other, 1)):
+        found = search("all", client(0, "all", first), client(1, "all", second))
+        assert found[0, 0, RANK1] == rank1
+
+
+def test_an_image_in_several_galleries_of_a_client_is_there_once():
+    """Of three distractors before person 1, two are copies of the third: it is second, not fourth."""
+    distractor = (2, 10, 9)
+    tasks = [([(1, 0, 0)], [(1, 30, 9), distractor]), *[([(3, 90, 0)], [distractor, (3, 100, 9)])] * 2]
+    for scope in ("client", "all"):
+        first = search(scope, client(0, scope, *tasks))[0, 0]
+        assert (first[RANK1], first[RANK3], first[MAP]) == (0, 1, 1 / 2)
+
+
+def test_an_image_that_two_clients_hold_is_there_for_each():
+    """As both describe it: one before person 1 at 30, one after."""
+    mine, theirs = ([(1, 0, 0)], [(2, 10, 9), (1, 30, 9)]), ([(5, 200, 1)], [(2, 10, 9), (1, 30, 9), (5, 215, 9)])
+    found = search("all", client(0, "all", mine), client(1, "all", theirs, turn=25))[0, 0]
+    # 2 at 10, 1 at 30, 2 at 35, 1 at 55
+    np.testing.assert_allclose(found[MAP], (1 / 2 + 2 / 4) / 2)
+
+
+# -- clients that learn ------------------------------------------------------------------------------------------------
+
+STREAMS = [
+    [tiny.task(1, 2, seed=1), tiny.task(3, 4, 5, seed=2)],
+    [tiny.task(2, 5, seed=3), tiny.task(1, 6, seed=4)],
+    [tiny.task(7, 8, seed=5), tiny.task(2, 9, seed=6)],
+]
+
+
+def federation(scope: str, streams: Sequence = STREAMS, method: str = "single", rounds: int = 2) -> tiny.Federation:
+    settings = {"train.steps": 2, "train.batch": 6, "rounds.per_task": 1, "evaluation.gallery": scope}
+    result = tiny.federation(tiny.experiment(settings, method), streams)
+    for number in range(1, rounds + 1):
+        result.play(number, range(len(streams)))
+    return result
+
+
+def doubled(task: Task) -> Task:
+    """Each gallery image is there twice."""
+    once = task.gallery
+    twice = Images(*(np.concatenate([part, part]) for part in (once.pixels, once.persons, once.cameras)))
+    return Task(task.train, task.query, twice)
+
+
+def test_a_client_with_one_task_has_nothing_to_join():
+    streams = [[doubled(tasks[0])] for tasks in STREAMS]
+    np.testing.assert_array_equal(federation("client", streams).search(), federation("task", streams).search())
+
+
+def test_everybodys_galleries_are_those_of_the_only_client():
+    found = [federation(scope, STREAMS[:1]).search() for scope in SCOPES]
+    np.testing.assert_array_equal(found[2], found[1])
+    assert (found[1] != found[0]).any()
+
+
+def test_with_one_model_everywhere_it_is_one_search_over_the_union():
+    result = federation("all")
+    one = result.clients[0].learner.tail
+    for side in result.clients:
+        side.learner.tail.load_state_dict(one.state_dict())
+    galleries = [task.gallery for tasks in STREAMS for task in tasks]
+    described = [
+        side.learner.describe(task, "gallery", one) for side in result.clients for task in range(len(STREAMS[0]))
+    ]
+    found = result.search()
+    for number, side in enumerate(result.clients):
+        for task, images in enumerate(STREAMS[number]):
+            union = retrieval.evaluate(
+                side.learner.describe(task, "query", one),
+                images.query.persons,
+                torch.cat(described),
+                np.concatenate([gallery.persons for gallery in galleries]),
+                images.query.cameras,
+                np.concatenate([gallery.cameras for gallery in galleries]),
+            )
+            assert found[number, task].tolist() == [*(union.rank(k) for k in (1, 3, 5, 10)), union.map]
+
+
+def test_who_was_never_drawn_is_neither_searched_nor_searches():
+    result = federation("all", rounds=0)
+    assert np.isnan(result.search()).all()
+    result.play(1, [0, 2])
+    found = result.search()
+    assert np.isfinite(found[:, 0]).all(axis=1).tolist() == [True, False, True]
+    assert np.isnan(found[:, 1]).all()  # the second task has not begun
+    own = [held(side.learner) for side in result.clients]
+    assert [len(gallery.features) for gallery in own] == [2, 0, 2]
+    assert gather(tiny.Alone(), own, 6).labels[:, 0].tolist() == [1, 2, 7, 8]
+
+
+# -- a model for each task ---------------------------------------------------------------------------------------------
+
+
+def one_at_a_time(learner: Learner, *turns: float):
+    """A model for each task, valid until the next is asked for."""
+    shown = copy.deepcopy(learner.tail)
+
+    def tail_for(task: int) -> Tail:
+        with torch.no_grad():
+            shown.get_parameter("trunk.turn.weight").copy_(turned_by(turns[task]))
+        return shown
+
+    return tail_for
+
+
+@pytest.mark.parametrize(
+    ("scope", "average_precision"),
+    [
+        ("task", [1, 1]),
+        # Turned alike, person 4 is still at 10 from the first query, before 1 at 30.
+        ("client", [1 / 2, 1]),
+        # The second task's model sees its query at 35, person 3 at 45 and 4 at -45; the first sees 1 at 30 and 2 at 50.
+        ("all", [1, 1 / 2]),
+    ],
+)
+def test_galleries_are_described_by_the_querys_model_or_by_their_own(scope, average_precision):
+    learner = client(0, scope, *FIRST)
+    tail_for = one_at_a_time(learner, 0, -55)
+    everybodys = gather(tiny.Alone(), [held(learner, tail_for)], 2) if scope == "all" else None
+    np.testing.assert_allclose(evaluate(learner, tail_for, everybodys)[:, MAP], average_precision)
+
+
+# -- what is predicted and reported ------------------------------------------------------------------------------------
+
+FEATURE = 4 * 1280
+"""Bytes of MobileNetV2's."""
+
+
+def test_memory_by_hand():
+    """tiny.yaml: 3 clients, 2 tasks of 4 people with a query and a gallery image each; clients 0 and 1 share a rank."""
+    usual = [footprint.parts for footprint in make(ranks=3).footprints]
+    assert [parts.get("search") for parts in usual] == [None, 0, 0]
+    held_by_one, held_by_all, queries = 2 * 4, 3 * 2 * 4, 4
+    compared = 3 * FEATURE + 4 * 8 * queries
+    expected = {
+        "client": ([None, *[held_by_one * compared] * 2], [0, 0, 0]),
+        "all": ([None, *[held_by_all * compared] * 2], [24, 24 + 16, 24 + 8]),
+    }
+    for scope, (search, exchanged) in expected.items():
+        parts = [footprint.parts for footprint in make(f"evaluation.gallery={scope}", ranks=3).footprints]
+        assert [own.get("search") for own in parts] == search
+        more = [own["exchange"] - before["exchange"] for own, before in zip(parts, usual, strict=True)]
+        assert more == [images * FEATURE for images in exchanged]
+
+
+def test_reports_name_the_scope_and_compare_no_two(tmp_path):
+    for scope in SCOPES:
+        made_runs.write(tmp_path / scope, made_runs.FIRST, method="fedavg", evaluation={"gallery": scope})
+    text = report.text(report.load([tmp_path], None), [])
+    assert "**Warning: not comparable.** evaluation.gallery is not the same" in text
+    assert [scope for scope in SCOPES if f"- **gallery {scope}**:" in text] == ["client", "all"]
+    text = report.text(report.load([tmp_path / "task"], None), [])
+    assert "not comparable" not in text
+    assert "**gallery" not in text
+
+
+def test_runs_that_did_not_know_of_scopes_searched_their_tasks_galleries(tmp_path):
+    made_runs.write(tmp_path / "old", made_runs.FIRST)
+    config = tmp_path / "old" / "config.yaml"
+    config.write_text(re.sub(r"\n  gallery: task\n", "\n", config.read_text()))
+    assert "gallery: " not in config.read_text()
+    made_runs.write(tmp_path / "new", made_runs.SECOND, seed=2)
+    (variant,) = report.load([tmp_path], None).variants
+    assert variant.seeds == [1, 2]
+    made_runs.write(tmp_path / "other", made_runs.SECOND, evaluation={"gallery": "all"})
+    assert "evaluation.gallery is not the same" in report.text(report.load([tmp_path], None), [])

@@ -1,0 +1,330 @@
+"""A federation that is stopped between two rounds and built anew goes on as one that was never stopped, bit for bit."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatch
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from safetensors.torch import load, save
+from test_all_methods import PRESETS, SETTINGS, STREAMS
+from torch import Tensor, nn
+
+from fedstil_mpi.config import Experiment
+from fedstil_mpi.state import State, flatten, unflatten
+
+Written = tuple[bytes, str]
+"""A state as a file holds it: tensors as safetensors, plain values as JSON."""
+
+
+def written(state: State) -> Written:
+    tensors, plain = flatten(state)
+    return save(tensors), json.dumps(plain)
+
+
+def read(data: Written) -> State:
+    return unflatten(load(data[0]), json.loads(data[1]))
+
+
+# -- state trees -------------------------------------------------------------------------------------------------------
+
+
+def test_a_tree_comes_back():
+    tree = {
+        "b.weight": torch.randn(2, 3),
+        "counter": torch.tensor(7),
+        "gates": {},
+        "rows": [[1, torch.arange(3), None], [], torch.empty(0, 4)],
+        "a": {"mask": torch.tensor([True, False]), "number": 0.1 + 0.2, "text": "ü", "none": None, "flag": True},
+        "half": torch.tensor([1.5, -0.0], dtype=torch.bfloat16),
+        "pixels": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        "rows of another": torch.randn(6, 4)[:, 1:3],
+    }
+    back = read(written(tree))
+    assert differing(reachable(back), reachable(tree), []) == {"/rows of another"}  # the gaps between them are gone
+    assert torch.equal(back["rows of another"], tree["rows of another"])
+    assert list(back) == list(tree)  # what is kept by the order of keys is not lost
+    assert back["a"]["number"] == 0.1 + 0.2
+
+
+@pytest.mark.parametrize(
+    "leaf",
+    [{1, 2}, (1, 2), np.float64(1.0), np.int64(1), np.zeros(2), {1: 2}, {"a/b": 1}, nn.Identity(), {"deep": [{3}]}],
+    ids=repr,
+)
+def test_other_leaves_are_refused(leaf):
+    with pytest.raises(TypeError, match="state here"):
+        flatten({"here": leaf})
+
+
+def test_a_parameter_is_kept_as_a_tensor():
+    tensors, _ = flatten({"weight": nn.Parameter(torch.ones(2))})
+    assert not tensors["weight"].requires_grad
+
+
+# -- everything that hangs on an object --------------------------------------------------------------------------------
+
+GIVEN = ("experiment", "tasks", "shown", "stem", "setup", "options", "_before")
+"""Attributes that follow from what a constructor is given, and that nothing changes."""
+
+
+def reachable(thing: Any, path: str = "") -> dict[str, Any]:
+    """All values that hang on an object, by the modules and attributes that lead there; tensors to the last bit."""
+    if isinstance(thing, Tensor):
+        bits = thing.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        return {path: (thing.dtype, tuple(thing.shape), thing.stride(), bits)}
+    if isinstance(thing, set | frozenset):
+        return {path: sorted(thing)}
+    if isinstance(thing, range | str | int | float | torch.dtype | torch.device | None):
+        return {path: thing}
+    if isinstance(thing, nn.Module):
+        parts = dict(sorted(thing.state_dict().items()))
+    elif isinstance(thing, dict):
+        parts = thing
+    elif isinstance(thing, list | tuple):
+        parts = dict(enumerate(thing))
+    else:
+        kind = type(thing)
+        assert kind.__module__.startswith("fedstil_mpi."), f"{path} is a {kind}: say how it is compared"
+        module = kind.__module__.rpartition(".")[2]
+        parts = {f"{module}.{name}": value for name, value in vars(thing).items() if name not in GIVEN}
+    found = {path: list(parts) if isinstance(thing, dict | list) else type(thing).__name__}
+    for name, part in parts.items():
+        found |= reachable(part, f"{path}/{name}")
+    return found
+
+
+def differing(one: dict[str, Any], other: dict[str, Any], without: Sequence[str]) -> set[str]:
+    """The paths at which two objects differ, but those that lead through one of these attributes."""
+    paths = {path for path in one.keys() | other.keys() if one.get(path, "absent") != other.get(path, "absent")}
+    return {path for path in paths if not any(fnmatch(part, name) for part in path.split("/") for name in without)}
+
+
+def differences(some: list[dict[str, Any]], others: list[dict[str, Any]], without: Sequence[str]) -> list[str]:
+    return [path for pair in zip(some, others, strict=True) for path in sorted(differing(*pair, without))]
+
+
+INDEXES = (
+    "learner._clean",  # what the stem makes of images: made again when needed
+    "learner._view",
+    "learner.course",  # of the last round
+    "schedule.rate",  # begins each round at the config's
+    "fedweit_past._tail",  # set up for each search
+    "prototypes.of_person",  # places in the list of prototypes
+    "prototypes.knowers",
+)
+"""What is found again from what is kept, when it is needed."""
+
+SET_ANEW = (
+    "*.start",  # set when a client absorbs
+    "fedprox.anchors",
+    "*.tied",
+    "fedstil_atten.bank_NP",
+    "icarl.answers",  # set when a client begins
+    "icarl.old",
+    "icarl.allowed",
+    "fedcurv.held",
+    "*.relevance_KK",  # set when the server distributes
+    "fedstil_atten.theta_KP",  # of clients that it has not heard of
+)
+"""What the next round sets before anybody reads it."""
+
+
+# -- the play ----------------------------------------------------------------------------------------------------------
+
+
+class Case(NamedTuple):
+    method: str
+    preset: str
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join([self.method, self.preset, *(f"{key}={value}" for key, value in self.settings)])
+
+
+def case(method: str, preset: str, **settings: Any) -> Case:
+    return Case(method, preset, tuple((key.replace("__", "."), value) for key, value in settings.items()))
+
+
+CASES = [
+    *(Case(method, preset) for method, preset in PRESETS),
+    case("single", "reference", train__steps=0, train__epochs=3, train__rate="reference"),
+    case("single", "best", train__refresh="task", prototypes__exchange=True),
+    case("single", "best", train__refresh="epoch", train__augment="default", evaluation__tasks="all"),
+    case("ewc", "best", method__importance="round"),
+    case("fedcurv", "best", method__importance="round", method__norms="averaged"),
+    case("fedcurv", "best", method__penalty=0.0, prototypes__exchange=True),
+    case("fedprox", "best", method__anchor="previous"),
+    case("fedstil", "best", method__server_memory=0.5, method__tying=1e-3),
+    case("fedstil", "best", method__relevance="none"),
+    case("fedstil", "paper", method__relevance="token_cosine", prototypes__exchange=True),
+    case("fedstil", "reference", method__alpha=0.3, method__server_memory=0.3),
+    case("fedstil_atten", "best", method__reset="persist", method__tying=1e-3),
+    case("fedweit", "best", prototypes__exchange=True, method__threshold=0.0),
+]
+MORE = {"rounds.per_task": 2, "train.early_stop": False, "evaluation.protocol": "market"}
+OF_METHOD = {"fedweit": {"method.knowledge": 2}}
+
+
+class Plan(NamedTuple):
+    online: list[list[int]]
+    """By round, from the first."""
+    streams: list
+    neck: str
+
+    def rounds(self, after: int = 0) -> Iterator[tuple[int, list[int]]]:
+        return ((number, online) for number, online in enumerate(self.online, 1) if number > after)
+
+
+STRANGER = [tiny.task(1, 9, seed=10), tiny.task(2, 3, seed=11), tiny.task(4, 5, seed=12)]
+PLANS = {
+    "everybody": Plan([[0, 1, 2]] * 6, STREAMS, "bnneck"),
+    # Client 1 misses what is told in rounds 1 to 4, client 2 joins late, client 3 never does.
+    "some": Plan([[0, 1], [0], [0, 2], [0, 2], [1, 2], [0, 1]], [*STREAMS, STRANGER], "plain"),
+}
+
+
+@cache
+def config(case: Case) -> Experiment:
+    settings = SETTINGS | MORE | OF_METHOD.get(case.method, {}) | dict(case.settings)
+    return tiny.experiment(settings, case.method, case.preset)
+
+
+def build(case: Case, plan: Plan) -> tiny.Federation:
+    return tiny.federation(config(case), plan.streams, tiny.network(neck=plan.neck))
+
+
+class Seen:
+    """What can be told apart of a play, by round."""
+
+    def __init__(self, federation: tiny.Federation):
+        self.federation = federation
+        self.sent: dict[int, list] = {}
+        self.metrics: dict[int, bytes] = {}
+        self.begun: dict[int, list[dict[str, Any]]] = {}
+        """By online client, when it is about to train; last the server, when it has distributed."""
+        self.ended: dict[int, list[dict[str, Any]]] = {}
+        """By client, last the server."""
+        self.written: dict[int, dict[str, Written]] = {}
+        self.final: list = []
+        through = federation._through
+        federation._through = partial(self._listen, through)
+
+    def play(self, plan: Plan, after: int = 0) -> "Seen":
+        """All rounds but those up to `after`, then the closing distribution."""
+        for number, online in plan.rounds(after):
+            self.round(number, online)
+        met = [client for client, side in enumerate(self.federation.clients) if side.learner.draws]
+        self.federation.distribute(len(plan.online) + 1, met)
+        self.search(len(plan.online) + 1)
+        learners = [side.learner for side in self.federation.clients]
+        self.final = [(learner.fingerprint(), dict(learner.passes)) for learner in learners]
+        return self
+
+    def round(self, number: int, online: list[int]) -> None:
+        """As `tiny.Federation.play`, with a look at everything before and after training."""
+        federation, begun = self.federation, []
+        federation.distribute(number, online)
+        served = reachable(federation.server)
+        for side in (federation.clients[client] for client in online):
+            side.learner.begin_round()
+            side.begin()
+            begun.append(reachable(side))
+            side.learner.train(number, side.penalty)
+            side.end()
+        federation.collect(number, online)
+        self.search(number)
+        self.begun[number] = [*begun, served]
+        self.ended[number] = everything(federation)
+        self.written[number] = states(federation)
+
+    def search(self, number: int) -> None:
+        self.metrics[number] = self.federation.search(self.federation.clients[0].task_aware).tobytes()
+
+    def _listen(self, through: Callable, round: int, client: int, direction: str, parts: tuple, message: dict) -> dict:
+        message = through(round, client, direction, parts, message)
+        self.sent.setdefault(round, []).append((client, direction, reachable(message)))
+        return message
+
+
+def everything(federation: tiny.Federation) -> list[dict[str, Any]]:
+    return [reachable(thing) for thing in (*federation.clients, federation.server)]
+
+
+def states(federation: tiny.Federation) -> dict[str, Written]:
+    """Of everybody, as files hold them."""
+    of = {"server": federation.server.state()}
+    for client, side in enumerate(federation.clients):
+        of[str(client)] = {"method": side.state(), "learner": side.learner.state()}
+    return {name: written(state) for name, state in of.items()}
+
+
+def restored(case: Case, plan: Plan, files: dict[str, Written]) -> tiny.Federation:
+    """A federation built anew that takes up these states."""
+    federation = build(case, plan)
+    of = {name: read(file) for name, file in files.items()}
+
+    def theta_of(client: int) -> Tensor:
+        return federation.clients[client].setup.layout.pack(of[str(client)]["learner"]["tail"])
+
+    for client, side in enumerate(federation.clients):
+        side.restore(of[str(client)]["method"])
+        side.learner.restore(of[str(client)]["learner"])
+    federation.server.restore(of["server"], theta_of)
+    return federation
+
+
+@cache
+def uninterrupted(case: Case, plan: str) -> Seen:
+    return Seen(build(case, PLANS[plan])).play(PLANS[plan])
+
+
+def check(case: Case, plan: str, stop: int) -> None:
+    straight = uninterrupted(case, plan)
+    federation = restored(case, PLANS[plan], straight.written[stop])
+    assert differences(everything(federation), straight.ended[stop], INDEXES + SET_ANEW) == []
+    resumed = Seen(federation).play(PLANS[plan], after=stop)
+    assert differences(resumed.begun[stop + 1], straight.begun[stop + 1], INDEXES) == []
+    rounds = range(stop + 1, len(PLANS[plan].online) + 2)
+    assert list(resumed.metrics) == list(rounds)
+    for number in rounds:
+        assert resumed.sent.get(number) == straight.sent.get(number)
+        assert resumed.metrics[number] == straight.metrics[number]
+    assert resumed.final == straight.final
+    last = len(PLANS[plan].online)
+    for name, (tensors, plain) in straight.written[last].items():
+        assert resumed.written[last][name][0] == tensors
+        assert json.loads(resumed.written[last][name][1]) == json.loads(plain)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_stopped_at_the_end_of_a_task(case):
+    """Of clients 0 and 2; client 1 has another round of its own before it."""
+    check(case, "some", 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("plan", "stop"), [("everybody", 1), ("everybody", 4), ("everybody", 5), ("some", 1), ("some", 5)]
+)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_stopped_anywhere(case, plan, stop):
+    check(case, plan, stop)
+
+
+def test_an_attribute_that_nobody_keeps_is_found():
+    case, plan = Case("fedavg", "best"), PLANS["some"]
+    federation = build(case, plan)
+    plain = everything(federation)
+    federation.clients[0].momentum = torch.zeros(3)
+    federation.clients[1].learner.passes["else"] = 1
+    federation.server.rounds = 1
+    found = [differing(*pair, INDEXES + SET_ANEW) for pair in zip(plain, everything(federation), strict=True)]
+    assert found[0] == {"/fedavg.momentum"}
+    assert "/fedavg.learner/learner.passes/else" in found[1]
+    assert found[2] == found[3] == set()
+    assert found[4] == {"/fedavg.rounds"}
