@@ -131,6 +131,7 @@ class Attempts:
 
     def finish(self, plan: Plan, parts: Federation) -> Outcome:
         """After the last round. Collective: all ranks must call."""
+        self.keeper.settle(self.world)
         world, learners = self.world, [side.learner for side in parts.clients.values()]
         with world.verdict():
             if plan.experiment.save_models:

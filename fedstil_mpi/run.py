@@ -88,7 +88,7 @@ def execute(
         return asked()
 
     generations = Generations(path_of(plan.experiment), fingerprint(plan.experiment))
-    keeper = Keeper(generations, plan.experiment.checkpoint.every, stop)
+    keeper = Keeper(generations, plan.experiment.checkpoint.every, stop, at_once=draft.fault_tolerance)
     attempts = Attempts(world, scene, plan, keeper, output, libraries(), time.perf_counter() - began)
     outcome = survive(world, attempts.make) if draft.fault_tolerance else attempts.make()
     if output is not None:

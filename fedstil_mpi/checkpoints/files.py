@@ -24,18 +24,22 @@ Note = dict[str, Any]
 """What is noted of a file: size (bytes) and sha256 (hexadecimal)."""
 
 
-def write(path: Path, state: State) -> Note:
-    """Write a state tree; returns what to note of the file. Raises InputError where the disk does not take it."""
+def encode(state: State) -> bytes:
+    """A state tree as the bytes of a file; the state may change from now on."""
     tensors, plain = flatten(state)
     arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
     arrays[PLAIN] = np.frombuffer(json.dumps(plain).encode(), np.uint8)
-    data = save(arrays)  # safetensors.torch.save takes ten times as long, more than all the rest
+    return save(arrays)  # safetensors.torch.save takes ten times as long, more than all the rest
+
+
+def write(path: Path, data: bytes) -> Note:
+    """Write what `encode` gave; returns what to note of the file. Raises InputError where the disk does not take it."""
     write_bytes(path, data)
     return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def read(path: Path, note: Note) -> State:
-    """The tree that `write` was given. Raises InputError naming the file where it is not what was noted."""
+    """The tree that `encode` was given. Raises InputError naming the file where it is not what was noted."""
     try:
         size = path.stat().st_size
         data = path.read_bytes() if size == note["size"] else b""  # nothing huge is read that is refused anyway

@@ -7,6 +7,8 @@ checkpoints/00005/learning/...              how far round 6 had come when the ru
 
 import re
 import shutil
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,17 +47,35 @@ class Generations:
         self.folder = run / "checkpoints"
         self.settings = settings
 
-    def write(self, round: int, states: dict[str, State], *, learning: bool = False) -> dict[str, Note]:
-        """Write one rank's states, by name, for a checkpoint that `commit` will complete; returns what to note of them.
+    def write(self, rank: int, round: int, encoded: dict[str, bytes], *, learning: bool = False) -> None:
+        """Write one rank's states, by name, as `files.encode` gave them, for a checkpoint that `commit` will complete.
 
-        round: the last one that is finished, 0 for the start. learning: of the round after it.
+        round: the last one that is finished, 0 for the start. learning: of the round after it. Raises InputError where the
+        disk does not take it.
         """
         folder = _partial(self._place(round, learning))
-        return {name: files.write(folder / f"{name}.safetensors", state) for name, state in states.items()}
+        notes = {name: files.write(folder / f"{name}.safetensors", data) for name, data in encoded.items()}
+        files.write_json(folder / f"rank-{rank}.json", notes)
 
-    def commit(self, round: int, notes: dict[str, Note], *, learning: bool = False) -> None:
-        """Complete a checkpoint of which all ranks have written their files."""
+    def commit(
+        self, ranks: int, round: int, *, learning: bool = False, given_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Complete a checkpoint as soon as so many ranks have written their files.
+
+        Raises InputError where the disk does not take it, or, once `given_up`, where files are missing.
+        """
         place = self._place(round, learning)
+        lists = [_partial(place) / f"rank-{rank}.json" for rank in range(ranks)]
+        while missing := [path for path in lists if not path.exists()]:
+            if given_up():
+                raise InputError(
+                    f"{missing[0]} does not appear, though its rank has written it: expected a run folder that all hosts "
+                    "share; set output="
+                )
+            time.sleep(0.005)
+        notes = {name: note for path in lists for name, note in files.read_json(path).items()}
+        for path in lists:
+            path.unlink()
         content = {"format": FORMAT, "round": round, "settings": self.settings, "files": notes}
         files.write_json(_partial(place) / MARKER, content)
         shutil.rmtree(place, ignore_errors=True)

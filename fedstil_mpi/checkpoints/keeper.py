@@ -5,16 +5,23 @@ randomness is seeded by (seed, client, round). Inside a round a client's trainin
 came before it in the round is simply played again.
 """
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import inf
+from threading import Event
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fedstil_mpi.checkpoints import files
+from fedstil_mpi.checkpoints.background import Background
 from fedstil_mpi.checkpoints.generations import Checkpoint, Generations
 from fedstil_mpi.comm.guard import OrderlyEnd, say
 from fedstil_mpi.comm.world import World
+from fedstil_mpi.errors import InputError
 from fedstil_mpi.interrupts import PAUSED
 from fedstil_mpi.methods.common.base import Server
 from fedstil_mpi.models.network import Network, network_state
@@ -22,31 +29,52 @@ from fedstil_mpi.results.record import Record
 from fedstil_mpi.rounds import Federation
 from fedstil_mpi.state import State
 
+APPEARS = 60.0
+"""Seconds in which a file that one host has written appears on another."""
 
-@dataclass(frozen=True)
+
+@dataclass
 class Keeper:
-    """Keeps a run's checkpoints; the same on all ranks."""
+    """Keeps a run's checkpoints; the same on all ranks.
+
+    What a checkpoint holds is copied at the end of a round, and written while the next one trains (but see `at_once`);
+    rank 0 completes it when all ranks have written their files.
+    """
 
     generations: Generations
     every: int
     """Rounds between two checkpoints; 0: none."""
     asked: Callable[[], bool]
     """Whether this rank was asked to stop."""
+    at_once: bool = False
+    """Whether a checkpoint is complete before the next round begins: where the run goes on without ranks that die, what
+    it has finished must not change."""
+    _writing: Background = field(default_factory=Background)
+    _completing: Background = field(default_factory=Background)
+    """On rank 0."""
+    _given_up: Event = field(default_factory=Event)
+    """Whether a checkpoint that is not complete will never be."""
+    _patience: float = inf
+    """Until when its files may still appear, as time.monotonic() tells it."""
 
     def keep_start(self, world: World, network: Network) -> None:
         """The start model as rank 0 has it, which warmed it up."""
         if self.every:
-            self._write(world, 0, {"network": {"network": network_state(network)}} if world.is_server else {})
+            self._begin(world, 0, {"network": {"network": network_state(network)}} if world.is_server else {})
+            self.settle(world)
 
     def after_round(self, f: Federation, round: int) -> None:
         """Take a checkpoint where one is due; end the run with exit code 75 where a rank was asked to stop."""
-        if f.world.is_server:
-            self.generations.make_room()
+        with f.clock("checkpoint"):
+            self.settle(f.world)
         pause = f.world.agree(self.asked())
         if self.every and (pause or round % self.every == 0):
-            seconds = f.world.gather_json(dict(f.clock.seconds))
+            with f.clock("wait"):
+                seconds = f.world.gather_json(dict(f.clock.seconds))
             with f.clock("checkpoint"):
-                self._write(f.world, round, _states(f, seconds))
+                self._begin(f.world, round, _states(f, seconds))
+                if self.at_once:
+                    self.settle(f.world)
         if pause:
             self._leave(f.world, f"after round {round}")
 
@@ -57,17 +85,25 @@ class Keeper:
         """
         if not f.world.agree(self.asked()):
             return
+        self.settle(f.world)
         done = round - 1
         if self.every and done % self.every == 0:
             courses = {client: f.clients[client].learner.course for client in begun}
             states = {_name(client): course.state() for client, course in courses.items() if course is not None}
             if f.record is not None:
                 states["story"] = _told(f, f.record)
-            self._write(f.world, done, states, learning=True)
+            self._begin(f.world, done, states, learning=True)
         self._leave(f.world, f"in round {round}")
 
     def newest(self, world: World) -> Checkpoint | None:
         """What the run goes on from; None where it begins. What an interrupted write has left is removed."""
+        self._given_up.set()
+        with suppress(InputError):
+            self._writing.finish()
+        with suppress(InputError):
+            self._completing.finish()
+        self._given_up.clear()
+        world.barrier()
         with world.verdict():
             if world.is_server:
                 self.generations.clear()
@@ -110,16 +146,34 @@ class Keeper:
             if f.record is not None and (story := self._story(checkpoint)) is not None:
                 f.record.events = story["events"]
 
-    def _write(self, world: World, round: int, states: dict[str, State], *, learning: bool = False) -> None:
-        with world.verdict():
-            notes = self.generations.write(round, states, learning=learning)
-        everyones = world.gather_json(notes)
-        with world.verdict():
-            if everyones is not None:
-                merged = {name: note for notes in everyones for name, note in notes.items()}
-                self.generations.commit(round, merged, learning=learning)
+    def settle(self, world: World) -> None:
+        """Wait until the checkpoint that was begun last is complete, and make room for the next one."""
+        try:
+            with world.verdict():
+                self._writing.finish()
+            self._patience = time.monotonic() + APPEARS
+            with world.verdict():
+                self._completing.finish()
+                if world.is_server:
+                    self.generations.make_room()
+        except BaseException:
+            self._given_up.set()  # else rank 0 would wait for files that never come
+            raise
+
+    def _begin(self, world: World, round: int, states: dict[str, State], *, learning: bool = False) -> None:
+        """Copy the states and begin to write them."""
+        encoded = {name: files.encode(state) for name, state in states.items()}
+        rank, ranks, self._patience = world.rank, world.size, inf
+
+        def given_up() -> bool:
+            return self._given_up.is_set() or time.monotonic() > self._patience
+
+        self._writing.start(lambda: self.generations.write(rank, round, encoded, learning=learning))
+        if world.is_server:
+            self._completing.start(lambda: self.generations.commit(ranks, round, learning=learning, given_up=given_up))
 
     def _leave(self, world: World, when: str) -> None:
+        self.settle(world)
         if world.is_server:
             how = "go on with --resume" if self.every else "nothing was kept, as checkpoint.every is 0"
             say(f"asked to stop, and stopped {when}; {how}")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fedstil_mpi import configfile, methods
+from fedstil_mpi.checkpoints import files
 from fedstil_mpi.checkpoints.generations import MARKER, Generations
 from fedstil_mpi.data.pack import PackStream
 from fedstil_mpi.data.packing import pack_stream
@@ -123,8 +124,9 @@ def test_a_config_that_is_nested_too_deeply_is_refused(tmp_path, little_memory):
 def generations(tmp_path):
     generations = Generations(tmp_path, "settings")
     tensors = {"tail": {"weight": torch.arange(12.0).view(3, 4), "steps": torch.tensor(3)}, "draws": 2, "known": [1, 5]}
-    notes = generations.write(3, {"client-0": tensors, "client-1": tensors})
-    generations.commit(3, notes)
+    for rank in range(2):
+        generations.write(rank, 3, {f"client-{rank}": files.encode(tensors)})
+    generations.commit(2, 3)
     return generations
 
 
