@@ -90,7 +90,9 @@ if __name__ == "__main__":
         spoil(Exchange, "down", lambda *_: fate.approach("down", 1))
         spoil(Exchange, "up", lambda *_: fate.approach("up", 1))
         spoil(World, "gather_rows", lambda *_: fate.approach("gather", 1))
-        spoil(Generations, "write", lambda *_: fate.approach("checkpoint", 0))
+        spoil(
+            Generations, "write", lambda *_: fate.approach("checkpoint", 0) or fate.strike()
+        )  # on a thread of its own
         spoil(Keeper, "after_round", lambda *_: fate.approach("boundary", 0))
         return seat
 
