@@ -32,22 +32,23 @@ PAGE = """# Checkpoints: seconds and bytes
 {cores} cores ({machine}), Python {python}, torch {torch}, Open MPI {openmpi}; {config} with {settings}: {rounds}
 rounds of FedSTIL, {clients} clients on {ranks} ranks, the run folder on {disk}. `checkpoint.every` is 1 and 0 in turns, {repeats} times each.
 Seconds are means over ranks and rounds: of a *round*, all but start and checkpoint, validation and last distribution
-included; of a *checkpoint*, from the moment at which all ranks are there until its files and their list are on the disk
-(fsync). *Share*: the second by the first.
+included; of a *checkpoint*, while the run stands still for it: states are copied, and the one before is waited for. Files
+are written, and brought to the disk (fsync), while the next round trains, which makes that round longer, if anything.
+*Share*: the second by the first.
 
 | every | s of a round | s of a checkpoint | share (%) |
 | ---: | ---: | ---: | ---: |
 {rows}
 
-Median share: **{share:.1f} %**. Medians of a round: {less:.2f} s with checkpoints, which are not counted in it, and {without:.2f} s
-({least:.2f} to {most:.2f}) without.
+Median share: **{share:.1f} %**. Medians of a round: {less:.2f} s where files are written beside it, {without:.2f} s ({least:.2f} to
+{most:.2f}) where none are; with what the run stands still for, {all:+.1f} %.
 
 | written | MB |
 | --- | ---: |
 {bytes}
 
-The last two generations are kept, beside the start model, until the run is complete; for a moment there is a third. Most on the
-disk at any time: {peak:.1f} MB. What was sent in the whole run: {sent:.1f} MB.
+There are never more than two generations, beside the start model, and none when the run is complete. Most on the disk at
+any time: {peak:.1f} MB. What was sent in the whole run: {sent:.1f} MB.
 """
 
 
@@ -170,6 +171,7 @@ def page(options: argparse.Namespace, where: str, runs: list[Run]) -> str:
         least=min(run.round for run in without),
         most=max(run.round for run in without),
         less=median(run.round for run in with_them),
+        all=100 * (median(run.round + run.checkpoint for run in with_them) / median(run.round for run in without) - 1),
         bytes="\n".join(f"| {what} | {size / 1e6:.3f} |" for what, size in written(with_them[-1])),
         peak=max(run.peak for run in with_them) / 1e6,
         sent=runs[0].sent / 1e6,
