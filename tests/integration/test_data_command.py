@@ -605,10 +605,14 @@ def test_the_command_needs_neither_torch_nor_mpi():
     assert done.stdout == "set()\n", done.stderr
 
 
+IMAGES = int(os.environ.get("FEDSTIL_IMAGES", "20000"))
+"""100,000 take more than a minute, and no more memory."""
+
+
 @pytest.mark.slow
 def test_memory_stays_small_however_many_images_there_are(tmp_path):
     root, out = tmp_path / "many", tmp_path / "many.h5"
-    bench.make_set(root, 100_000, 32, 16)
+    bench.make_set(root, IMAGES, 32, 16)
     _, peak = bench.build(root, out, "--clients=5", "--tasks=6", "--size=64x32")
-    assert peak < 1.5e9
-    assert len(PackStream(out).plan().manifest) > 99_000  # some of the files may be equal
+    assert peak < 0.5e9
+    assert len(PackStream(out).plan().manifest) > 0.99 * IMAGES  # some of the files may be equal
