@@ -82,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=Path("configs/quickstart.yaml"))
     parser.add_argument(
-        "--set", nargs="+", default=["data.tasks=2", "rounds.total=4", "warmup.steps=10"], metavar="section.key=value"
+        "--set", nargs="+", default=["data.tasks=3", "rounds.total=12", "warmup.steps=10"], metavar="section.key=value"
     )
     parser.add_argument("--ranks", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=3)

@@ -3,7 +3,6 @@
 A file is there only when it is complete, and is parsed only when its size and SHA-256 are what the writer noted.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 from safetensors.torch import load
 
 from fedstil_mpi.errors import InputError
@@ -24,18 +24,30 @@ Note = dict[str, Any]
 """What is noted of a file: size (bytes) and sha256 (hexadecimal)."""
 
 
-def encode(state: State) -> bytes:
-    """A state tree as the bytes of a file; the state may change from now on."""
+Snapshot = dict[str, np.ndarray]
+"""What becomes a file, by name of the tensor in it."""
+
+
+def copy(state: State) -> Snapshot:
+    """What a state tree is now; it may change from then on."""
     tensors, plain = flatten(state)
-    arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-    arrays[PLAIN] = np.frombuffer(json.dumps(plain).encode(), np.uint8)
-    return save(arrays)  # safetensors.torch.save takes ten times as long, more than all the rest
+    arrays = {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
+    return arrays | {PLAIN: np.frombuffer(json.dumps(plain).encode(), np.uint8)}
 
 
-def write(path: Path, data: bytes) -> Note:
-    """Write what `encode` gave; returns what to note of the file. Raises InputError where the disk does not take it."""
-    write_bytes(path, data)
-    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+def write(path: Path, snapshot: Snapshot) -> Note:
+    """Write a file; returns what to note of it. Raises InputError where the disk does not take it."""
+    partial = _partial(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(snapshot, partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+            note = {"size": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        partial.rename(path)
+    except (OSError, SafetensorError) as error:
+        raise _not_taken(path, error) from None
+    return note
 
 
 def read(path: Path, note: Note) -> State:
@@ -58,8 +70,17 @@ def read(path: Path, note: Note) -> State:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a dict with a checksum of its own."""
-    write_bytes(path, _text(content))
+    """Write a dict with a checksum of its own. Raises InputError where the disk does not take it."""
+    partial = _partial(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(_text(content))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(path)
+    except OSError as error:
+        raise _not_taken(path, error) from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -75,26 +96,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that it is there, and on the disk, only when it is complete. Makes its folder if need be."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        remedy = (
-            "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "correct the folder's rights"
-        )
-        raise InputError(
-            f"{path} ({len(data)} bytes) cannot be written ({error.strerror}): {remedy}, then go on with --resume"
-        ) from None
-
-
 def sync(folder: Path) -> None:
     """Bring a folder's names to the disk."""
     handle = os.open(folder, os.O_RDONLY)
@@ -107,6 +108,18 @@ def sync(folder: Path) -> None:
 def _text(content: dict[str, Any]) -> bytes:
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return json.dumps(content | {"sha256": digest}, indent=1).encode()
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def _not_taken(path: Path, error: Exception) -> InputError:
+    _partial(path).unlink(missing_ok=True)
+    return InputError(
+        f"{path} cannot be written ({error}): see that the disk has room and the folder can be written, then go on with "
+        "--resume"
+    )
 
 
 def _damaged(path: Path, how: str) -> InputError:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedstil_mpi.checkpoints import files
-from fedstil_mpi.checkpoints.files import Note
+from fedstil_mpi.checkpoints.files import Note, Snapshot
 from fedstil_mpi.errors import InputError
 from fedstil_mpi.state import State
 
@@ -47,14 +47,14 @@ class Generations:
         self.folder = run / "checkpoints"
         self.settings = settings
 
-    def write(self, rank: int, round: int, encoded: dict[str, bytes], *, learning: bool = False) -> None:
-        """Write one rank's states, by name, as `files.encode` gave them, for a checkpoint that `commit` will complete.
+    def write(self, rank: int, round: int, snapshots: dict[str, Snapshot], *, learning: bool = False) -> None:
+        """Write one rank's states, by name, as `files.copy` gave them, for a checkpoint that `commit` will complete.
 
         round: the last one that is finished, 0 for the start. learning: of the round after it. Raises InputError where the
         disk does not take it.
         """
         folder = _partial(self._place(round, learning))
-        notes = {name: files.write(folder / f"{name}.safetensors", data) for name, data in encoded.items()}
+        notes = {name: files.write(folder / f"{name}.safetensors", snapshot) for name, snapshot in snapshots.items()}
         files.write_json(folder / f"rank-{rank}.json", notes)
 
     def commit(
@@ -78,6 +78,7 @@ class Generations:
             path.unlink()
         content = {"format": FORMAT, "round": round, "settings": self.settings, "files": notes}
         files.write_json(_partial(place) / MARKER, content)
+        files.sync(_partial(place))
         shutil.rmtree(place, ignore_errors=True)
         _partial(place).rename(place)
         files.sync(place.parent)

@@ -52,6 +52,8 @@ class Keeper:
     _writing: Background = field(default_factory=Background)
     _completing: Background = field(default_factory=Background)
     """On rank 0."""
+    _pending: bool = False
+    """Whether one was begun, and not yet waited for; the same on all ranks."""
     _given_up: Event = field(default_factory=Event)
     """Whether a checkpoint that is not complete will never be."""
     _patience: float = inf
@@ -65,9 +67,10 @@ class Keeper:
 
     def after_round(self, f: Federation, round: int) -> None:
         """Take a checkpoint where one is due; end the run with exit code 75 where a rank was asked to stop."""
+        with f.clock("wait"):
+            pause = f.world.agree(self.asked())
         with f.clock("checkpoint"):
             self.settle(f.world)
-        pause = f.world.agree(self.asked())
         if self.every and (pause or round % self.every == 0):
             with f.clock("wait"):
                 seconds = f.world.gather_json(dict(f.clock.seconds))
@@ -103,6 +106,7 @@ class Keeper:
         with suppress(InputError):
             self._completing.finish()
         self._given_up.clear()
+        self._pending = False
         world.barrier()
         with world.verdict():
             if world.is_server:
@@ -147,28 +151,33 @@ class Keeper:
                 f.record.events = story["events"]
 
     def settle(self, world: World) -> None:
-        """Wait until the checkpoint that was begun last is complete, and make room for the next one."""
+        """Wait until the checkpoint that was begun last, if any, is complete."""
+        if not self._pending:
+            return
+        self._pending = False
         try:
             with world.verdict():
                 self._writing.finish()
             self._patience = time.monotonic() + APPEARS
             with world.verdict():
                 self._completing.finish()
-                if world.is_server:
-                    self.generations.make_room()
         except BaseException:
             self._given_up.set()  # else rank 0 would wait for files that never come
             raise
 
     def _begin(self, world: World, round: int, states: dict[str, State], *, learning: bool = False) -> None:
-        """Copy the states and begin to write them."""
-        encoded = {name: files.encode(state) for name, state in states.items()}
+        """Make room, copy the states and begin to write them."""
+        with world.verdict():
+            if world.is_server and not learning:
+                self.generations.make_room()
+        self._pending = True
+        snapshots = {name: files.copy(state) for name, state in states.items()}
         rank, ranks, self._patience = world.rank, world.size, inf
 
         def given_up() -> bool:
             return self._given_up.is_set() or time.monotonic() > self._patience
 
-        self._writing.start(lambda: self.generations.write(rank, round, encoded, learning=learning))
+        self._writing.start(lambda: self.generations.write(rank, round, snapshots, learning=learning))
         if world.is_server:
             self._completing.start(lambda: self.generations.commit(ranks, round, learning=learning, given_up=given_up))
 

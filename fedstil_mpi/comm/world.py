@@ -238,11 +238,10 @@ class World:
             yield
         except InputError as error:
             message = str(error)
-        messages = self.broadcast_json(self.gather_json(message))
-        refused = [m for m in dict.fromkeys(messages) if m is not None]
-        if refused:
+        if self.agree(message is not None):
+            messages = self.broadcast_json(self.gather_json(message))  # nobody leaves before rank 0 knows them all
             if self.rank == 0:
-                for line in refused:
+                for line in dict.fromkeys(m for m in messages if m is not None):
                     say(line)
             raise OrderlyEnd
 

@@ -83,3 +83,25 @@ def test_killed_rank_of_a_job_that_could_but_is_not_to_go_on(tmp_path):
     assert lines
     assert all(line.endswith(": another rank has died") for line in lines)
     assert not survivors(tmp_path / "ranks")
+
+
+FULL_FOR_RANK_1 = """
+import os, resource, sys
+from fedstil_mpi.run import main
+if os.environ["OMPI_COMM_WORLD_RANK"] == "1":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+main(sys.argv[1:])
+"""
+
+
+def test_a_disk_without_room_for_a_checkpoint_ends_the_run_until_there_is(tmp_path):
+    config = [HERE / "tiny.yaml", f"output={tmp_path}"]
+    done = mpirun(3, ["-c", FULL_FOR_RANK_1, *config])
+    assert done.returncode == 2, done.stderr
+    (line,) = lines_of(done.stderr)
+    assert re.search(
+        r"checkpoints/00001\.partial/client-0\.safetensors cannot be written .*File too large.*--resume", line
+    )
+    resumed = mpirun(1, ["-m", "fedstil_mpi.run", *config, "--resume"])
+    assert resumed.returncode == 0, resumed.stderr
+    assert (tmp_path / "tiny" / "complete").exists()

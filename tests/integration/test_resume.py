@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -65,10 +66,36 @@ def whole(tmp_path_factory):
 
 
 def play(ranks, folder, moments, experiments=EXPERIMENTS):
-    script = [HERE / "scripts" / "pause.py", folder, CONFIG, json.dumps(experiments), json.dumps(moments)]
-    done = mpirun(ranks, script, timeout=600)
+    done = started(ranks, folder, moments, experiments)
     assert done.returncode == 0, done.stderr
-    return done
+
+
+def started(ranks, folder, moments, experiments, *delay):
+    script = [
+        HERE / "scripts" / "pause.py",
+        folder,
+        CONFIG,
+        json.dumps(experiments),
+        json.dumps(moments),
+        *map(str, delay),
+    ]
+    return mpirun(ranks, script, timeout=600)
+
+
+def differences(folder, whole, names):
+    """Between the results of runs of the same names."""
+    different = []
+    for name in names:
+        expected, found = results(whole / name), results(folder / name)
+        assert found.keys() == expected.keys(), name
+        for path, array in expected.items():
+            is_float = np.issubdtype(array.dtype, np.floating)
+            if not np.array_equal(found[path], array, equal_nan=is_float):
+                different.append(f"{name}: {path}")
+        lines = [(runs / name / "metrics.jsonl").read_text() for runs in (whole, folder)]
+        assert lines[0] == lines[1], name
+        assert not (folder / name / "checkpoints").exists()
+    return different
 
 
 @pytest.fixture(scope="module", params=RESUMED)
@@ -84,18 +111,7 @@ def resumed(request, paused, tmp_path_factory):
 @pytest.mark.slow
 def test_a_paused_run_goes_on_as_if_it_had_not_been_paused(whole, resumed):
     folder, names = resumed
-    different = []
-    for name in names:
-        expected, found = results(whole / name), results(folder / name)
-        assert found.keys() == expected.keys(), name
-        for path, array in expected.items():
-            is_float = np.issubdtype(array.dtype, np.floating)
-            if not np.array_equal(found[path], array, equal_nan=is_float):
-                different.append(f"{name}: {path}")
-        lines = [(runs / name / "metrics.jsonl").read_text() for runs in (whole, folder)]
-        assert lines[0] == lines[1], name
-        assert not (folder / name / "checkpoints").exists()
-    assert not different
+    assert not differences(folder, whole, names)
 
 
 @pytest.mark.slow
@@ -110,6 +126,22 @@ def test_pauses_came_in_all_kinds_of_places(paused):
         assert len(rounds) <= 2
         assert not list((paused / name).rglob("*.partial"))
         assert not (paused / name / "complete").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been_killed(whole, tmp_path):
+    """Every method, all ranks at once, at any moment; each job goes on from the last one on another number of ranks."""
+    draw = random.Random(6)
+    experiments = {name: EXPERIMENTS[name] for name in methods.names()}
+    moments = {name: draw.randint(1, 18) for name in experiments}
+    ranks, code, killed = cycle((3, 1, 6)), None, set()
+    while code != 0:
+        left = {name: 0 if name in killed else moment for name, moment in moments.items()}
+        code = started(next(ranks), tmp_path, left, experiments, draw.uniform(0, 0.2)).returncode
+        before, killed = killed, set((tmp_path / "killed").read_text().splitlines())
+        assert code == 0 or len(killed) > len(before)
+    assert killed == set(experiments)
+    assert not differences(tmp_path, whole, experiments)
 
 
 KILLS = int(os.environ.get("FEDSTIL_KILLS", "3"))
@@ -140,6 +172,7 @@ def test_a_run_that_is_killed_again_and_again_loses_at_most_the_round_in_progres
         job = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 120
         while rounds_of(folder) == before and job.poll() is None and time.monotonic() < deadline:
+            assert len(generations_of(folder)) <= 2
             time.sleep(0.02)
         time.sleep(draw.uniform(0, 0.5))
         subprocess.run(["pkill", "-KILL", "-f", f"fedstil_mpi.run .*output={tmp_path}"], check=False)
@@ -159,6 +192,11 @@ def rounds_of(folder):
     """Rounds that a run has reported."""
     lines = folder / "metrics.jsonl"
     return len(lines.read_text().splitlines()) if lines.exists() else 0
+
+
+def generations_of(folder):
+    """Complete or not."""
+    return {path.name for path in (folder / "checkpoints").glob("0*")}
 
 
 def newest_of(folder):

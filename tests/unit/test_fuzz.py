@@ -125,7 +125,7 @@ def generations(tmp_path):
     generations = Generations(tmp_path, "settings")
     tensors = {"tail": {"weight": torch.arange(12.0).view(3, 4), "steps": torch.tensor(3)}, "draws": 2, "known": [1, 5]}
     for rank in range(2):
-        generations.write(rank, 3, {f"client-{rank}": files.encode(tensors)})
+        generations.write(rank, 3, {f"client-{rank}": files.copy(tensors)})
     generations.commit(2, 3)
     return generations
 
