@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="for every run")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the file's")
     parser.add_argument("--only", nargs="+", metavar="LABEL", help="these variants only")
+    parser.add_argument("--no-report", action="store_true", help="runs only: for jobs that share a comparison")
     parser.help_first(arguments)
     with start() as world, listening() as asked:
         with world.verdict():
@@ -70,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             entries = expand(plan, options.config, options.overrides, options.seeds, options.only) if plan else []
         compare(world, [Entry(**entry) for entry in world.broadcast_json([asdict(entry) for entry in entries])], asked)
         with world.verdict():
-            if plan is not None:
+            for entry in entries:
+                (Path(entry.folder) / "label").write_text(entry.label + "\n")
+            if plan is not None and not options.no_report:
                 report_on(plan, entries)
 
 
@@ -145,8 +148,6 @@ def report_on(plan: Comparison, entries: list[Entry]) -> None:
     """Write the report beside the runs and show its table. For one rank."""
     from fedstil_mpi import report
 
-    for entry in entries:
-        (Path(entry.folder) / "label").write_text(entry.label + "\n")
     runs = [Path(entry.folder) for entry in entries]
     against = plan.against if plan.against in {entry.label for entry in entries} else None
     written = report.write(runs, Path(plan.output) / plan.name / "report", against)

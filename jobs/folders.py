@@ -1,7 +1,7 @@
 """Print the run folders that a command writes to, one a line; exit code 2: its config cannot be used.
 
     python jobs/folders.py run CONFIG [section.key=value ...]
-    python jobs/folders.py compare CONFIG [section.key=value ...] [--seeds N ...] [--only LABEL ...]
+    python jobs/folders.py compare CONFIG [section.key=value ...] [--seeds N ...] [--only LABEL ...] [--no-report]
 
 For the job scripts, which look for the file `complete` in each: a launcher can return 0 although a node has died.
 """
@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("config")
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--resume", action="store_true", help="changes nothing here")
+    parser.add_argument("--no-report", action="store_true", help="changes nothing here")
     parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--only", nargs="+")
     try:

@@ -52,6 +52,8 @@ class Keeper:
     _writing: Background = field(default_factory=Background)
     _completing: Background = field(default_factory=Background)
     """On rank 0."""
+    _clearing: Background = field(default_factory=Background)
+    """On rank 0: makes room while it waits for the others."""
     _pending: bool = False
     """Whether one was begun, and not yet waited for; the same on all ranks."""
     _given_up: Event = field(default_factory=Event)
@@ -69,9 +71,10 @@ class Keeper:
         """Take a checkpoint where one is due; end the run with exit code 75 where a rank was asked to stop."""
         with f.clock("wait"):
             pause = f.world.agree(self.asked())
+        due = self._is_due(round) or (pause and self.every > 0)
         with f.clock("checkpoint"):
-            self.settle(f.world)
-        if self.every and (pause or round % self.every == 0):
+            self.settle(f.world, make_room=due)
+        if due:
             with f.clock("wait"):
                 seconds = f.world.gather_json(dict(f.clock.seconds))
             with f.clock("checkpoint"):
@@ -87,10 +90,12 @@ class Keeper:
         begun: this rank's clients that have trained in this round.
         """
         if not f.world.agree(self.asked()):
+            if f.world.is_server and self._is_due(round):
+                self._clearing.start(self.generations.make_room)
             return
         self.settle(f.world)
         done = round - 1
-        if self.every and done % self.every == 0:
+        if self._is_due(done):
             courses = {client: f.clients[client].learner.course for client in begun}
             states = {_name(client): course.state() for client, course in courses.items() if course is not None}
             if f.record is not None:
@@ -105,6 +110,7 @@ class Keeper:
             self._writing.finish()
         with suppress(InputError):
             self._completing.finish()
+        self._clearing.finish()
         self._given_up.clear()
         self._pending = False
         world.barrier()
@@ -150,26 +156,29 @@ class Keeper:
             if f.record is not None and (story := self._story(checkpoint)) is not None:
                 f.record.events = story["events"]
 
-    def settle(self, world: World) -> None:
-        """Wait until the checkpoint that was begun last, if any, is complete."""
-        if not self._pending:
-            return
-        self._pending = False
+    def settle(self, world: World, *, make_room: bool = False) -> None:
+        """Wait until the checkpoint that was begun last, if any, is complete; make room for the next one."""
         try:
-            with world.verdict():
-                self._writing.finish()
-            self._patience = time.monotonic() + APPEARS
-            with world.verdict():
-                self._completing.finish()
+            if self._pending:
+                with world.verdict():
+                    self._writing.finish()
+                self._patience = time.monotonic() + APPEARS
+            if self._pending or make_room:
+                with world.verdict():
+                    self._clearing.finish()
+                    self._completing.finish()
+                    if world.is_server and make_room:
+                        self.generations.make_room()
         except BaseException:
             self._given_up.set()  # else rank 0 would wait for files that never come
             raise
+        self._pending = False
+
+    def _is_due(self, round: int) -> bool:
+        return self.every > 0 and round % self.every == 0
 
     def _begin(self, world: World, round: int, states: dict[str, State], *, learning: bool = False) -> None:
-        """Make room, copy the states and begin to write them."""
-        with world.verdict():
-            if world.is_server and not learning:
-                self.generations.make_room()
+        """Copy the states and begin to write them."""
         self._pending = True
         snapshots = {name: files.copy(state) for name, state in states.items()}
         rank, ranks, self._patience = world.rank, world.size, inf

@@ -71,7 +71,8 @@ def test_one_report_of_all_variants(compared):
 def test_an_interrupted_comparison_goes_on_where_it_stopped(tmp_path):
     path = config(tmp_path, seeds=[1])
     runs = tmp_path / "results" / "both"
-    assert compare(path, "--only", "alone", "FedAvg").returncode == 0
+    assert compare(path, "--only", "alone", "FedAvg", "--no-report").returncode == 0
+    assert not (runs / "report").exists()
     stored = (runs / "alone-1" / "results.h5").stat().st_mtime_ns
     for name in ("complete", "results.h5"):  # as if it had been killed before its first checkpoint
         (runs / "fedavg-1" / name).unlink()

@@ -174,6 +174,7 @@ def test_an_array_of_seeds_of_which_one_comes_back(cluster, tmp_path):
         last = logs[seed].read_text().splitlines()[-1]
         assert last == f"jobs: seed {seed} is done; after the last: python -m fedstil_mpi.report {tmp_path / 'both'}"
     assert not list((tmp_path / "both").glob("fedstil-*"))
+    assert not (tmp_path / "both" / "report").exists()  # which two tasks would write at once
     play("compare", plan(tmp_path, "direct"), *LONG, "--only", "alone", "FedAvg", "--seeds", "1", "2")
     for name in ("alone-1", "fedavg-1", "alone-2", "fedavg-2"):
         assert_equal(tmp_path / "both" / name, tmp_path / "direct" / name)
