@@ -160,6 +160,20 @@ def test_a_job_that_is_signalled_comes_back_and_completes(cluster, whole, tmp_pa
     assert_equal(tmp_path / "run", whole)
 
 
+def test_a_job_longer_than_its_time_comes_back_until_it_is_complete(cluster, tmp_path):
+    """Slurm looks at the time every half minute or so, and grants a minute more here or there."""
+    log = tmp_path / "log"
+    arguments = [CONFIG, "rounds.total=300", "rounds.evaluate_every=150", "train.steps=4", "train.batch=16"]
+    options = ["--ntasks-per-node=2", "--time=1", "--signal=B:USR1@20"]
+    job = cluster.submit(log, "run.sbatch", *arguments, "name=run", f"output={tmp_path}", options=options)
+    shown = cluster.wait(job, log)
+    assert shown["JobState"] == "COMPLETED", log.read_text()
+    assert int(shown["Restarts"]) > 0
+    assert "asked to stop, and stopped" in log.read_text()
+    play("run", *arguments, "name=whole", f"output={tmp_path}")
+    assert_equal(tmp_path / "run", tmp_path / "whole")
+
+
 def test_an_array_of_seeds_of_which_one_comes_back(cluster, tmp_path):
     """The last task of an array has the array's own number as SLURM_JOB_ID; only it goes back into the queue."""
     logs = {seed: tmp_path / f"log-{seed}" for seed in (1, 2)}

@@ -126,7 +126,9 @@ def test_a_signal_before_the_start_starts_nothing(place):
 def test_a_comparison_has_a_seed_for_each_task_of_the_array(place):
     code, output = place.play([DONE], "slurm/compare.sbatch", "a.yaml", "--only", "A", **ARRAY)
     assert code == 0
-    assert place.lines("calls") == ["--bind-to none python -m fedstil_mpi.compare a.yaml --only A --no-report --seeds 2"]
+    assert place.lines("calls") == [
+        "--bind-to none python -m fedstil_mpi.compare a.yaml --only A --no-report --seeds 2"
+    ]
     assert output.splitlines()[-1] == "jobs: seed 2 is done; after the last: python -m fedstil_mpi.report runs"
 
 
