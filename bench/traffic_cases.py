@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from fedstil_mpi import configfile, methods
+from fedstil_mpi.comm.directions import DOWN, UP
 from fedstil_mpi.comm.flat import Part
-from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.config import Experiment
 from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.stream import Stream

@@ -18,9 +18,10 @@ from torch import Tensor
 from traffic_cases import Case, moved_by_mpi, network, nonzeros, predicted, schedule, stream, wires
 
 from fedstil_mpi.clock import Clock
+from fedstil_mpi.comm.directions import DOWN, UP
 from fedstil_mpi.comm.exchange import Exchange
 from fedstil_mpi.comm.flat import Part
-from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.comm.world import World, start
 from fedstil_mpi.methods.common.base import Visit
 from fedstil_mpi.models.network import Network

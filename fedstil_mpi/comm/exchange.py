@@ -14,8 +14,9 @@ from torch import Tensor
 
 from fedstil_mpi.clock import Clock
 from fedstil_mpi.comm import codec
+from fedstil_mpi.comm.directions import DOWN, UP
 from fedstil_mpi.comm.flat import Part
-from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.comm.world import World
 
 Message = dict[str, Tensor]
@@ -113,7 +114,7 @@ class Exchange:
     # -- one part ------------------------------------------------------------------------------------------------------
 
     def _broadcast(self, part: Part, value: Tensor | None) -> Tensor:
-        buffer = self._buffer("S2C", part, 1, host=self.is_server)[0]
+        buffer = self._buffer(DOWN, part, 1, host=self.is_server)[0]
         if value is not None:
             buffer.copy_(value.reshape(part.scalars))
         self._world.wait(self._comm.Ibcast([buffer, 1, self._type(part)], root=0), f"{part.kind} from the server")
@@ -122,7 +123,7 @@ class Exchange:
 
     def _scatter(self, part: Part, online: Sequence[int], rows: Tensor | None) -> Tensor:
         counts = self._counts(online)
-        received = self._buffer("S2C", part, counts[self._world.rank])
+        received = self._buffer(DOWN, part, counts[self._world.rank])
         if rows is not None:
             rows = rows.to(part.dtype).contiguous().view(len(online), part.scalars)
         self._scatterv(part, counts, rows, received)
@@ -142,7 +143,7 @@ class Exchange:
 
     def _gather(self, part: Part, online: Sequence[int], rows: Sequence[Tensor]) -> Tensor:
         counts = self._counts(online)
-        sent = self._buffer("C2S", part, len(rows))
+        sent = self._buffer(UP, part, len(rows))
         for target, row in zip(sent, rows, strict=True):
             target.copy_(row.reshape(part.scalars), non_blocking=True)
         received = self._buffer("server", part, len(online), host=True) if self.is_server else None

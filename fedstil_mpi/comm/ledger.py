@@ -13,8 +13,6 @@ from typing import NamedTuple
 from fedstil_mpi.comm.flat import HEADER_BYTES, Part
 from fedstil_mpi.state import State
 
-DOWN, UP = "S2C", "C2S"
-
 
 class Entry(NamedTuple):
     round: int

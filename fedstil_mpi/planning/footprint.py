@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.augmentation import Augmentation
-from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.comm.directions import DOWN, UP
+from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.config import Experiment
 from fedstil_mpi.data.stream import SPLITS
 from fedstil_mpi.methods.common.base import MethodModule

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from fedstil_mpi.checkpoints.generations import KEPT
-from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.comm.directions import DOWN, UP
+from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.data.stream import Stream
 from fedstil_mpi.federation import Plan, build_network
 from fedstil_mpi.methods.common.federated import WEIGHTS

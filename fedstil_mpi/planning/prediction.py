@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fedstil_mpi.comm.directions import DOWN, UP
 from fedstil_mpi.comm.flat import Part
-from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.methods.common.base import Traffic, Visit
 from fedstil_mpi.schedule import Schedule, task_begins, task_ends, task_of_draw
 

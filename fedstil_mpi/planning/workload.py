@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from fedstil_mpi.augmentation import Augmentation
-from fedstil_mpi.comm.ledger import DOWN, Ledger
+from fedstil_mpi.comm.directions import DOWN
+from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.config import Experiment
 from fedstil_mpi.data.stream import Stream
 from fedstil_mpi.methods.common.base import MethodModule, Traffic

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fedstil_mpi.comm.directions import DOWN
 from fedstil_mpi.evaluation.lifelong import average_accuracy, forgetting, mean_of_known
 from fedstil_mpi.results.reading import Run
 from fedstil_mpi.results.variants import Variant
 from fedstil_mpi.schedule import task_of_draw
 
-DOWN, UP = "S2C", "C2S"
 FIRST_CONTACT = ("model", "counters")
 """Kinds of bytes that bring the start model to a client."""
 WORK = ("train", "evaluate", "exchange")

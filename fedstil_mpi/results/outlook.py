@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from fedstil_mpi.comm.ledger import DOWN, UP
+from fedstil_mpi.comm.directions import DOWN, UP
 from fedstil_mpi.planning.footprint import COLUMNS
 from fedstil_mpi.planning.forecast import Forecast
 from fedstil_mpi.planning.prediction import by_kind_of_round

@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 import torch
 
-from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.comm.directions import DOWN, UP
+from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.evaluation import lifelong
 from fedstil_mpi.evaluation.lifelong import METRICS, mean_of_known
 from fedstil_mpi.results.run_folder import RunFolder

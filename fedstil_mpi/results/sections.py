@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fedstil_mpi.results.measures import DOWN, UP, Spread, at_end, megabytes, over_seeds, spread
+from fedstil_mpi.comm.directions import DOWN, UP
+from fedstil_mpi.results.measures import Spread, at_end, megabytes, over_seeds, spread
 from fedstil_mpi.results.reading import Run
 from fedstil_mpi.results.tables import markdown, mb
 from fedstil_mpi.results.variants import SHARED, Variant, differences, listed

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from fedstil_mpi.comm.ledger import DOWN, UP
+from fedstil_mpi.comm.directions import DOWN, UP
 from fedstil_mpi.config import Experiment
 from fedstil_mpi.evaluation.lifelong import mean_of_known
 from fedstil_mpi.results.record import RESUMED, Record

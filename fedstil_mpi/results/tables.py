@@ -10,7 +10,8 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table as Printed
 
-from fedstil_mpi.results.measures import DOWN, UP, Spread, at_end, megabytes, over_seeds, seconds, spread
+from fedstil_mpi.comm.directions import DOWN, UP
+from fedstil_mpi.results.measures import Spread, at_end, megabytes, over_seeds, seconds, spread
 from fedstil_mpi.results.reading import Run
 from fedstil_mpi.results.variants import Variant
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedstil_mpi import configfile, federation, methods
-from fedstil_mpi.comm.ledger import DOWN, UP
+from fedstil_mpi.comm.directions import DOWN, UP
 from fedstil_mpi.config import Experiment
 from fedstil_mpi.data.stream import Stream
 from fedstil_mpi.models.network import Network, build, given

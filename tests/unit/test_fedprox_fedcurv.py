@@ -6,8 +6,8 @@ import tiny
 import torch
 from torch import Tensor
 
+from fedstil_mpi.comm.directions import DOWN, UP
 from fedstil_mpi.comm.flat import Layout
-from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.errors import InputError
 from fedstil_mpi.methods import fedcurv, fedprox
 from fedstil_mpi.methods.common.base import Setup

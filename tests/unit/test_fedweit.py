@@ -9,8 +9,8 @@ from test_ledger import played, size, traffic
 from torch import Tensor, nn
 
 from fedstil_mpi.comm import codec
+from fedstil_mpi.comm.directions import DOWN, UP
 from fedstil_mpi.comm.flat import HEADER_BYTES, Layout, Part
-from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.errors import InputError
 from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.methods import fedweit

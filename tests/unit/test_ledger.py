@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi import methods
+from fedstil_mpi.comm.directions import DOWN, UP
 from fedstil_mpi.comm.flat import Layout, Part
-from fedstil_mpi.comm.ledger import DOWN, UP, Entry, Ledger
+from fedstil_mpi.comm.ledger import Entry, Ledger
 from fedstil_mpi.contact import FirstContact
 from fedstil_mpi.methods.common.base import Items, Setup, Traffic
 from fedstil_mpi.methods.common.prototypes import PrototypeItems

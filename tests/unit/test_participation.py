@@ -17,8 +17,9 @@ from test_plan import played as passes_of
 from torch import Tensor
 
 from fedstil_mpi import configfile, federation, methods, plan, report, seeding
+from fedstil_mpi.comm.directions import DOWN
 from fedstil_mpi.comm.flat import Part
-from fedstil_mpi.comm.ledger import DOWN, Ledger
+from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.config import Participation, Train
 from fedstil_mpi.contact import FirstContact
 from fedstil_mpi.data.sources import open_stream

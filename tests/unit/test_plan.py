@@ -16,8 +16,9 @@ from PIL import Image
 from torch import nn
 
 from fedstil_mpi import configfile, federation, methods, plan
+from fedstil_mpi.comm.directions import DOWN, UP
 from fedstil_mpi.comm.flat import Part
-from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.config import Data, Placement
 from fedstil_mpi.contact import FirstContact
 from fedstil_mpi.data.export import write_folder

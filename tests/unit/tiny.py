@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from fedstil_mpi import configfile, methods
+from fedstil_mpi.comm.directions import DOWN, UP
 from fedstil_mpi.comm.flat import HEADER_BYTES, Layout, Part
-from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.config import Experiment
 from fedstil_mpi.data.stream import Images, Task
 from fedstil_mpi.evaluation.search import evaluate, gather, held
