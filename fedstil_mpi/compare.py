@@ -90,11 +90,17 @@ def read(path: str) -> Comparison:
 def expand(
     plan: Comparison, path: str, overrides: list[str], seeds: list[int] | None, only: list[str] | None
 ) -> list[Entry]:
-    """The runs of a comparison, seed by seed. Raises InputError for labels that are none."""
+    """The runs of a comparison, seed by seed. Raises InputError for labels that are none and for keys that it sets."""
     for label in only or []:
         if label not in plan.variants:
             raise InputError(
                 f"--only {label!r}; {did_you_mean(label, plan.variants)}there are {', '.join(plan.variants)}"
+            )
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key in ("seed", "name", "output"):
+            raise InputError(
+                f"{override}: the runs' {key} is the comparison's to give; set name, output or seeds in {path}"
             )
     base, folder = Path(path).parent / plan.base, Path(plan.output) / plan.name
     entries = []

@@ -109,6 +109,7 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(tmp_path):
         ({"variants": {}}, [], "give one or more of each"),
         ({"against": "FedSTYL"}, [], "expected one of alone, FedAvg, FedSTIL"),
         ({}, ["--only", "fedavg"], "did you mean FedAvg?"),
+        ({}, ["output=elsewhere"], "output=elsewhere: the runs' output is the comparison's to give; set name, output"),
         ({"variants": {"a b": {}, "A-B": {}}}, [], "rename one"),
         ({"base": "nowhere.yaml"}, [], "nowhere.yaml does not exist"),
     ],
