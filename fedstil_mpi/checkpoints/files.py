@@ -23,7 +23,6 @@ PLAIN = "state.json"
 Note = dict[str, Any]
 """What is noted of a file: size (bytes) and sha256 (hexadecimal)."""
 
-
 Snapshot = dict[str, np.ndarray]
 """What becomes a file, by name of the tensor in it."""
 

@@ -141,7 +141,7 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been_killed(whole, tmp_pa
 
 
 KILLS = int(os.environ.get("FEDSTIL_KILLS", "2"))
-"""How often the run is killed; 20 take three minutes."""
+"""How often the run is killed; 20 take two minutes."""
 
 
 @pytest.mark.slow
