@@ -6,6 +6,8 @@ A file is there only when it is complete, and is parsed only when its size and S
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +38,14 @@ def copy(state: State) -> Snapshot:
 
 def write(path: Path, snapshot: Snapshot) -> Note:
     """Write a file; returns what to note of it. Raises InputError where the disk does not take it."""
-    partial = _partial(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(snapshot, partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-            note = {"size": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-        partial.rename(path)
-    except (OSError, SafetensorError) as error:
-        raise _not_taken(path, error) from None
-    return note
+    with _completed(path) as unfinished:
+        save_file(snapshot, unfinished)
+        with unfinished.open("rb") as file:
+            return {"size": unfinished.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def read(path: Path, note: Note) -> State:
-    """The tree that `encode` was given. Raises InputError naming the file where it is not what was noted."""
+    """The tree that `copy` was given. Raises InputError naming the file where it is not what was noted."""
     try:
         size = path.stat().st_size
         data = path.read_bytes() if size == note["size"] else b""  # nothing huge is read that is refused anyway
@@ -70,16 +65,8 @@ def read(path: Path, note: Note) -> State:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a dict with a checksum of its own. Raises InputError where the disk does not take it."""
-    partial = _partial(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(_text(content))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(path)
-    except OSError as error:
-        raise _not_taken(path, error) from None
+    with _completed(path) as unfinished:
+        unfinished.write_bytes(_text(content))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -95,9 +82,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def sync(folder: Path) -> None:
-    """Bring a folder's names to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
+def partial(path: Path) -> Path:
+    """What a file or folder is called until it is complete."""
+    return path.with_name(path.name + ".partial")
+
+
+def sync(path: Path) -> None:
+    """Bring a file's bytes, or a folder's names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -109,16 +101,21 @@ def _text(content: dict[str, Any]) -> bytes:
     return json.dumps(content | {"sha256": digest}, indent=1).encode()
 
 
-def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
-
-
-def _not_taken(path: Path, error: Exception) -> InputError:
-    _partial(path).unlink(missing_ok=True)
-    return InputError(
-        f"{path} cannot be written ({error}): see that the disk has room and the folder can be written, then go on with "
-        "--resume"
-    )
+@contextmanager
+def _completed(path: Path) -> Iterator[Path]:
+    """What the block writes to the path that it is given is there, and on the disk, under `path` when it is complete."""
+    unfinished = partial(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        sync(unfinished)
+        unfinished.rename(path)
+    except (OSError, SafetensorError) as error:
+        unfinished.unlink(missing_ok=True)
+        raise InputError(
+            f"{path} cannot be written ({error}): see that the disk has room and the folder can be written, then go on "
+            "with --resume"
+        ) from None
 
 
 def _damaged(path: Path, how: str) -> InputError:

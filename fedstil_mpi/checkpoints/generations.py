@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedstil_mpi.checkpoints import files
-from fedstil_mpi.checkpoints.files import Note, Snapshot
+from fedstil_mpi.checkpoints.files import Note, Snapshot, partial
 from fedstil_mpi.errors import InputError
 from fedstil_mpi.state import State
 
@@ -53,7 +53,7 @@ class Generations:
         round: the last one that is finished, 0 for the start. learning: of the round after it. Raises InputError where the
         disk does not take it.
         """
-        folder = _partial(self._place(round, learning))
+        folder = partial(self._place(round, learning))
         notes = {name: files.write(folder / f"{name}.safetensors", snapshot) for name, snapshot in snapshots.items()}
         files.write_json(folder / f"rank-{rank}.json", notes)
 
@@ -65,7 +65,7 @@ class Generations:
         Raises InputError where the disk does not take it, or, once `given_up`, where files are missing.
         """
         place = self._place(round, learning)
-        lists = [_partial(place) / f"rank-{rank}.json" for rank in range(ranks)]
+        lists = [partial(place) / f"rank-{rank}.json" for rank in range(ranks)]
         while missing := [path for path in lists if not path.exists()]:
             if given_up():
                 raise InputError(
@@ -77,10 +77,10 @@ class Generations:
         for path in lists:
             path.unlink()
         content = {"format": FORMAT, "round": round, "settings": self.settings, "files": notes}
-        files.write_json(_partial(place) / MARKER, content)
-        files.sync(_partial(place))
+        files.write_json(partial(place) / MARKER, content)
+        files.sync(partial(place))
         shutil.rmtree(place, ignore_errors=True)
-        _partial(place).rename(place)
+        partial(place).rename(place)
         files.sync(place.parent)
 
     def make_room(self) -> None:
@@ -135,7 +135,3 @@ class Generations:
         return sorted(
             int(entry.name) for entry in self.folder.iterdir() if NAME.fullmatch(entry.name) and entry.is_dir()
         )
-
-
-def _partial(place: Path) -> Path:
-    return place.with_name(place.name + ".partial")
