@@ -56,13 +56,18 @@ class Entry:
     """As `configfile.read` gives it."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def command_line() -> Parser:
     parser = Parser("fedstil_mpi.compare", "Run several methods on several seeds and report.")
     parser.add_argument("config", help="a YAML file; see configs/compare/")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="for every run")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the file's")
     parser.add_argument("--only", nargs="+", metavar="LABEL", help="these variants only")
     parser.add_argument("--no-report", action="store_true", help="runs only: for jobs that share a comparison")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = command_line()
     parser.help_first(arguments)
     with start() as world, listening() as asked:
         with world.verdict():

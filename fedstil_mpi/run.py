@@ -21,11 +21,16 @@ from fedstil_mpi.results.run_folder import fingerprint, path_of
 from fedstil_mpi.scene import Scene, open_scene
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def command_line() -> Parser:
     parser = Parser("fedstil_mpi.run", "Run one experiment.")
     parser.add_argument("config", help="a YAML file; see configs/")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="come after the file")
     parser.add_argument("--resume", action="store_true", help="go on where this run was interrupted; as resume=auto")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = command_line()
     parser.help_first(arguments)
     with start() as world, listening() as asked:
         with world.verdict():
