@@ -11,10 +11,9 @@ import time
 from itertools import cycle
 from pathlib import Path
 
-import numpy as np
 import pytest
 from launch import environment, find_mpirun, mpirun
-from test_run import results
+from test_run import different, results
 
 from fedstil_mpi import methods
 from fedstil_mpi.interrupts import PAUSED
@@ -83,18 +82,13 @@ def started(ranks, folder, moments, experiments, *delay):
 
 def differences(folder, whole, names):
     """Between the results of runs of the same names."""
-    different = []
+    found = []
     for name in names:
-        expected, found = results(whole / name), results(folder / name)
-        assert found.keys() == expected.keys(), name
-        for path, array in expected.items():
-            is_float = np.issubdtype(array.dtype, np.floating)
-            if not np.array_equal(found[path], array, equal_nan=is_float):
-                different.append(f"{name}: {path}")
+        found += [f"{name}: {path}" for path in different(results(folder / name), results(whole / name))]
         lines = [(runs / name / "metrics.jsonl").read_text() for runs in (whole, folder)]
         assert lines[0] == lines[1], name
         assert not (folder / name / "checkpoints").exists()
-    return different
+    return found
 
 
 @pytest.fixture(scope="module", params=RESUMED)
@@ -178,10 +172,7 @@ def test_a_run_that_is_killed_again_and_again_loses_at_most_the_round_in_progres
         assert newest_of(folder) in (lines - 1, lines)
     ended = mpirun(3, command[6:], timeout=120)
     assert ended.returncode == 0, ended.stderr
-    expected, found = results(tmp_path / "whole"), results(folder)
-    for path, array in expected.items():
-        is_float = np.issubdtype(array.dtype, np.floating)
-        assert np.array_equal(found[path], array, equal_nan=is_float), path
+    assert not different(results(folder), results(tmp_path / "whole"))
 
 
 def rounds_of(folder):

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from launch import ULFM, mpirun
-from test_run import results
+from test_run import different, equal, results
 from test_world import lines_of
 
 HERE = Path(__file__).parent
@@ -84,10 +84,6 @@ def offline(ulfm, tmp_path_factory):
     return played
 
 
-def equal(a, b):
-    return np.array_equal(a, b, equal_nan=np.issubdtype(a.dtype, np.floating))
-
-
 def events(folder):
     """As stored, and as the lines of the rounds tell them."""
     with h5py.File(folder / "results.h5") as file:
@@ -104,9 +100,7 @@ def events(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ADOPTED)
 def test_adopted_clients_go_on_as_if_nobody_had_died(adopted, name):
-    expected, found = (results(adopted.folder / run) for run in ("whole", name))
-    assert found.keys() == expected.keys()
-    assert not [path for path, array in expected.items() if not equal(found[path], array)]
+    assert not different(*(results(adopted.folder / run) for run in (name, "whole")))
     assert (adopted.folder / name / "complete").exists()
     assert not (adopted.folder / name / "checkpoints").exists()
     assert adopted.output.count("rank-1") == 1 + len(ADOPTED)
@@ -200,8 +194,7 @@ def test_loss_of_the_server_ends_the_job(ulfm, adopted, tmp_path):
     config = [CONFIG, *USUAL, f"output={tmp_path}", "name=server", "--resume"]
     resumed = mpirun(1, ["-m", "fedstil_mpi.run", *config], timeout=300)
     assert resumed.returncode == 0, resumed.stderr
-    expected, found = results(adopted.folder / "whole"), results(tmp_path / "server")
-    assert not [path for path, array in expected.items() if not equal(found[path], array)]
+    assert not different(results(tmp_path / "server"), results(adopted.folder / "whole"))
 
 
 @pytest.mark.slow
