@@ -28,7 +28,7 @@ from reference_traffic import BANK, PUBLISHED_SWIN, Counts
 from traffic_cases import IMAGE, Case
 
 from fedstil_mpi import methods
-from fedstil_mpi.comm.directions import DOWN, UP
+from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.models.network import Network
 
 BACKBONES = ("resnet18", "resnet50", "mobilenet_v2", "swin_t")

@@ -20,12 +20,13 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
-from fedstil_mpi.data.export import write_folder
-from fedstil_mpi.data.folder import FolderStream
+from fedstil_mpi.config.synthetic import SyntheticOptions
 from fedstil_mpi.data.pack import PackStream
-from fedstil_mpi.data.packing import pack_stream
-from fedstil_mpi.data.stream import SPLITS, Stream, Task
-from fedstil_mpi.data.synthetic import SyntheticOptions, SyntheticStream
+from fedstil_mpi.data.pack.export import write_folder
+from fedstil_mpi.data.pack.packing import pack_stream
+from fedstil_mpi.data.streams.base import SPLITS, Stream, Task
+from fedstil_mpi.data.streams.folder import FolderStream
+from fedstil_mpi.data.synthetic.stream import SyntheticStream
 
 SIZES = ((64, 32), (128, 64), (256, 128))
 OPTIONS = SyntheticOptions(warmup_people=0)

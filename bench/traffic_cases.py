@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from fedstil_mpi import configfile, methods
-from fedstil_mpi.comm.directions import DOWN, UP
+from fedstil_mpi import methods
 from fedstil_mpi.comm.flat import Part
-from fedstil_mpi.comm.ledger import Ledger
-from fedstil_mpi.config import Experiment
-from fedstil_mpi.data.sources import open_stream
-from fedstil_mpi.data.stream import Stream
+from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.config import loading
+from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.data.streams.base import Stream
+from fedstil_mpi.data.streams.sources import open_stream
+from fedstil_mpi.federation.messages import MessageSchema, wire
+from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.models.network import Network, build, network_state
 from fedstil_mpi.planning.prediction import predict
-from fedstil_mpi.schedule import Schedule
-from fedstil_mpi.wires import Wires, wire
 
 CLASSES = 8000
 IMAGE = (128, 64)
@@ -52,10 +52,10 @@ def experiment(case: Case) -> Experiment:
         "model": {"backbone": case.backbone, "num_classes": CLASSES},
         "data": {"height": IMAGE[0], "width": IMAGE[1], "synthetic": synthetic},
     }
-    return configfile.resolve(source, module.Options, module.PRESETS)
+    return loading.resolve(source, module.Options, module.PRESETS)
 
 
-def wires(case: Case, start: Network, *, shared_checkpoint: bool = False) -> Wires:
+def wires(case: Case, start: Network, *, shared_checkpoint: bool = False) -> MessageSchema:
     """shared_checkpoint: every client has the backbone's weights before first contact."""
     names = network_state(start) if shared_checkpoint else ()
     provided = frozenset(name for name in names if not name.startswith("tail.classifier."))
@@ -73,7 +73,7 @@ def nonzeros(part: Part) -> int:
     return int(DENSITY * part.scalars)
 
 
-def predicted(case: Case, wired: Wires, plan: Schedule) -> Ledger:
+def predicted(case: Case, wired: MessageSchema, plan: Schedule) -> Ledger:
     """What crosses the edge links, with sparse items encoded at the assumed density."""
     ledger = Ledger()
     directions = {DOWN: wired.traffic.down, UP: wired.traffic.up}
@@ -86,7 +86,7 @@ def predicted(case: Case, wired: Wires, plan: Schedule) -> Ledger:
     return ledger
 
 
-def moved_by_mpi(wired: Wires, ledger: Ledger, ranks: int) -> int:
+def moved_by_mpi(wired: MessageSchema, ledger: Ledger, ranks: int) -> int:
     """Bytes between different ranks, of which rank 0 has no client: what is shared goes once to every rank."""
     shared = _shared(wired)
     personal = sum(e.encoded for e in ledger.entries if e.direction == UP or e.kind not in shared)
@@ -94,7 +94,7 @@ def moved_by_mpi(wired: Wires, ledger: Ledger, ranks: int) -> int:
     return personal + (ranks - 1) * sum(size for _, _, size in told)
 
 
-def server_memory(wired: Wires, ledger: Ledger) -> int:
+def server_memory(wired: MessageSchema, ledger: Ledger) -> int:
     """Bytes of the server's buffers: of every part, what the round with the most of it needs."""
     shared = _shared(wired)
     sizes: Counter[tuple[str, str, int]] = Counter()
@@ -107,5 +107,5 @@ def server_memory(wired: Wires, ledger: Ledger) -> int:
     return sum(buffers.values())
 
 
-def _shared(wired: Wires) -> set[str]:
+def _shared(wired: MessageSchema) -> set[str]:
     return {part.kind for part in (*wired.contact.parts(1), *wired.traffic.down) if part.shared}

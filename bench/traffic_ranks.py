@@ -17,16 +17,15 @@ import torch
 from torch import Tensor
 from traffic_cases import Case, moved_by_mpi, network, nonzeros, predicted, schedule, stream, wires
 
-from fedstil_mpi.clock import Clock
-from fedstil_mpi.comm.directions import DOWN, UP
+from fedstil_mpi.client.tasks import task_begins, task_ends, task_of_draw
 from fedstil_mpi.comm.exchange import Exchange
 from fedstil_mpi.comm.flat import Part
-from fedstil_mpi.comm.ledger import Ledger
+from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.comm.world import World, start
-from fedstil_mpi.methods.common.base import Visit
+from fedstil_mpi.launch.placement import assign_clients
+from fedstil_mpi.methods.base import ClientRound
 from fedstil_mpi.models.network import Network
-from fedstil_mpi.placement import assign_clients
-from fedstil_mpi.schedule import task_begins, task_ends, task_of_draw
+from fedstil_mpi.util.clock import Clock
 
 TASKS, PER_TASK = 2, 3
 
@@ -75,11 +74,11 @@ def play(world: World, case: Case, model: Network) -> dict[str, Any]:
         return time.perf_counter() - began
 
     for round, online in plan.rounds():
-        wired.contact.greet(exchange, round, online)
+        wired.contact.send_to_new_clients(exchange, round, online)
         spent = distribute(round, online) if round > 1 else 0.0
         when = round, PER_TASK, TASKS
         visits = [
-            Visit(task_begins(*when), task_ends(*when), people(client, task_of_draw(*when)).tolist())
+            ClientRound(task_begins(*when), task_ends(*when), people(client, task_of_draw(*when)).tolist())
             for client in online
         ]
         items = [counted.up(client, visit) for client, visit in zip(online, visits, strict=True)]

@@ -8,8 +8,7 @@ from reference_traffic import Counts, Payload, published
 from traffic_cases import Case
 
 from fedstil_mpi import methods
-from fedstil_mpi.comm.directions import DOWN, UP
-from fedstil_mpi.comm.ledger import Ledger
+from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.models.network import Network
 
 PRESETS = ("best", "paper", "reference")

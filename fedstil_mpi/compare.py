@@ -15,15 +15,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedstil_mpi import configfile, methods
+from fedstil_mpi import methods
 from fedstil_mpi.comm.guard import say
 from fedstil_mpi.comm.world import World, start
-from fedstil_mpi.commandline import Parser
-from fedstil_mpi.errors import InputError, did_you_mean
-from fedstil_mpi.interrupts import listening
-from fedstil_mpi.results.run_folder import RunFolder
+from fedstil_mpi.config import loading
+from fedstil_mpi.config.command_line import Parser
+from fedstil_mpi.federation.shared_resources import open_shared_resources
+from fedstil_mpi.launch.signals import listening
+from fedstil_mpi.results.writing.run_folder import RunFolder
 from fedstil_mpi.run import execute
-from fedstil_mpi.scene import open_scene
+from fedstil_mpi.util.errors import InputError, did_you_mean
 
 
 @dataclass(kw_only=True)
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def read(path: str) -> Comparison:
     """A comparison's config, which may extend others. Raises InputError where it cannot be used."""
-    plan: Comparison = configfile.structured(Comparison, [configfile.load(Path(path))], "comparison.")
+    plan: Comparison = loading.structured(Comparison, [loading.load(Path(path))], "comparison.")
     if not plan.variants or not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
         raise InputError(f"{path} has variants {list(plan.variants)} and seeds {plan.seeds}; give one or more of each")
     if plan.against is not None and plan.against not in plan.variants:
@@ -114,7 +115,7 @@ def expand(
             name = f"{re.sub(r'[^a-z0-9]+', '-', label.lower()).strip('-')}-{seed}"
             settings = [f"{key}={json.dumps(value)}" for key, value in (plan.settings | plan.variants[label]).items()]
             own = [f"seed={seed}", f"name={name}", f"output={folder}", "resume=auto"]
-            entries.append(Entry(label, seed, str(folder / name), configfile.read(base, [*settings, *overrides, *own])))
+            entries.append(Entry(label, seed, str(folder / name), loading.read(base, [*settings, *overrides, *own])))
     names = [entry.folder for entry in entries]
     if len(set(names)) < len(names):
         raise InputError(f"{path} has labels that give one folder name: {', '.join(plan.variants)}; rename one")
@@ -127,8 +128,8 @@ def compare(world: World, entries: list[Entry], asked: Callable[[], bool]) -> No
     asked: whether this rank was asked to stop.
     """
     with world.verdict():
-        first = configfile.resolve(entries[0].source)
-    scene = open_scene(world, first)
+        first = loading.resolve(entries[0].source)
+    resources = open_shared_resources(world, first)
     with world.verdict():
         states = [_prepare(entry) for entry in entries] if world.is_server else None
     states = world.broadcast_json(states)
@@ -137,14 +138,14 @@ def compare(world: World, entries: list[Entry], asked: Callable[[], bool]) -> No
             continue
         if world.is_server:
             say(f"run {number} of {len(entries)}: {entry.label}, seed {entry.seed}")
-        scene = execute(world, entry.source, scene, brief=True, asked=asked)
+        resources = execute(world, entry.source, resources, brief=True, asked=asked)
         _give_back_memory()
 
 
 def _prepare(entry: Entry) -> str:
     """Check the run's config; returns the state of its folder."""
-    method = methods.load(configfile.resolve(entry.source).method.name)
-    experiment = configfile.resolve(entry.source, method.Options, method.PRESETS)
+    method = methods.load(loading.resolve(entry.source).method.name)
+    experiment = loading.resolve(entry.source, method.Options, method.PRESETS)
     return RunFolder(Path(entry.folder)).state(experiment)
 
 

@@ -17,21 +17,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedstil_mpi import configfile, methods
+from fedstil_mpi import methods
+from fedstil_mpi.client.representations import normalise, represent
 from fedstil_mpi.comm.guard import INPUT_ERROR, say
-from fedstil_mpi.commandline import Parser
-from fedstil_mpi.data.sources import open_stream
-from fedstil_mpi.data.stream import Stream, Task
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.config import loading
+from fedstil_mpi.config.command_line import Parser
+from fedstil_mpi.data.streams.base import Stream, Task
+from fedstil_mpi.data.streams.sources import open_stream
 from fedstil_mpi.evaluation.gradcam import default_layer, heat, likeness
-from fedstil_mpi.federation import Plan, build_network, make_plan, warmup_images
+from fedstil_mpi.federation.setup import Plan, build_network, make_plan, warmup_images
+from fedstil_mpi.federation.warm_up import warm_up
 from fedstil_mpi.models.network import Network
-from fedstil_mpi.representations import normalise, represent
-from fedstil_mpi.results import explanation
-from fedstil_mpi.results.explanation import Match, Shown
-from fedstil_mpi.results.models import STEM, load_tail, model_file
-from fedstil_mpi.results.tables import write_csv
-from fedstil_mpi.warmup import warm_up
+from fedstil_mpi.results.report import explanation
+from fedstil_mpi.results.report.explanation import Match, Shown
+from fedstil_mpi.results.report.tables import write_csv
+from fedstil_mpi.results.writing.models import STEM, load_tail, model_file
+from fedstil_mpi.util.errors import InputError
 
 CPU = torch.device("cpu")
 
@@ -57,11 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def explain(options: Namespace) -> None:
     """Raises InputError where the config, the model or the choice of images cannot be used."""
     in_folder = options.config.is_dir()
-    source = configfile.read(options.config / "config.yaml" if in_folder else options.config, options.overrides)
-    draft = configfile.resolve(source)
+    source = loading.read(options.config / "config.yaml" if in_folder else options.config, options.overrides)
+    draft = loading.resolve(source)
     method = methods.load(draft.method.name)
     stream = open_stream(draft.data, draft.seed)
-    plan = make_plan(configfile.resolve(source, method.Options, method.PRESETS), method, stream)
+    plan = make_plan(loading.resolve(source, method.Options, method.PRESETS), method, stream)
     _check("--client", [options.client], stream.clients, "clients")
     _check("--task", [options.task], stream.tasks, "tasks")
     task = stream.task(options.client, options.task)
@@ -118,7 +119,7 @@ def best(task: Task, query: int, similarity: Tensor, market: bool) -> Iterator[M
     InputError where no others are left.
     """
     gallery, camera = task.gallery, task.query.cameras[query]
-    same = gallery.persons == task.query.persons[query]
+    same = gallery.pids == task.query.pids[query]
     junk = same & (gallery.cameras == camera) & (camera >= 0) & market
     nearest = similarity.argsort(descending=True, stable=True).numpy()
     nearest = nearest[~junk[nearest]]

@@ -10,14 +10,23 @@ import os
 import platform
 from collections.abc import Sequence
 
-from fedstil_mpi import configfile, methods
+from fedstil_mpi import methods
 from fedstil_mpi.comm.guard import INPUT_ERROR, say
-from fedstil_mpi.commandline import Parser
-from fedstil_mpi.config import Placement
-from fedstil_mpi.data.sources import open_stream
-from fedstil_mpi.errors import InputError
-from fedstil_mpi.gpus import find_gpus
-from fedstil_mpi.placement import Offer, Seat, assign_clients, choose_gpu, choose_threads, seat_of, table
+from fedstil_mpi.config import loading
+from fedstil_mpi.config.command_line import Parser
+from fedstil_mpi.config.schema import Placement
+from fedstil_mpi.data.streams.sources import open_stream
+from fedstil_mpi.launch.gpus import find_gpus
+from fedstil_mpi.launch.placement import (
+    HostResources,
+    RankPlacement,
+    assign_clients,
+    choose_gpu,
+    choose_threads,
+    placement_of,
+    table,
+)
+from fedstil_mpi.util.errors import InputError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,22 +48,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool) -> None:
     """Print the plan on standard output. Raises InputError as a run of this config would."""
-    source = configfile.read(config, overrides)
-    draft = configfile.resolve(source)
+    source = loading.read(config, overrides)
+    draft = loading.resolve(source)
     methods.check_name(draft.method.name)
     stream = open_stream(draft.data, draft.seed)
-    seats = table(seat(stream.clients, stream.clients + 1 if ranks is None else ranks, draft.placement))
+    placements = table(placement(stream.clients, stream.clients + 1 if ranks is None else ranks, draft.placement))
 
-    from fedstil_mpi import federation
-    from fedstil_mpi.planning import forecast
+    from fedstil_mpi.federation import setup
+    from fedstil_mpi.planning import forecast, plan_tables
     from fedstil_mpi.planning.resident import libraries
-    from fedstil_mpi.results import outlook, summary, terminal
+    from fedstil_mpi.results.writing import summary
+    from fedstil_mpi.util import terminal
 
     method = methods.load(draft.method.name)
-    experiment = configfile.resolve(source, method.Options, method.PRESETS)
-    plan = federation.make_plan(experiment, method, stream)
+    experiment = loading.resolve(source, method.Options, method.PRESETS)
+    plan = setup.make_plan(experiment, method, stream)
     before = libraries()
-    predicted = forecast.make(plan, stream, seats)
+    predicted = forecast.make(plan, stream, placements)
     if as_json:
         print(json.dumps(predicted.as_json(), indent=2))
         return
@@ -62,23 +72,23 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
     console.print(summary.headline(experiment, plan.schedule), soft_wrap=True)
     at_most = " (at most: some of it passes a codec)" if predicted.packed else ""
     tables = {
-        f"Where {len(seats)} ranks would sit if all were on this host": summary.placement_table(seats),
-        f"What crosses the edge links, by round{at_most}": outlook.rounds_table(predicted),
-        "What crosses the edge links, by kind": outlook.kinds_table(predicted),
+        f"Where {len(placements)} ranks would sit if all were on this host": summary.placement_table(placements),
+        f"What crosses the edge links, by round{at_most}": plan_tables.rounds_table(predicted),
+        "What crosses the edge links, by kind": plan_tables.kinds_table(predicted),
         "By client, with the images that pass the stem, the tail in training, the tail in search": (
-            outlook.clients_table(predicted)
+            plan_tables.clients_table(predicted)
         ),
         f"Memory by rank (MB, about), with {before / 1e6:.0f} MB of libraries, without importances and masks": (
-            outlook.memory_table(predicted, before)
+            plan_tables.memory_table(predicted, before)
         ),
-        "Disk (about)": outlook.files_table(predicted),
+        "Disk (about)": plan_tables.files_table(predicted),
     }
     for title, content in tables.items():
         console.print(f"\n[bold]{title}")
         console.print(content)
 
 
-def seat(clients: int, ranks: int, placement: Placement) -> list[Seat]:
+def placement(clients: int, ranks: int, placement: Placement) -> list[RankPlacement]:
     """Where the ranks of a run would sit if all were on this host. Raises InputError where they cannot."""
     if ranks < 1:
         raise InputError(f"--ranks {ranks}; expected at least 1")
@@ -86,11 +96,11 @@ def seat(clients: int, ranks: int, placement: Placement) -> list[Seat]:
     gpus, no_gpu = ([], "device: cpu") if placement.device == "cpu" else find_gpus(visible)
     host, cores = platform.node(), sorted(os.sched_getaffinity(0))
     offers = [
-        Offer(rank, 0, host, rank, list(of_rank), cores, [[gpu.id, gpu.name] for gpu in gpus], no_gpu)
+        HostResources(rank, 0, host, rank, list(of_rank), cores, [[gpu.id, gpu.name] for gpu in gpus], no_gpu)
         for rank, of_rank in enumerate(assign_clients(clients, ranks))
     ]
     return [
-        seat_of(
+        placement_of(
             offer,
             choose_gpu(offers, offer.rank, placement.device, placement.gpus_per_node),
             choose_threads(offers, offer.rank, placement.threads, os.environ),

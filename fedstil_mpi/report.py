@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedstil_mpi.comm.guard import INPUT_ERROR, say
-from fedstil_mpi.commandline import Parser
-from fedstil_mpi.errors import InputError, did_you_mean
-from fedstil_mpi.results import plots, reading, sections, tables, terminal
-from fedstil_mpi.results.variants import Variant, group, warnings
+from fedstil_mpi.config.command_line import Parser
+from fedstil_mpi.results.reading import runs
+from fedstil_mpi.results.reading.variants import Variant, group, warnings
+from fedstil_mpi.results.report import plots, sections, tables
+from fedstil_mpi.util import terminal
+from fedstil_mpi.util.errors import InputError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ def write(runs: Sequence[Path], output: Path, against: str | None = None) -> Pat
 
 
 def load(paths: Sequence[Path], against: str | None) -> Comparison:
-    complete, interrupted = reading.find(paths)
-    variants, notes = group([reading.read(folder) for folder in complete])
+    complete, interrupted = runs.find(paths)
+    variants, notes = group([runs.read(folder) for folder in complete])
     notes += [f"{folder} has no results.h5, so the run is not complete; left out" for folder in interrupted]
     labels = [variant.label for variant in variants]
     if against is not None and against not in labels:

@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fedstil_mpi import configfile, methods
+from fedstil_mpi import methods
 from fedstil_mpi.comm.survival import check_survivable, survive
 from fedstil_mpi.comm.world import SET_UP, World, start
-from fedstil_mpi.commandline import Parser
-from fedstil_mpi.interrupts import listening
-from fedstil_mpi.results.run_folder import fingerprint, path_of
-from fedstil_mpi.scene import Scene, open_scene
+from fedstil_mpi.config import loading
+from fedstil_mpi.config.command_line import Parser
+from fedstil_mpi.federation.shared_resources import SharedResources, open_shared_resources
+from fedstil_mpi.launch.signals import listening
+from fedstil_mpi.results.writing.run_folder import fingerprint, path_of
 
 
 def command_line() -> Parser:
@@ -42,18 +43,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(world: World, config: str, overrides: list[str], asked: Callable[[], bool]) -> None:
     """Read a config and execute it. Collective: all ranks must call."""
     with world.verdict():
-        source = configfile.read(config, overrides) if world.is_server else None
+        source = loading.read(config, overrides) if world.is_server else None
     execute(world, world.broadcast_json(source), asked=asked)
 
 
 def execute(
     world: World,
     source: dict[str, Any],
-    before: Scene | None = None,
+    before: SharedResources | None = None,
     *,
     brief: bool = False,
     asked: Callable[[], bool] = lambda: False,
-) -> Scene:
+) -> SharedResources:
     """Check, place, set up, run all rounds, report. Collective: all ranks must call.
 
     source: what `configfile.read` gave on rank 0. before: the scene that the last run of this process left, which
@@ -62,45 +63,47 @@ def execute(
     """
     began = time.perf_counter()
     with world.verdict():
-        draft = configfile.resolve(source)
+        draft = loading.resolve(source)
         methods.check_name(draft.method.name)
         if draft.fault_tolerance:
             check_survivable(world)
     timeout = draft.exchange.timeout
     world.timeout = None if timeout is None else max(timeout, SET_UP)
-    scene = open_scene(world, draft, before)
+    resources = open_shared_resources(world, draft, before)
 
     # From here on torch may be imported: CUDA_VISIBLE_DEVICES and the number of threads are settled.
-    from fedstil_mpi import federation
-    from fedstil_mpi.attempt import Attempts
-    from fedstil_mpi.checkpoints.generations import Generations
-    from fedstil_mpi.checkpoints.keeper import Keeper
+    from fedstil_mpi.checkpoints.manager import CheckpointManager
+    from fedstil_mpi.checkpoints.recovery import Attempts
+    from fedstil_mpi.checkpoints.store import CheckpointStore
+    from fedstil_mpi.federation import setup
     from fedstil_mpi.planning import forecast
     from fedstil_mpi.planning.resident import libraries
-    from fedstil_mpi.results import report
+    from fedstil_mpi.results.writing import run_output
 
     with world.verdict():
         method = methods.load(draft.method.name)
-        plan = federation.make_plan(configfile.resolve(source, method.Options, method.PRESETS), method, scene.stream)
+        plan = setup.make_plan(loading.resolve(source, method.Options, method.PRESETS), method, resources.stream)
     with world.verdict():
-        output = report.Report(plan, scene.seats, brief=brief) if scene.seats is not None else None
+        output = (
+            run_output.Report(plan, resources.placements, brief=brief) if resources.placements is not None else None
+        )
     state = world.broadcast_json(output.state if output is not None else None)
     if state == "complete":
-        return scene
+        return resources
 
     def stop() -> bool:
         world.check()  # a rank that has died ends training too
         return asked()
 
-    generations = Generations(path_of(plan.experiment), fingerprint(plan.experiment))
-    keeper = Keeper(generations, plan.experiment.checkpoint.every, stop, at_once=draft.fault_tolerance)
-    attempts = Attempts(world, scene, plan, keeper, output, libraries(), time.perf_counter() - began)
+    store = CheckpointStore(path_of(plan.experiment), fingerprint(plan.experiment))
+    checkpoints = CheckpointManager(store, plan.experiment.checkpoint.every, stop, at_once=draft.fault_tolerance)
+    attempts = Attempts(world, resources, plan, checkpoints, output, libraries(), time.perf_counter() - began)
     outcome = survive(world, attempts.make) if draft.fault_tolerance else attempts.make()
     if output is not None:
-        predicted = forecast.make(outcome.plan, scene.stream, output.seats)
+        predicted = forecast.make(outcome.plan, resources.stream, output.placements)
         output.end(outcome.seconds, outcome.fingerprints, predicted, outcome.measured)
-        generations.remove()
-    return scene
+        store.remove()
+    return resources
 
 
 if __name__ == "__main__":

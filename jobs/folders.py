@@ -8,10 +8,11 @@ For the job scripts, which look for the file `complete` in each: a launcher can 
 import argparse
 from pathlib import Path
 
-from fedstil_mpi import compare, configfile, run
+from fedstil_mpi import compare, run
 from fedstil_mpi.comm.guard import INPUT_ERROR, say
-from fedstil_mpi.errors import InputError
-from fedstil_mpi.results.run_folder import path_of
+from fedstil_mpi.config import loading
+from fedstil_mpi.results.writing.run_folder import path_of
+from fedstil_mpi.util.errors import InputError
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def folders(command: str, arguments: list[str]) -> list[Path]:
     """Raises InputError where the command line or the config cannot be used."""
     if command == "run":
         options = run.command_line().parse_intermixed_args(arguments)
-        return [path_of(configfile.resolve(configfile.read(options.config, options.overrides)))]
+        return [path_of(loading.resolve(loading.read(options.config, options.overrides)))]
     options = compare.command_line().parse_intermixed_args(arguments)
     plan = compare.read(options.config)
     entries = compare.expand(plan, options.config, options.overrides, options.seeds, options.only)

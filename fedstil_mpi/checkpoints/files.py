@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from safetensors.torch import load
 
-from fedstil_mpi.errors import InputError
-from fedstil_mpi.state import State, flatten, unflatten
+from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.state_tree import State, flatten, unflatten
 
 PLAIN = "state.json"
 """The tensor, uint8, that holds the plain values."""

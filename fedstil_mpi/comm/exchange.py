@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedstil_mpi.clock import Clock
 from fedstil_mpi.comm import codec
-from fedstil_mpi.comm.directions import DOWN, UP
 from fedstil_mpi.comm.flat import Part
-from fedstil_mpi.comm.ledger import Ledger
+from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.comm.world import World
+from fedstil_mpi.util.clock import Clock
 
 Message = dict[str, Tensor]
 """Of one client: kind -> tensor [scalars], or [items, scalars] for a ragged part."""

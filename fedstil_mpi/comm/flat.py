@@ -68,7 +68,3 @@ class Part:
     def itemsize(self) -> int:
         """Bytes of `scalars` scalars."""
         return self.scalars * self.dtype.itemsize
-
-
-HEADER_BYTES = 8
-"""What an edge link carries so that the receiver of a ragged part knows how many items follow: one int64."""

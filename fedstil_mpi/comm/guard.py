@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 if TYPE_CHECKING:
     from fedstil_mpi.comm.world import World

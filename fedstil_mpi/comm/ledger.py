@@ -8,10 +8,17 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import product
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from fedstil_mpi.comm.flat import HEADER_BYTES, Part
-from fedstil_mpi.state import State
+if TYPE_CHECKING:
+    from fedstil_mpi.comm.flat import Part
+    from fedstil_mpi.util.state_tree import State
+
+DOWN, UP = "S2C", "C2S"
+"""The directions of an edge link: server to client, client to server."""
+
+HEADER_BYTES = 8
+"""What an edge link carries so that the receiver of a ragged part knows how many items follow: one int64."""
 
 
 class Entry(NamedTuple):
@@ -46,7 +53,7 @@ class Ledger:
             self._sums[key] += entry.encoded
 
     def book_part(
-        self, round: int, client: int, direction: str, part: Part, items: int, encoded: int | None = None
+        self, round: int, client: int, direction: str, part: "Part", items: int, encoded: int | None = None
     ) -> None:
         """Book `items` items of a part (1 of one that is not ragged), and the header of a ragged one.
 
@@ -58,10 +65,10 @@ class Ledger:
         if part.ragged:
             self.book(round, client, direction, "header", HEADER_BYTES)
 
-    def state(self) -> State:
+    def state(self) -> "State":
         return {"entries": [list(entry) for entry in self.entries], "open": sorted(self._open)}
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: "State") -> None:
         """Hold exactly what `state` gave."""
         self.entries.clear()
         self._sums.clear()

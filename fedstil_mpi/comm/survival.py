@@ -12,7 +12,7 @@ import numpy as np
 
 from fedstil_mpi.comm.guard import OrderlyEnd, say, watchdog
 from fedstil_mpi.comm.world import World
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 T = TypeVar("T")
 

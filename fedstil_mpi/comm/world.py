@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedstil_mpi.comm.guard import INPUT_ERROR, GivenUp, OrderlyEnd, Overdue, RankLost, abort_on_error, say
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 if TYPE_CHECKING:
     from mpi4py import MPI

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 from fedstil_mpi.comm.guard import INPUT_ERROR, say
-from fedstil_mpi.commandline import Parser
+from fedstil_mpi.config.command_line import Parser
 from fedstil_mpi.data.commands import build, inspect, pack, unpack, verify
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 COMMANDS = {"build": build, "pack": pack, "inspect": inspect, "verify": verify, "unpack": unpack}
 

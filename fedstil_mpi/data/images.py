@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from fedstil_mpi.data.stream import Images
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.data.streams.base import Images
+from fedstil_mpi.util.errors import InputError
 
 
 @dataclass(frozen=True)

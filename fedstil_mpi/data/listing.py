@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
 """The image files that are read, in lower or upper case."""

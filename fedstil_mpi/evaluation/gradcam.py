@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from fedstil_mpi.errors import InputError
 from fedstil_mpi.models.backbones import unknown
 from fedstil_mpi.models.network import Network
+from fedstil_mpi.util.errors import InputError
 
 
 class Likeness(NamedTuple):

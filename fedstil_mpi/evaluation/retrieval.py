@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 PROTOCOLS = {"market": "standard", "reference": "first_match"}
 """The evaluation protocols, each with the average precision that belongs to it."""

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.evaluation import retrieval
 from fedstil_mpi.evaluation.lifelong import METRICS
-from fedstil_mpi.learner import Learner
 from fedstil_mpi.models.network import Tail
 
 TailFor = Callable[[int], Tail]
@@ -30,7 +30,7 @@ class Gallery(NamedTuple):
     """int64 [n, 2]: person and camera."""
 
 
-def evaluate(learner: Learner, tail_for: TailFor | None = None, everybodys: Gallery | None = None) -> np.ndarray:
+def evaluate(learner: Learner, tail_for: TailFor | None = None, global_gallery: Gallery | None = None) -> np.ndarray:
     """Retrieval metrics by task, float64 [tasks, len(METRICS)]; nan for tasks that are not evaluated.
 
     tail_for: the model that each task is searched with; None: the client's newest for all. everybodys: what `gather`
@@ -38,21 +38,21 @@ def evaluate(learner: Learner, tail_for: TailFor | None = None, everybodys: Gall
     """
     scope, protocol = learner.experiment.evaluation.gallery, learner.experiment.evaluation.protocol
     metrics = np.full((len(learner.tasks), len(METRICS)), np.nan)
-    joined = held(learner) if scope == "client" and tail_for is None else everybodys
+    joined = client_gallery(learner) if scope == "client" and tail_for is None else global_gallery
     for task in learner.searched:
         tail = tail_for(task) if tail_for else learner.tail
         query = learner.tasks[task].query
-        features = learner.describe(task, "query", tail)
+        features = learner.extract_features(task, "query", tail)
         if scope == "task":
             gallery = _of_task(learner, task, tail)
         elif scope == "client" and tail_for:
-            gallery = held(learner, _always(tail))
+            gallery = client_gallery(learner, _always(tail))
         else:
             assert joined is not None
             gallery = joined
         result = retrieval.evaluate(
             features,
-            query.persons,
+            query.pids,
             gallery.features,
             gallery.labels[:, 0],
             query.cameras,
@@ -63,7 +63,7 @@ def evaluate(learner: Learner, tail_for: TailFor | None = None, everybodys: Gall
     return metrics
 
 
-def held(learner: Learner, tail_for: TailFor | None = None) -> Gallery:
+def client_gallery(learner: Learner, tail_for: TailFor | None = None) -> Gallery:
     """The galleries of all tasks of the client that are evaluated, joined.
 
     tail_for: the model that describes each task's gallery; None: the client's newest for all.
@@ -89,7 +89,7 @@ def gather(world: World, own: Sequence[Gallery], length: int) -> Gallery:
 
 def _of_task(learner: Learner, task: int, tail: Tail) -> Gallery:
     images = learner.tasks[task].gallery
-    return Gallery(learner.describe(task, "gallery", tail), np.stack([images.persons, images.cameras], 1))
+    return Gallery(learner.extract_features(task, "gallery", tail), np.stack([images.pids, images.cameras], 1))
 
 
 def _join(parts: Sequence[Gallery], length: int, device: torch.device) -> Gallery:

@@ -1,18 +1,22 @@
-"""The methods, one module each; `load` finds them by name. What they share is in `common/`."""
+"""The methods, a module or package each; `load` finds them by name."""
 
 import importlib
-import pkgutil
 from typing import TYPE_CHECKING
 
-from fedstil_mpi.errors import InputError, did_you_mean
+from fedstil_mpi.util.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from fedstil_mpi.methods.common.base import MethodModule
+    from fedstil_mpi.methods.base import MethodModule
+
+BUILT_IN = (
+    *("ewc", "fedavg", "fedcurv", "fedprox", "fedstil", "fedstil_atten", "fedweit"),
+    *("icarl", "mas", "multi", "single"),
+)
 
 
 def names() -> list[str]:
     """All methods there are, without importing them."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
+    return list(BUILT_IN)
 
 
 def check_name(name: str) -> None:

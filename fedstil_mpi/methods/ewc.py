@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from fedstil_mpi.methods import single
-from fedstil_mpi.methods.common.anchored import AnchoredClient
-from fedstil_mpi.methods.common.base import Server
-from fedstil_mpi.methods.common.importance import check, fisher, published
+from fedstil_mpi.methods.base import Server
+from fedstil_mpi.methods.importance import check, fisher, published
+from fedstil_mpi.methods.regularised import AnchoredClient
 
 __all__ = ["PRESETS", "Client", "Options", "Server"]
 

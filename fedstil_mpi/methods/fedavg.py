@@ -8,13 +8,12 @@ from torch import Tensor, nn
 
 from fedstil_mpi.comm.exchange import Rows
 from fedstil_mpi.comm.flat import Part
-from fedstil_mpi.errors import InputError
-from fedstil_mpi.methods import single
-from fedstil_mpi.methods.common import base
-from fedstil_mpi.methods.common.base import SAMPLES, Setup, Traffic
-from fedstil_mpi.methods.common.federated import WEIGHTS, FederatedClient, weighted_mean
+from fedstil_mpi.methods import base, single
+from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
+from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, weighted_mean
 from fedstil_mpi.models.network import Tail, adaptive_parameters, trainable_parameters
-from fedstil_mpi.state import State
+from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.state_tree import State
 
 
 @dataclass(kw_only=True)

@@ -13,19 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.comm.exchange import Message, Rows
 from fedstil_mpi.comm.flat import Part
-from fedstil_mpi.errors import InputError
-from fedstil_mpi.learner import Learner
-from fedstil_mpi.methods import fedavg
-from fedstil_mpi.methods.common import base
-from fedstil_mpi.methods.common.anchored import quadratic
-from fedstil_mpi.methods.common.base import Setup, Traffic, Visit
-from fedstil_mpi.methods.common.federated import WEIGHTS
-from fedstil_mpi.methods.common.importance import check, fisher, published
-from fedstil_mpi.methods.common.news import News
-from fedstil_mpi.state import State
-from fedstil_mpi.training import Batch
+from fedstil_mpi.methods import base, fedavg
+from fedstil_mpi.methods.base import ClientRound, Setup, Traffic
+from fedstil_mpi.methods.federated import WEIGHTS
+from fedstil_mpi.methods.importance import check, fisher, published
+from fedstil_mpi.methods.pending_updates import PendingUpdates
+from fedstil_mpi.methods.regularised import quadratic
+from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.state_tree import State
 
 IMPORTANCE = "importance"
 
@@ -77,12 +76,12 @@ class Items(base.Items):
     def __init__(self, clients: int, options: Options):
         super().__init__(clients)
         self.options = options
-        self.news = News(clients)
+        self.news = PendingUpdates(clients)
 
     def down(self, client: int) -> dict[str, int]:
         return {IMPORTANCE: int(self.news.deliver(client))}
 
-    def up(self, client: int, visit: Visit) -> dict[str, int]:
+    def up(self, client: int, visit: ClientRound) -> dict[str, int]:
         told = self.options.renews(visit.ends)
         if told:
             self.news.tell(client)
@@ -164,7 +163,7 @@ class Server(fedavg.Server):
         super().__init__(setup, options)
         self.told_K2P = torch.zeros(setup.clients, 2, setup.layout.scalars)
         """(Omega, Omega * phi*) as each client told it last."""
-        self.news = News(setup.clients)
+        self.news = PendingUpdates(setup.clients)
 
     def knowledge(self, online: list[int]) -> Rows:
         if self.options.dispatch == "lists":

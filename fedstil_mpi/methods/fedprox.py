@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.comm.exchange import Message
-from fedstil_mpi.errors import InputError
 from fedstil_mpi.methods import fedavg
 from fedstil_mpi.methods.fedavg import Server
-from fedstil_mpi.training import Batch
+from fedstil_mpi.util.errors import InputError
 
 __all__ = ["PRESETS", "Client", "Options", "Server"]
 

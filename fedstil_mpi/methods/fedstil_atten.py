@@ -19,17 +19,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 
+from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.comm.exchange import Message, Rows
 from fedstil_mpi.comm.flat import Part
-from fedstil_mpi.errors import InputError
-from fedstil_mpi.learner import Learner
-from fedstil_mpi.methods import fedstil
-from fedstil_mpi.methods.common import base
-from fedstil_mpi.methods.common.base import SAMPLES, Setup, Traffic
-from fedstil_mpi.methods.common.federated import WEIGHTS, FederatedClient
+from fedstil_mpi.methods import base, fedstil
+from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
+from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient
 from fedstil_mpi.models.adaptive import AttentiveAdaptive
-from fedstil_mpi.state import State
-from fedstil_mpi.training import Batch
+from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.state_tree import State
 
 BANK = "bank"
 
@@ -156,22 +155,22 @@ class Server(base.Server):
     def __init__(self, setup: Setup, options: Options):
         super().__init__(setup, options)
         self.theta_KP = setup.start.repeat(setup.clients, 1)
-        self.heard: set[int] = set()
+        self.seen_clients: set[int] = set()
 
     def knowledge(self, online: list[int]) -> Rows:
-        strangers = [client for client in range(self.setup.clients) if client not in self.heard]
+        strangers = [client for client in range(self.setup.clients) if client not in self.seen_clients]
         if strangers:
-            self.theta_KP[strangers] = self.theta_KP[sorted(self.heard)].mean(0)
+            self.theta_KP[strangers] = self.theta_KP[sorted(self.seen_clients)].mean(0)
         return {BANK: self.theta_KP.view(-1)}
 
     def collect(self, online: list[int], updates: Rows) -> None:
         self.theta_KP[online] += updates[WEIGHTS]
-        self.heard.update(online)
+        self.seen_clients.update(online)
 
     def state(self) -> State:
-        return {"heard": sorted(self.heard)}
+        return {"heard": sorted(self.seen_clients)}
 
     def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
-        self.heard = set(state["heard"])
-        for client in self.heard:
+        self.seen_clients = set(state["heard"])
+        for client in self.seen_clients:
             self.theta_KP[client] = theta_of(client)

@@ -12,14 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedstil_mpi.errors import InputError
-from fedstil_mpi.learner import Learner
-from fedstil_mpi.memory import Samples
-from fedstil_mpi.methods import single
-from fedstil_mpi.methods.common import base
-from fedstil_mpi.methods.common.base import Server, Setup
+from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.client.local_training import Batch
+from fedstil_mpi.client.rehearsal import Samples
+from fedstil_mpi.methods import base, single
+from fedstil_mpi.methods.base import Server, Setup
 from fedstil_mpi.models.distillation import distillation_loss, sigmoid_distillation_loss
-from fedstil_mpi.training import Batch
+from fedstil_mpi.util.errors import InputError
 
 __all__ = ["PRESETS", "Client", "Options", "Server"]
 
@@ -66,18 +65,18 @@ class Client(base.Client):
 
     def __init__(self, learner: Learner, setup: Setup, options: Options):
         super().__init__(learner, setup, options)
-        self.answers: Tensor | None = None
+        self.old_logits: Tensor | None = None
         """[rehearsed, old classes]: the scores before the round, a row for each of `Learner.rehearsed()`; None where
         there is nothing to keep."""
 
     def begin(self) -> None:
         """Nothing is kept in the first task, where there are no old classes."""
         past = self.learner.tasks[: self.learner.task]
-        self.old = torch.tensor(sorted({person for task in past for person in task.train.persons.tolist()}))
+        self.old = torch.tensor(sorted({person for task in past for person in task.train.pids.tolist()}))
         self.old = self.old.to(self.learner.device)
         self.allowed = self.learner.allowed()
         rehearsed = self.learner.rehearsed() if self.options.distillation and past else None
-        self.answers = self._answer(rehearsed) if rehearsed is not None else None
+        self.old_logits = self._answer(rehearsed) if rehearsed is not None else None
 
     @torch.no_grad()
     def _answer(self, samples: Samples) -> Tensor:
@@ -87,23 +86,23 @@ class Client(base.Client):
 
     def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
         kept = torch.nonzero(batch.rehearsed >= 0)[:, 0]
-        if self.answers is None or not len(kept):
+        if self.old_logits is None or not len(kept):
             return None
-        now, before = scores[kept], self.answers[batch.rehearsed[kept]]
+        now, before = scores[kept], self.old_logits[batch.rehearsed[kept]]
         if self.options.targets == "softmax":
             loss = distillation_loss(now[:, self.old], before, self.options.temperature)
         else:
-            loss = class_loss(now, batch.samples.persons[kept], self.allowed)
+            loss = class_loss(now, batch.samples.pids[kept], self.allowed)
             loss = loss + sigmoid_distillation_loss(now[:, self.old], before)
         return self.options.distillation * loss
 
 
-def class_loss(scores: Tensor, persons: Tensor, allowed: Tensor | None = None) -> Tensor:
+def class_loss(scores: Tensor, pids: Tensor, allowed: Tensor | None = None) -> Tensor:
     """Binary cross entropy against the one-hot label, averaged over all samples and allowed classes: a scalar.
 
     scores: float32 [n, C]; persons: int64 [n], below C and allowed; allowed: bool [C], None for all.
     """
-    targets = F.one_hot(persons, scores.shape[1]).to(scores.dtype)
+    targets = F.one_hot(pids, scores.shape[1]).to(scores.dtype)
     if allowed is not None:
         scores, targets = scores[:, allowed], targets[:, allowed]
     return F.binary_cross_entropy_with_logits(scores, targets)

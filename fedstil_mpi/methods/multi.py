@@ -8,12 +8,11 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
-from fedstil_mpi.learner import Learner
-from fedstil_mpi.methods import single
-from fedstil_mpi.methods.common import base
-from fedstil_mpi.methods.common.base import Server, Setup
+from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.methods import base, single
+from fedstil_mpi.methods.base import Server, Setup
 from fedstil_mpi.models.network import Tail
-from fedstil_mpi.state import State
+from fedstil_mpi.util.state_tree import State
 
 __all__ = ["PRESETS", "Client", "Options", "Server"]
 

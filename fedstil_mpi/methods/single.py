@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from fedstil_mpi.methods.common.base import Client, Server
+from fedstil_mpi.methods.base import Client, Server
 
 __all__ = ["PRESETS", "Client", "Options", "Server"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedstil_mpi.errors import InputError
 from fedstil_mpi.models.torchvision_cpu import import_models
+from fedstil_mpi.util.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def smoothed_cross_entropy(
     return -((1 - epsilon) * correct + epsilon * spread).mean()
 
 
-def supervised_contrast(features: Tensor, persons: Tensor, temperature: float) -> Tensor:
+def supervised_contrast(features: Tensor, pids: Tensor, temperature: float) -> Tensor:
     """Supervised contrastive loss (Khosla et al., NeurIPS 2020, their L_out) of a batch: a scalar.
 
     features: float [n, F], not normalised, compared by cosine as retrieval does; persons: int64 [n]. Each sample is
@@ -44,7 +44,7 @@ def supervised_contrast(features: Tensor, persons: Tensor, temperature: float) -
     unit = F.normalize(features.float(), dim=1)
     itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
     log_p = F.log_softmax((unit @ unit.T / temperature).masked_fill(itself, -torch.inf), dim=1)
-    same = (persons[:, None] == persons[None, :]) & ~itself
+    same = (pids[:, None] == pids[None, :]) & ~itself
     anchors = same.any(1)
     drawn = log_p.masked_fill(~same, 0.0).sum(1) / same.sum(1).clamp(min=1)
     return -drawn.sum() / anchors.sum().clamp(min=1)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fedstil_mpi.errors import InputError
 from fedstil_mpi.models import backbones
 from fedstil_mpi.models import weights as pretrained
+from fedstil_mpi.util.errors import InputError
 
 
 class Stem(nn.Sequential):

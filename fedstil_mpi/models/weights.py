@@ -7,8 +7,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from fedstil_mpi.errors import InputError
 from fedstil_mpi.models.torchvision_cpu import import_models
+from fedstil_mpi.util.errors import InputError
 
 _CLASSIFIERS = ("fc.", "classifier.", "head.")
 _REMEDY = "set model.weights to none, imagenet or a .pt, .pth or .safetensors file"

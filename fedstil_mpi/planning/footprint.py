@@ -12,17 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedstil_mpi.augmentation import Augmentation
-from fedstil_mpi.comm.directions import DOWN, UP
-from fedstil_mpi.comm.ledger import Ledger
-from fedstil_mpi.config import Experiment
-from fedstil_mpi.data.stream import SPLITS
-from fedstil_mpi.methods.common.base import MethodModule
+from fedstil_mpi.client.augmentation import Augmentation
+from fedstil_mpi.client.representations import BATCH
+from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.data.streams.base import SPLITS
+from fedstil_mpi.federation.messages import MessageSchema
+from fedstil_mpi.methods.base import MethodModule
 from fedstil_mpi.models.activations import Passing, measure_passing
 from fedstil_mpi.models.network import Network, network_state, trainable_parameters
 from fedstil_mpi.planning.workload import Workload
-from fedstil_mpi.representations import BATCH
-from fedstil_mpi.wires import Wires
 
 COLUMNS = ("model", "warm-up", "images", "tails", "passes", "cache", "memory", "search", "exchange", "server")
 """What takes memory: the start model; the server's training of it; decoded images of the rank's clients; their models,
@@ -70,7 +69,7 @@ class Sizes:
     in_tail: Passing
 
 
-def measure(experiment: Experiment, wires: Wires, network: Network) -> Sizes:
+def measure(experiment: Experiment, wires: MessageSchema, network: Network) -> Sizes:
     """network: on the device meta."""
     data, tail = experiment.data, network.tail
     return Sizes(
@@ -89,28 +88,28 @@ def measure(experiment: Experiment, wires: Wires, network: Network) -> Sizes:
 def estimate(
     experiment: Experiment,
     method: MethodModule,
-    wires: Wires,
+    wires: MessageSchema,
     network: Network,
     loads: Sequence[Workload],
     ledger: Ledger,
-    seats: Sequence[Mapping[str, Any]],
+    placements: Sequence[Mapping[str, Any]],
 ) -> list[Footprint]:
     """Every rank's. network: on the device meta; ledger: as predicted; seats: the ranks' rows of `placement.table`."""
     sizes = measure(experiment, wires, network)
-    messages = _largest_messages(wires, ledger, [seat["clients"] for seat in seats])
-    everybodys = sum(load.held for load in loads) if experiment.evaluation.gallery == "all" else 0
+    messages = _largest_messages(wires, ledger, [placement["clients"] for placement in placements])
+    global_gallery = sum(load.held for load in loads) if experiment.evaluation.gallery == "all" else 0
     footprints = []
-    for seat, message in zip(seats, messages, strict=True):
-        mine = [loads[client] for client in seat["clients"]]
+    for placement, message in zip(placements, messages, strict=True):
+        mine = [loads[client] for client in placement["clients"]]
         parts = {"model": sizes.model, "exchange": message + sizes.travels}
-        if everybodys:  # what this rank gives, and all of it
-            parts["exchange"] += (sum(load.held for load in mine) + everybodys) * sizes.feature
+        if global_gallery:  # what this rank gives, and all of it
+            parts["exchange"] += (sum(load.held for load in mine) + global_gallery) * sizes.feature
         if mine:
             parts |= _of_clients(experiment, sizes, mine)
-            parts["search"] = _search(experiment, sizes, mine, everybodys)
+            parts["search"] = _search(experiment, sizes, mine, global_gallery)
         if mine and wires.traffic.down:  # every client keeps what its delta is taken against
             parts["exchange"] += (len(mine) + 2) * sizes.travels
-        footprints.append(Footprint(parts, seat["device"] == "cuda"))
+        footprints.append(Footprint(parts, placement["device"] == "cuda"))
     footprints[0].parts["server"] = _server(method, wires, experiment) + _reports(ledger)
     footprints[0].parts["warm-up"] = _warm_up(experiment, network, sizes)
     return footprints
@@ -133,21 +132,21 @@ def _of_clients(experiment: Experiment, sizes: Sizes, loads: Sequence[Workload])
     }
 
 
-def _search(experiment: Experiment, sizes: Sizes, loads: Sequence[Workload], everybodys: int) -> int:
+def _search(experiment: Experiment, sizes: Sizes, loads: Sequence[Workload], global_gallery: int) -> int:
     """What a rank's clients are searched in beside their tasks' own galleries; everybodys: images, if it is all clients'.
 
     The features, once more in double precision, and of each query and image four numbers that tell how near it is.
     """
     alone = max(load.held for load in loads) if experiment.evaluation.gallery == "client" else 0
     queries = max(len(task["query"]) for load in loads for task in load.labels)
-    return (everybodys + alone) * (3 * sizes.feature + 4 * 8 * queries)
+    return (global_gallery + alone) * (3 * sizes.feature + 4 * 8 * queries)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
-def _largest_messages(wires: Wires, ledger: Ledger, clients_of: Sequence[Sequence[int]]) -> list[int]:
+def _largest_messages(wires: MessageSchema, ledger: Ledger, clients_of: Sequence[Sequence[int]]) -> list[int]:
     """By rank: of each kind the largest that is there in a round, with the buffer it goes through."""
     shared = {(DOWN, part.kind) for part in (*wires.traffic.down, *wires.contact.parts(1)) if part.shared}
     rank_of = {client: rank for rank, clients in enumerate(clients_of) for client in clients}
@@ -166,7 +165,7 @@ def _largest_messages(wires: Wires, ledger: Ledger, clients_of: Sequence[Sequenc
     return sums
 
 
-def _server(method: MethodModule, wires: Wires, experiment: Experiment) -> int:
+def _server(method: MethodModule, wires: MessageSchema, experiment: Experiment) -> int:
     """The tensors that the method's server begins with; on the device meta, which costs nothing."""
     with torch.device("meta"):
         server = method.Server(wires.setup, experiment.method.options)

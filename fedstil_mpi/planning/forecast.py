@@ -7,25 +7,24 @@ from typing import Any
 
 import torch
 
-from fedstil_mpi.checkpoints.generations import KEPT
-from fedstil_mpi.comm.directions import DOWN, UP
-from fedstil_mpi.comm.ledger import Ledger
-from fedstil_mpi.data.stream import Stream
-from fedstil_mpi.federation import Plan, build_network
-from fedstil_mpi.methods.common.federated import WEIGHTS
+from fedstil_mpi.checkpoints.store import KEPT
+from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.data.streams.base import Stream
+from fedstil_mpi.federation.messages import wire
+from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.federation.setup import Plan, build_network
+from fedstil_mpi.methods.federated import WEIGHTS
 from fedstil_mpi.models.network import Network, given, network_state
 from fedstil_mpi.planning import footprint, volume, workload
 from fedstil_mpi.planning.footprint import Footprint
 from fedstil_mpi.planning.prediction import by_kind_of_round, predict
 from fedstil_mpi.planning.workload import Workload
-from fedstil_mpi.schedule import Schedule
-from fedstil_mpi.wires import wire
 
 
 @dataclass(frozen=True)
 class Forecast:
     schedule: Schedule
-    seats: list[dict[str, Any]]
+    placements: list[dict[str, Any]]
     """The ranks' rows of `placement.table`."""
     ledger: Ledger
     packed: set[str]
@@ -58,7 +57,7 @@ class Forecast:
     def as_json(self) -> dict[str, Any]:
         kinds = self.ledger.by_kind()
         return {
-            "placement": self.seats,
+            "placement": self.placements,
             "rounds": [group._asdict() for group in by_kind_of_round(self.schedule, self.ledger)],
             "bytes": {
                 **{way: self.ledger.total(way) for way in (DOWN, UP)},
@@ -79,7 +78,7 @@ class Forecast:
         }
 
 
-def make(plan: Plan, stream: Stream, seats: list[dict[str, Any]]) -> Forecast:
+def make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Forecast:
     """The forecast of a run whose ranks sit so. Raises InputError where the model cannot be built."""
     experiment, method, schedule = plan.experiment, plan.method, plan.schedule
     network = blank_network(plan)
@@ -89,13 +88,13 @@ def make(plan: Plan, stream: Stream, seats: list[dict[str, Any]]) -> Forecast:
     mixes = any(part.kind == WEIGHTS and not part.shared for part in wires.traffic.down)
     return Forecast(
         schedule,
-        seats,
+        placements,
         ledger,
         {part.kind for part in (*wires.traffic.down, *wires.traffic.up) if part.codec != "dense"},
         loads,
         workload.bounds(experiment, method),
-        footprint.estimate(experiment, method, wires, network, loads, ledger, seats),
-        volume.measure(schedule, ledger, len(seats), task_aware=method.Client.task_aware, mixes=mixes),
+        footprint.estimate(experiment, method, wires, network, loads, ledger, placements),
+        volume.measure(schedule, ledger, len(placements), task_aware=method.Client.task_aware, mixes=mixes),
         _checkpoints(network, schedule.clients) if experiment.checkpoint.every else 0,
     )
 

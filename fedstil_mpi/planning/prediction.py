@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedstil_mpi.comm.directions import DOWN, UP
+from fedstil_mpi.client.tasks import task_begins, task_ends, task_of_draw
 from fedstil_mpi.comm.flat import Part
-from fedstil_mpi.comm.ledger import Ledger
-from fedstil_mpi.methods.common.base import Traffic, Visit
-from fedstil_mpi.schedule import Schedule, task_begins, task_ends, task_of_draw
+from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.methods.base import ClientRound, Traffic
 
 
 def predict(
@@ -40,7 +40,9 @@ def predict(
             draws[client] += 1
             when = draws[client], schedule.per_task, schedule.tasks
             met = people(client, task_of_draw(*when)).tolist()
-            book(round, client, UP, traffic.up, items.up(client, Visit(task_begins(*when), task_ends(*when), met)))
+            book(
+                round, client, UP, traffic.up, items.up(client, ClientRound(task_begins(*when), task_ends(*when), met))
+            )
     for client in schedule.attendance.left(schedule.total + 1):
         if draws[client]:
             book(schedule.total + 1, client, DOWN, traffic.down, items.down(client))

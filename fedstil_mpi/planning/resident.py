@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fedstil_mpi.learner import Learner
+from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.models.torchvision_cpu import import_models
 
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.evaluation.lifelong import METRICS
-from fedstil_mpi.results.record import Record
-from fedstil_mpi.results.run_folder import RunFolder
-from fedstil_mpi.results.summary import ACTIVITIES
-from fedstil_mpi.schedule import Schedule
+from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.results.writing.record import Record
+from fedstil_mpi.results.writing.run_folder import RunFolder
+from fedstil_mpi.results.writing.summary import ACTIVITIES
 
 NUMBER = 1 / 7
 """As many digits as a number can have."""

@@ -10,14 +10,14 @@ from itertools import cycle, islice
 import numpy as np
 import torch
 
-from fedstil_mpi.augmentation import Augmentation
-from fedstil_mpi.comm.directions import DOWN
-from fedstil_mpi.comm.ledger import Ledger
-from fedstil_mpi.config import Experiment
-from fedstil_mpi.data.stream import Stream
-from fedstil_mpi.methods.common.base import MethodModule, Traffic
-from fedstil_mpi.schedule import Schedule, task_begins, task_of_draw
-from fedstil_mpi.training import batch_indices, shortened
+from fedstil_mpi.client.augmentation import Augmentation
+from fedstil_mpi.client.local_training import batch_indices, shortened
+from fedstil_mpi.client.tasks import task_begins, task_of_draw
+from fedstil_mpi.comm.ledger import DOWN, Ledger
+from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.data.streams.base import Stream
+from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.methods.base import MethodModule, Traffic
 
 KINDS = ("stem", "train", "search")
 """The keys of `Learner.passes`: images through the stem, the tail with gradients, the tail without."""
@@ -47,8 +47,8 @@ class Workload:
         train, memory = shortened(self.experiment.train, effort), self.experiment.memory
         self.draws += 1
         self.task = task_of_draw(self.draws, self.experiment.rounds.per_task, len(self.labels))
-        persons, counts = np.unique(self.labels[self.task]["train"], return_counts=True)
-        images = dict(zip(persons.tolist(), counts.tolist(), strict=True))
+        pids, counts = np.unique(self.labels[self.task]["train"], return_counts=True)
+        images = dict(zip(pids.tolist(), counts.tolist(), strict=True))
         old = self.relayed + sum(n for p, n in self.exemplars.items() if memory.share is None or p not in images)
         batches = _batch_sizes(sum(images.values()), old, train.batch, memory.share)
         if train.steps:

@@ -18,14 +18,14 @@ import pytest
 from PIL import Image
 
 from fedstil_mpi.data.__main__ import main
-from fedstil_mpi.data.building import room, scratch
+from fedstil_mpi.data.building import disk_space, scratch
 from fedstil_mpi.data.building.scratch import Scratch
-from fedstil_mpi.data.folder import FolderStream
+from fedstil_mpi.data.commands.inspection import overlaps
 from fedstil_mpi.data.images import read
-from fedstil_mpi.data.inspection import overlaps
-from fedstil_mpi.data.manifest import ROLES, Manifest, Plan, Selection
 from fedstil_mpi.data.pack import PackStream, seal, write_pack
-from fedstil_mpi.data.stream import SPLITS
+from fedstil_mpi.data.pack.manifest import ROLES, Manifest, Plan, Selection
+from fedstil_mpi.data.streams.base import SPLITS
+from fedstil_mpi.data.streams.folder import FolderStream
 
 sys.path.append(str(Path(__file__).parents[2] / "bench"))
 bench = import_module("building")
@@ -286,7 +286,7 @@ def test_a_disk_that_is_too_full_is_noticed_before_reading(images, out, refused,
     for image in images.iterdir():
         image.write_bytes(b"")
     needed = (2 * PEOPLE * 2 * SHOTS + 2) * 16 * 8 * 3
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: SimpleNamespace(free=needed - 1))
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda folder: SimpleNamespace(free=needed - 1))
     assert "has 0.0 GB free, but 97 images of 16x8 need" in refused(build, out, ("pku", images))
 
 
@@ -477,7 +477,7 @@ def test_inspect_refuses_files_that_cannot_be_written(made, tmp_path, capsys, op
 
 def equal(task, other):
     for split in SPLITS:
-        for name in ("pixels", "persons", "cameras"):
+        for name in ("pixels", "pids", "cameras"):
             np.testing.assert_array_equal(getattr(getattr(task, split), name), getattr(getattr(other, split), name))
 
 
@@ -494,8 +494,8 @@ def test_a_folder_gives_the_pack_back(made, tmp_path, emptied):
             ours, theirs = pack.task(client, task), folder.task(client, task)
             for split in SPLITS:  # a folder has them by person, then in the order of the pack
                 images = getattr(ours, split)
-                order = images.persons.argsort(kind="stable")
-                for name in ("pixels", "persons", "cameras"):
+                order = images.pids.argsort(kind="stable")
+                for name in ("pixels", "pids", "cameras"):
                     np.testing.assert_array_equal(getattr(images, name)[order], getattr(getattr(theirs, split), name))
     assert not list(tmp_path.glob(".*"))
 

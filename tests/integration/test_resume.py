@@ -16,7 +16,7 @@ from launch import environment, find_mpirun, mpirun
 from test_run import different, results
 
 from fedstil_mpi import methods
-from fedstil_mpi.interrupts import PAUSED
+from fedstil_mpi.launch.signals import PAUSED
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "tiny.yaml"

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from launch import environment, find_mpirun, mpirun
 
-from fedstil_mpi import configfile, methods
+from fedstil_mpi import methods
+from fedstil_mpi.config import loading
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "tiny.yaml"
@@ -180,10 +181,10 @@ def test_folder_holds_config_environment_and_results(plays, ranks):
         files |= {"models"} if name == "losses" else set()
         assert {p.name for p in folder.iterdir()} == files
         environment = json.loads((folder / "environment.json").read_text())
-        seats = environment["placement"]
-        assert [seat["rank"] for seat in seats] == list(range(ranks))
-        assert sorted(client for seat in seats for client in seat["clients"]) == list(range(CLIENTS))
-        assert {seat["threads"] for seat in seats} == {1}
+        placements = environment["placement"]
+        assert [placement["rank"] for placement in placements] == list(range(ranks))
+        assert sorted(client for placement in placements for client in placement["clients"]) == list(range(CLIENTS))
+        assert {placement["threads"] for placement in placements} == {1}
         assert environment["packages"]["torch"]
         asked = complete(CONFIG, [f"output={plays[ranks].folder}", f"name={name}", *overrides])
         assert complete(folder / "config.yaml", []) == asked
@@ -191,9 +192,9 @@ def test_folder_holds_config_environment_and_results(plays, ranks):
 
 def complete(config, overrides):
     """The whole experiment that a config stands for."""
-    source = configfile.read(config, overrides)
-    method = methods.load(configfile.resolve(source).method.name)
-    return asdict(configfile.resolve(source, method.Options, method.PRESETS))
+    source = loading.read(config, overrides)
+    method = methods.load(loading.resolve(source).method.name)
+    return asdict(loading.resolve(source, method.Options, method.PRESETS))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

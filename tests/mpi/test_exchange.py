@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 from launch import SCRIPTS, mpirun
 
-from fedstil_mpi.placement import assign_clients
+from fedstil_mpi.launch.placement import assign_clients
 
 sys.path.append(str(SCRIPTS))
 from exchange_tour import DOWN, ROUNDS, UP, items, plain, tensor

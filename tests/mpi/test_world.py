@@ -13,7 +13,7 @@ import pytest
 from launch import SCRIPTS, environment, find_mpirun, mpirun
 
 from fedstil_mpi.comm.world import check_launch, prepare_environment
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 HOST = platform.node()
 
@@ -78,9 +78,11 @@ def test_rows_arrive_on_every_rank(tour):
 
 
 def test_seats(tour):
-    assert [seat["clients"] for seat in tour["seats"]] == [[], [0, 1], [2]]
-    assert [(seat["rank"], seat["host"]) for seat in tour["seats"]] == [(0, HOST), (1, HOST), (2, HOST)]
-    assert all((seat["device"], seat["gpu"], seat["threads"]) == ("cpu", None, 1) for seat in tour["seats"])
+    assert [placement["clients"] for placement in tour["seats"]] == [[], [0, 1], [2]]
+    assert [(placement["rank"], placement["host"]) for placement in tour["seats"]] == [(0, HOST), (1, HOST), (2, HOST)]
+    assert all(
+        (placement["device"], placement["gpu"], placement["threads"]) == ("cpu", None, 1) for placement in tour["seats"]
+    )
 
 
 def test_waiting_ranks_sleep(tour):

@@ -136,8 +136,8 @@ def test_two_nodes(cluster, whole, tmp_path):
     )
     assert shown["JobState"] == "COMPLETED", log.read_text()
     assert shown["NumNodes"] == "2"
-    seats = json.loads((tmp_path / "run" / "environment.json").read_text())["placement"]
-    assert sorted(seat["local_rank"] for seat in seats) == [0, 0, 1, 1]
+    placements = json.loads((tmp_path / "run" / "environment.json").read_text())["placement"]
+    assert sorted(placement["local_rank"] for placement in placements) == [0, 0, 1, 1]
     assert_equal(tmp_path / "run", whole)
 
 

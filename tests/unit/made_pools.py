@@ -5,22 +5,22 @@ from pathlib import Path
 import numpy as np
 
 from fedstil_mpi.data.building.pool import Pool, pool
-from fedstil_mpi.data.readers.sightings import Sighting
+from fedstil_mpi.data.readers.records import ImageRecord
 
 
-def sightings(counts):
+def records(counts):
     """So many images of each (person, camera), taken in the order of the dict."""
     made = []
     for (person, camera), count in counts.items():
         for _ in range(count):
             source = f"{camera}/{person}_{len(made):05}.jpg"
-            made.append(Sighting(Path(source), source, str(person), str(camera), len(made)))
+            made.append(ImageRecord(Path(source), source, str(person), str(camera), len(made)))
     return made
 
 
 def made_pool(*sets):
-    """The sets are called a, b, ...; each is given as for `sightings`."""
-    return pool({chr(ord("a") + number): sightings(counts) for number, counts in enumerate(sets)})
+    """The sets are called a, b, ...; each is given as for `records`."""
+    return pool({chr(ord("a") + number): records(counts) for number, counts in enumerate(sets)})
 
 
 def random_pool(seed) -> Pool:

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from fedstil_mpi.comm.ledger import Ledger
-from fedstil_mpi.config import Experiment, Method, Participation
+from fedstil_mpi.config.schema import Experiment, Method, Participation
 from fedstil_mpi.evaluation.lifelong import METRICS
-from fedstil_mpi.results.record import Record
-from fedstil_mpi.results.run_folder import RunFolder
-from fedstil_mpi.schedule import plan
+from fedstil_mpi.federation.schedule import plan
+from fedstil_mpi.results.writing.record import Record
+from fedstil_mpi.results.writing.run_folder import RunFolder
 
 NAN = np.nan
 MB = 1_000_000

@@ -11,13 +11,13 @@ import tiny
 import torch
 from torch import Tensor
 
-from fedstil_mpi import config
-from fedstil_mpi.augmentation import CONTRAST, ERASED, SATURATION, Augmentation, Draws, Streams, draw, jittered
-from fedstil_mpi.errors import InputError
-from fedstil_mpi.learner import Learner
+from fedstil_mpi.client.augmentation import CONTRAST, ERASED, SATURATION, Augmentation, Draws, Streams, draw, jittered
+from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.client.representations import IMAGENET_MEAN, IMAGENET_STD, augmented, normalise
+from fedstil_mpi.config import schema
 from fedstil_mpi.models.torchvision_cpu import import_models
 from fedstil_mpi.planning.workload import Workload
-from fedstil_mpi.representations import IMAGENET_MEAN, IMAGENET_STD, augmented, normalise
+from fedstil_mpi.util.errors import InputError
 
 import_models()  # before other modules of torchvision
 from torchvision.transforms import v2  # noqa: E402
@@ -108,7 +108,7 @@ def test_each_image_is_flipped_or_not():
 
 
 def test_levels_are_those_of_the_config():
-    assert config.CHOICES["train.augment"] == tuple(ERASED)
+    assert schema.CHOICES["train.augment"] == tuple(ERASED)
 
 
 @pytest.mark.parametrize("name", ERASING)
@@ -317,7 +317,7 @@ def test_each_setting_alone_is_an_augmentation(setting):
     learner.train(1, lambda batch, scores: None)
     clean, view = learner.clean_samples().representations, learner._new_samples(1, 0).representations
     assert not torch.equal(view, clean)
-    load = Workload(experiment, [{"train": task.train.persons}], looks=False)
+    load = Workload(experiment, [{"train": task.train.pids}], looks=False)
     load.train()
     assert load.passes["stem"] == 12  # and the clean ones not, since nothing looks at them
     assert learner.passes["stem"] == 24  # with those that were asked for above

@@ -3,7 +3,7 @@ import pytest
 from made_pools import made_pool, random_pool
 
 from fedstil_mpi.data.building.clients import assign_clients
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 
 def cameras_with(people_of):
@@ -13,7 +13,7 @@ def cameras_with(people_of):
 
 def holdings(pool, client):
     """client -> its (camera, person)."""
-    return [set(zip(pool.cameras[client == c], pool.persons[client == c], strict=True)) for c in range(max(client) + 1)]
+    return [set(zip(pool.cameras[client == c], pool.pids[client == c], strict=True)) for c in range(max(client) + 1)]
 
 
 def cameras_of(pool, client):
@@ -61,7 +61,7 @@ def test_any_number_of_clients_up_to_that_of_the_people_has_images_each(seed):
     pool = random_pool(seed)
     pool = pool[np.random.default_rng(seed).permutation(len(pool))]  # the order of the images is of no account
     straight = np.argsort(pool.sources)
-    for clients in range(1, len(np.unique(pool.persons)) + 1):
+    for clients in range(1, len(np.unique(pool.pids)) + 1):
         client = assign_clients(pool, clients, "merge")
         assert client.dtype == np.int64
         assert np.unique(client).tolist() == list(range(clients))
@@ -72,7 +72,7 @@ def test_any_number_of_clients_up_to_that_of_the_people_has_images_each(seed):
 
 def test_people_and_sets_that_lost_all_images_are_not_counted():
     pool = made_pool(cameras_with([[1, 2], [1, 2]]), cameras_with([[1]]), cameras_with([[1, 2]]))
-    left = pool[(pool.persons != 1) & (pool.sets != 1)]
+    left = pool[(pool.pids != 1) & (pool.sets != 1)]
     assert assign_clients(left, None, "set").max() == 1
     assert assign_clients(left, 3, "merge").max() == 2
     with pytest.raises(InputError, match="4 clients for 3 people"):

@@ -9,9 +9,9 @@ from made_pools import made_pool, random_pool
 from fedstil_mpi.data.building.clients import assign_clients
 from fedstil_mpi.data.building.protocols import PROTOCOLS, Protocol, divide
 from fedstil_mpi.data.building.tasks import assign_tasks
-from fedstil_mpi.data.manifest import ROLES
-from fedstil_mpi.data.stream import SPLITS
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.data.pack.manifest import ROLES
+from fedstil_mpi.data.streams.base import SPLITS
+from fedstil_mpi.util.errors import InputError
 
 CLIENTS, TASKS = 4, 3
 
@@ -40,8 +40,8 @@ def sizes(pool, division, client=0):
     """How many images of each person a client has in its splits."""
     found = {split: Counter() for split in SPLITS}
     for row in np.flatnonzero(pool.cameras[division.rows] == client):
-        found[ROLES[division.role[row]]][int(pool.persons[division.rows[row]])] += 1
-    return [[found[split][person] for person in sorted(set(pool.persons.tolist()))] for split in SPLITS]
+        found[ROLES[division.role[row]]][int(pool.pids[division.rows[row]])] += 1
+    return [[found[split][person] for person in sorted(set(pool.pids.tolist()))] for split in SPLITS]
 
 
 # What holds for every protocol.
@@ -85,8 +85,8 @@ def test_images_are_stored_by_client_task_role_person_and_source(seed, name):
 @any_seed
 def test_people_who_are_trained_on_have_the_first_numbers(seed, name):
     pool, _, _, division = built(seed, name)
-    pairs = set(zip(pool.persons[division.rows], division.person, strict=True))
-    assert sorted(new for _, new in pairs) == list(range(len(set(pool.persons))))
+    pairs = set(zip(pool.pids[division.rows], division.person, strict=True))
+    assert sorted(new for _, new in pairs) == list(range(len(set(pool.pids))))
     trained = np.unique(division.person[division.role == ROLES.index("train")])
     assert trained.tolist() == list(range(len(trained)))
     assert division.person.dtype == np.int64
@@ -155,8 +155,8 @@ def test_a_task_searches_what_all_clients_hold_out_of_its_people(seed, name):
     pool, client, task, division = built(seed, name)
     stored = np.flatnonzero(division.role == ROLES.index("gallery"))
     for number in range(CLIENTS * TASKS):
-        people = set(pool.persons[client * TASKS + task == number])
-        expected = [row for row in stored if pool.persons[division.rows[row]] in people]
+        people = set(pool.pids[client * TASKS + task == number])
+        expected = [row for row in stored if pool.pids[division.rows[row]] in people]
         assert division.splits["gallery"].of(number).tolist() == expected
 
 
@@ -202,7 +202,7 @@ def test_closed_another_camera_of_the_same_client_is_a_match():
     for seed in range(40):
         division = divide(pool, nothing, nothing, 1, 1, Protocol(), seed)
         rows = division.rows[division.splits["query"].rows]
-        assert (pool.persons[rows] == 0).all()
+        assert (pool.pids[rows] == 0).all()
         queries[len(rows)] += 1
     assert max(queries) == 4  # all of 0.2 * 20, unless the gallery happens to be of one camera
 
@@ -219,19 +219,19 @@ def test_closed_the_images_of_a_set_with_one_camera_match_each_other():
 @any_seed
 def test_open_half_the_people_who_can_be_recognised_are_never_trained_on(seed):
     pool, client, _, division = built(seed, "open")
-    seen_by = [len(set(pool.cameras[pool.persons == person])) for person in range(max(pool.persons) + 1)]
-    one_camera_set = [pool.sets[pool.persons == person][0] == 2 for person in range(len(seen_by))]
+    seen_by = [len(set(pool.cameras[pool.pids == person])) for person in range(max(pool.pids) + 1)]
+    one_camera_set = [pool.sets[pool.pids == person][0] == 2 for person in range(len(seen_by))]
     known = {p for p, cameras in enumerate(seen_by) if cameras > 1 or one_camera_set[p]}
     train = ROLES.index("train")
-    trained = set(pool.persons[division.rows[division.role == train]])
-    tested = set(pool.persons[division.rows[division.role != train]])
-    assert trained | tested == set(pool.persons)
+    trained = set(pool.pids[division.rows[division.role == train]])
+    tested = set(pool.pids[division.rows[division.role != train]])
+    assert trained | tested == set(pool.pids)
     assert not trained & tested
     assert tested <= known
     assert abs(len(tested) - len(known) / 2) <= 0.5
     for person in tested:
-        for c in set(client[pool.persons == person]):
-            roles = division.role[(pool.persons[division.rows] == person) & (client[division.rows] == c)]
+        for c in set(client[pool.pids == person]):
+            roles = division.role[(pool.pids[division.rows] == person) & (client[division.rows] == c)]
             assert (roles == ROLES.index("gallery")).any()
 
 
@@ -276,17 +276,17 @@ def test_reference_golden(path):
     rows = {split: division.rows[division.splits[split].of(0)] for split in SPLITS}
     for split in SPLITS:
         assert len(np.unique(rows[split])) == len(rows[split])
-        found = np.bincount(pool.persons[rows[split]], minlength=len(people))
+        found = np.bincount(pool.pids[rows[split]], minlength=len(people))
         np.testing.assert_array_equal(found, case[f"n_{split}"])
     both = np.intersect1d(rows["train"], rows["query"])
-    np.testing.assert_array_equal(np.bincount(pool.persons[both], minlength=len(people)), case["n_in_both"])
+    np.testing.assert_array_equal(np.bincount(pool.pids[both], minlength=len(people)), case["n_in_both"])
 
 
 def test_reference_draws_the_galleries_from_the_other_clients_whatever_they_use_the_images_for():
     pool, division = one_client_a_camera({(p, c): 10 for p in range(3) for c in range(3)}, name="reference", query=0.1)
     used = {client: division.rows[division.splits["gallery"].of(client)] for client in range(3)}
     for client, rows in used.items():
-        assert Counter(zip(pool.persons[rows], pool.cameras[rows], strict=True)) == {
+        assert Counter(zip(pool.pids[rows], pool.cameras[rows], strict=True)) == {
             (person, other): 7 for person in range(3) for other in range(3) if other != client
         }
     assert set(used[0][pool.cameras[used[0]] == 2]) != set(used[1][pool.cameras[used[1]] == 2]), "drawn but once"

@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_pools import made_pool, random_pool, sightings
+from made_pools import made_pool, random_pool, records
 
 from fedstil_mpi.data.building.clients import assign_clients
 from fedstil_mpi.data.building.pool import pool
 from fedstil_mpi.data.building.tasks import assign_tasks
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 
 def tasks_of(made, client=None, tasks=2, order="time", ratio=0.0, distance=3.0, seed=0):
@@ -17,7 +17,7 @@ def tasks_of(made, client=None, tasks=2, order="time", ratio=0.0, distance=3.0, 
     task = assign_tasks(made, client, tasks, order=order, ratio=ratio, distance=distance, seed=seed)
     assert task.dtype == np.int64
     met = {}
-    for row, key in enumerate(zip(client.tolist(), made.persons.tolist(), strict=True)):
+    for row, key in enumerate(zip(client.tolist(), made.pids.tolist(), strict=True)):
         assert met.setdefault(key, task[row]) == task[row], "a person in two tasks of a client"
     return [
         {person: int(task) for (seen_by, person), task in met.items() if seen_by == c} for c in range(max(client) + 1)
@@ -56,7 +56,7 @@ def test_without_mixing_people_come_in_the_order_of_their_first_sighting():
 
 
 def test_the_first_sighting_is_the_earliest_image_not_the_first_row():
-    seen = sightings({(0, 0): 1, (1, 0): 1, (2, 0): 2})
+    seen = records({(0, 0): 1, (1, 0): 1, (2, 0): 2})
     made = pool({"a": [replace(s, time=time) for s, time in zip(seen, (7, 5, 9, 2), strict=True)]})
     assert tasks_of(made, tasks=3) == [{2: 0, 1: 1, 0: 2}]
 
@@ -128,8 +128,8 @@ def test_mixing_that_is_not_possible_leaves_everyone_in_place(people, tasks, rat
 
 
 def test_time_is_refused_for_a_set_that_does_not_tell_it():
-    timeless = [replace(seen, time=None) for seen in sightings({(1, 0): 1, (2, 0): 1})]
-    made = pool({"market": sightings({(1, 0): 1, (2, 0): 1}), "stills": timeless})
+    timeless = [replace(seen, time=None) for seen in records({(1, 0): 1, (2, 0): 1})]
+    made = pool({"market": records({(1, 0): 1, (2, 0): 1}), "stills": timeless})
     with pytest.raises(InputError, match=r"set stills does not tell when .* random order"):
         tasks_of(made)
     tasks_of(made, order="random")

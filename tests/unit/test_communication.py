@@ -10,10 +10,9 @@ import pytest
 from launch import mpirun
 
 from fedstil_mpi import methods
-from fedstil_mpi.comm.directions import DOWN, UP
 from fedstil_mpi.comm.flat import Part
-from fedstil_mpi.comm.ledger import Ledger
-from fedstil_mpi.methods.common.base import Traffic
+from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.methods.base import Traffic
 
 BENCH = Path(__file__).parents[2] / "bench"
 sys.path.append(str(BENCH))

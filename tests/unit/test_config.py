@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fedstil_mpi import compare, configfile, methods
-from fedstil_mpi.config import CHOICES, RANGES, Data, Experiment, Method, Train
-from fedstil_mpi.errors import InputError
-from fedstil_mpi.results.run_folder import RunFolder, path_of
+from fedstil_mpi import compare, methods
+from fedstil_mpi.config import loading
+from fedstil_mpi.config.schema import CHOICES, RANGES, Data, Experiment, Method, Train
+from fedstil_mpi.results.writing.run_folder import RunFolder, path_of
+from fedstil_mpi.util.errors import InputError
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
 CONFIGS = [path for path in SHIPPED if path.parent.name != "compare"]
@@ -49,8 +50,8 @@ def load(tmp_path):
     """Text of a config file and overrides -> experiment, with the source going through JSON as it does between ranks."""
 
     def function(text="", *overrides):
-        source = configfile.read(write(tmp_path, text=text), list(overrides))
-        return configfile.resolve(json.loads(json.dumps(source)), Options, PRESETS)
+        source = loading.read(write(tmp_path, text=text), list(overrides))
+        return loading.resolve(json.loads(json.dumps(source)), Options, PRESETS)
 
     return function
 
@@ -97,28 +98,28 @@ def test_values_arrive_with_their_types(load):
 
 def test_without_the_methods_options_the_rest_is_checked_already(tmp_path):
     path = write(tmp_path, text="method: {name: whatever, alpha: 3}\nseed: 5")
-    draft = configfile.resolve(configfile.read(path))
+    draft = loading.resolve(loading.read(path))
     assert (draft.method.name, draft.method.options, draft.seed) == ("whatever", None, 5)
     with pytest.raises(InputError, match=r"unknown config key sed; did you mean seed\?"):
-        configfile.resolve({"sed": 5})
+        loading.resolve({"sed": 5})
 
 
 def test_every_choice_and_every_limit_is_taken():
     for key, choices in CHOICES.items():
         for value in choices:
             beside = {"data": {"path": "images"}} if key.startswith("data.") else {}
-            configfile.resolve(nested(key, value, beside))
+            loading.resolve(nested(key, value, beside))
     for key, (low, high) in RANGES.items():
-        configfile.resolve(nested(key, low))
+        loading.resolve(nested(key, low))
         if high is not None:
-            configfile.resolve(nested(key, high))
+            loading.resolve(nested(key, high))
 
 
 def test_beyond_every_limit_a_value_is_refused():
     for key, (low, high) in RANGES.items():
         for value in (low - 1, *(() if high is None else (high + 1,))):
             with pytest.raises(InputError, match=f"^{key} = "):
-                configfile.resolve(nested(key, value))
+                loading.resolve(nested(key, value))
 
 
 def nested(key, value, beside=None):
@@ -273,7 +274,7 @@ def test_files_that_cannot_be_read(tmp_path):
         (latin, "is not plain YAML"),
     ):
         with pytest.raises(InputError) as caught:
-            configfile.read(path)
+            loading.read(path)
         assert str(caught.value).startswith(f"config file {path} {reason}")
 
 
@@ -293,14 +294,14 @@ def test_extends_a_chain_relative_to_each_file(tmp_path):
     write(tmp_path, "base.yaml", "seed: 1\ntrain: {lr: 0.1, batch: 4, steps: 3}")
     write(tmp_path, "sub/middle.yaml", "extends: ../base.yaml\ntrain: {lr: 0.2, batch: 5}")
     top = write(tmp_path, "sub/deep/top.yaml", "extends: [../middle.yaml]\ntrain: {lr: 0.3}")
-    assert configfile.read(top) == {"seed": 1, "train": {"lr": 0.3, "batch": 5, "steps": 3}}
+    assert loading.read(top) == {"seed": 1, "train": {"lr": 0.3, "batch": 5, "steps": 3}}
 
 
 def test_of_a_list_the_later_file_lies_above(tmp_path):
     write(tmp_path, "a.yaml", "seed: 1\nname: a")
     write(tmp_path, "b.yaml", "seed: 2\noutput: b")
     top = write(tmp_path, "top.yaml", "extends: [a.yaml, b.yaml]")
-    assert configfile.read(top) == {"seed": 2, "name": "a", "output": "b"}
+    assert loading.read(top) == {"seed": 2, "name": "a", "output": "b"}
 
 
 def test_two_parents_may_extend_the_same_file(tmp_path):
@@ -308,20 +309,20 @@ def test_two_parents_may_extend_the_same_file(tmp_path):
     write(tmp_path, "a.yaml", "extends: base.yaml\nname: a")
     write(tmp_path, "b.yaml", "extends: base.yaml\noutput: b")
     top = write(tmp_path, "top.yaml", "extends: [a.yaml, b.yaml]")
-    assert configfile.read(top) == {"seed": 1, "name": "a", "output": "b"}
+    assert loading.read(top) == {"seed": 1, "name": "a", "output": "b"}
 
 
 def test_a_cycle_is_refused(tmp_path):
     write(tmp_path, "a.yaml", "extends: b.yaml")
     top = write(tmp_path, "b.yaml", "extends: a.yaml")
     with pytest.raises(InputError, match=r"b\.yaml extends itself \(via b\.yaml -> a\.yaml\)"):
-        configfile.read(top)
+        loading.read(top)
 
 
 def test_a_missing_parent_is_named_and_who_wants_it(tmp_path):
     top = write(tmp_path, "top.yaml", "extends: nowhere.yaml")
     with pytest.raises(InputError, match=r"nowhere\.yaml \(which top\.yaml extends\) does not exist"):
-        configfile.read(top)
+        loading.read(top)
 
 
 @pytest.mark.parametrize("value", ["5", "{a: b}", "[1]", "[[a.yaml]]"])
@@ -333,13 +334,13 @@ def test_a_section_extended_by_something_else(tmp_path):
     write(tmp_path, "base.yaml", "train: [1, 2]")
     top = write(tmp_path, "top.yaml", "extends: base.yaml\ntrain: {lr: 1}")
     with pytest.raises(InputError, match=r"^con[^\n]*$"):
-        configfile.resolve(configfile.read(top))
+        loading.resolve(loading.read(top))
 
 
 def test_references_are_filled_in_where_the_file_is_read(tmp_path, monkeypatch):
     monkeypatch.setenv("SCRATCH", "/scratch/me")
     path = write(tmp_path, text="seed: 3\nname: run-${seed}\noutput: ${oc.env:SCRATCH}/runs")
-    assert configfile.read(path, ["seed=4"]) == {"seed": 4, "name": "run-4", "output": "/scratch/me/runs"}
+    assert loading.read(path, ["seed=4"]) == {"seed": 4, "name": "run-4", "output": "/scratch/me/runs"}
 
 
 # -- what lies above what --------------------------------------------------------------------------------------------
@@ -384,20 +385,20 @@ def test_unknown_method():
 
 
 def complete(source):
-    method = methods.load(configfile.resolve(source).method.name)
-    return configfile.resolve(source, method.Options, method.PRESETS)
+    method = methods.load(loading.resolve(source).method.name)
+    return loading.resolve(source, method.Options, method.PRESETS)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_shipped_config_resolves(path):
-    complete(configfile.read(path))
+    complete(loading.read(path))
 
 
 @pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.name)
 def test_every_shipped_comparison_resolves(path):
     for entry in compare.expand(compare.read(str(path)), str(path), [], [1], None):
         method = methods.load(entry.source["method"]["name"])
-        configfile.resolve(entry.source, method.Options, method.PRESETS)
+        loading.resolve(entry.source, method.Options, method.PRESETS)
 
 
 def test_there_are_shipped_configs():
@@ -413,7 +414,7 @@ def test_every_preset_resolves_and_what_is_saved_gives_the_same_experiment(name,
         source = {"name": preset, "output": str(tmp_path), "method": {"name": name, "preset": preset}}
         experiment = complete(source)
         RunFolder(path_of(experiment)).create(experiment, [])
-        assert complete(configfile.read(tmp_path / preset / "config.yaml")) == experiment
+        assert complete(loading.read(tmp_path / preset / "config.yaml")) == experiment
 
 
 def test_what_differs_from_every_default_survives_saving(tmp_path):
@@ -424,4 +425,4 @@ def test_what_differs_from_every_default_survives_saving(tmp_path):
     experiment = complete(source)
     assert experiment.data.path == "a: b, ünï"
     RunFolder(path_of(experiment)).create(experiment, [])
-    assert complete(configfile.read(tmp_path / "experiment" / "config.yaml")) == experiment
+    assert complete(loading.read(tmp_path / "experiment" / "config.yaml")) == experiment

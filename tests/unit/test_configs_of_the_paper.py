@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from fedstil_mpi import configfile, federation, methods
-from fedstil_mpi.comm.directions import DOWN, UP
-from fedstil_mpi.config import Experiment
-from fedstil_mpi.data.stream import Stream
+from fedstil_mpi import methods
+from fedstil_mpi.client.tasks import task_of_draw
+from fedstil_mpi.comm.ledger import DOWN, UP
+from fedstil_mpi.config import loading
+from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.data.streams.base import Stream
+from fedstil_mpi.federation import setup
+from fedstil_mpi.federation.messages import MessageSchema, wire
 from fedstil_mpi.models.network import Network, build, given
 from fedstil_mpi.planning import workload
 from fedstil_mpi.planning.prediction import predict
-from fedstil_mpi.schedule import task_of_draw
-from fedstil_mpi.wires import Wires, wire
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PATHS = {
@@ -83,7 +85,7 @@ STREAM = Made()
 
 @cache
 def source(name: str) -> dict:
-    return configfile.read(PATHS[name])
+    return loading.read(PATHS[name])
 
 
 @cache
@@ -91,11 +93,11 @@ def resolved(name: str, preset: str) -> Experiment:
     """The experiment in one of the files, with another preset as if the command line named it."""
     tree = source(name)
     method = methods.load(tree["method"]["name"])
-    return configfile.resolve(tree | {"method": tree["method"] | {"preset": preset}}, method.Options, method.PRESETS)
+    return loading.resolve(tree | {"method": tree["method"] | {"preset": preset}}, method.Options, method.PRESETS)
 
 
-def planned(experiment: Experiment) -> federation.Plan:
-    return federation.make_plan(experiment, methods.load(experiment.method.name), STREAM)
+def planned(experiment: Experiment) -> setup.Plan:
+    return setup.make_plan(experiment, methods.load(experiment.method.name), STREAM)
 
 
 @cache
@@ -106,7 +108,7 @@ def network(backbone: str, num_classes: int, height: int, width: int, last_strid
     return replace(start, provided=given(start))
 
 
-def wires(experiment: Experiment) -> Wires:
+def wires(experiment: Experiment) -> MessageSchema:
     """What travels between five clients and the server."""
     plan, model, data = planned(experiment), experiment.model, experiment.data
     assert (model.weights, model.split) == ("imagenet", None)
@@ -148,7 +150,7 @@ def comment(name: str) -> str:
 
 def own(name: str) -> set[str]:
     """The keys that a file sets itself, "section.key"."""
-    tree = configfile.parse(PATHS[name])
+    tree = loading.parse(PATHS[name])
     return {f"{section}.{key}" for section, keys in tree.items() if isinstance(keys, dict) for key in keys}
 
 
@@ -168,7 +170,7 @@ def test_every_published_experiment_has_a_file_and_a_name_of_its_own():
 @pytest.mark.parametrize("name", PATHS)
 def test_every_file_is_small_says_what_it_is_and_extends_another(name):
     assert len(comment(name)) > 100
-    assert ("extends" in configfile.parse(PATHS[name])) == (name != "paper/base")
+    assert ("extends" in loading.parse(PATHS[name])) == (name != "paper/base")
     assert len(PATHS[name].read_text().splitlines()) < (40 if name == "paper/base" else 20)
 
 
@@ -234,9 +236,9 @@ def test_the_default_is_the_corrected_behaviour(name):
 
 
 def test_the_command_line_gives_the_published_code():
-    by_hand = configfile.read(PATHS["paper/fedstil"], ["method.preset=reference"])
+    by_hand = loading.read(PATHS["paper/fedstil"], ["method.preset=reference"])
     fedstil = methods.load("fedstil")
-    assert configfile.resolve(by_hand, fedstil.Options, fedstil.PRESETS) == resolved("paper/fedstil", "reference")
+    assert loading.resolve(by_hand, fedstil.Options, fedstil.PRESETS) == resolved("paper/fedstil", "reference")
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fedstil_mpi.clock import Clock
 from fedstil_mpi.comm.cuda import is_cuda_aware
 from fedstil_mpi.comm.exchange import Exchange
 from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.util.clock import Clock
 
 OWN, COMMON = Part("own", 5), Part("common", 5, shared=True)
 

@@ -6,7 +6,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from fedstil_mpi.methods.common.importance import fisher, sensitivity
+from fedstil_mpi.methods.importance import fisher, sensitivity
 
 STREAMS = [
     [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2), tiny.task(5, 6, seed=3)],

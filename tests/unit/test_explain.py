@@ -12,17 +12,18 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fedstil_mpi import configfile, explain, methods
-from fedstil_mpi.data.sources import open_stream
-from fedstil_mpi.data.stream import Images, Task
-from fedstil_mpi.errors import InputError
+from fedstil_mpi import explain, methods
+from fedstil_mpi.config import loading
+from fedstil_mpi.data.streams.base import Images, Task
+from fedstil_mpi.data.streams.sources import open_stream
 from fedstil_mpi.evaluation.gradcam import default_layer, heat, layers, likeness
 from fedstil_mpi.explain import best, load_network
-from fedstil_mpi.federation import make_plan
+from fedstil_mpi.federation.setup import make_plan
 from fedstil_mpi.models.adaptive import decompose
 from fedstil_mpi.models.network import Network, Stem, Tail, adaptive_parameters, build
-from fedstil_mpi.results.explanation import Match, Shown, row
-from fedstil_mpi.results.models import STEM, load_tail, model_file, plain_state, save_tail
+from fedstil_mpi.results.report.explanation import Match, Shown, row
+from fedstil_mpi.results.writing.models import STEM, load_tail, model_file, plain_state, save_tail
+from fedstil_mpi.util.errors import InputError
 
 CONFIG = Path(__file__).parents[1] / "integration" / "tiny.yaml"
 PLACE = (5, 2)
@@ -231,8 +232,8 @@ def test_other_models_are_refused(tmp_path):
 # -- which images --------------------------------------------------------------------------------------------------------
 
 
-def labelled(persons: list[int], cameras: list[int]) -> Images:
-    return Images(np.zeros((len(persons), 8, 4, 3), np.uint8), np.array(persons), np.array(cameras))
+def labelled(pids: list[int], cameras: list[int]) -> Images:
+    return Images(np.zeros((len(pids), 8, 4, 3), np.uint8), np.array(pids), np.array(cameras))
 
 
 def task() -> Task:
@@ -281,7 +282,7 @@ def chosen(output: Path, *images: int) -> list[object]:
 
 
 def start_network(*overrides: str) -> Network:
-    experiment = configfile.resolve(configfile.read(CONFIG, list(overrides)))
+    experiment = loading.resolve(loading.read(CONFIG, list(overrides)))
     stream = open_stream(experiment.data, experiment.seed)
     return load_network(make_plan(experiment, methods.load("fedstil"), stream), stream, None)
 

@@ -8,9 +8,9 @@ from golden_files import golden
 from torch import Tensor
 
 from fedstil_mpi.methods import fedavg
-from fedstil_mpi.methods.common.base import Client, Setup
-from fedstil_mpi.methods.common.federated import weighted_mean
-from fedstil_mpi.methods.common.prototypes import Relay
+from fedstil_mpi.methods.aids.prototypes import Relay
+from fedstil_mpi.methods.base import Client, Setup
+from fedstil_mpi.methods.federated import weighted_mean
 from fedstil_mpi.models.network import adaptive_parameters, trainable_parameters
 
 STREAMS = [[tiny.task(1, 2, seed=1)], [tiny.task(3, 2, seed=2)], [tiny.task(5, 4, seed=3)]]
@@ -202,7 +202,7 @@ def test_clients_rehearse_what_others_saw_of_their_people(method):
     learners = [side.learner for side in federation.clients]
 
     def relayed(client: int) -> dict[int, Tensor]:
-        return {int(s.persons): s.representations[0] for part in learners[client].relayed for s in [part]}
+        return {int(s.pids): s.representations[0] for part in learners[client].relayed for s in [part]}
 
     federation.play(1, [0, 1])
     assert relayed(0) == relayed(1) == {}

@@ -6,15 +6,15 @@ import tiny
 import torch
 from torch import Tensor
 
-from fedstil_mpi.comm.directions import DOWN, UP
 from fedstil_mpi.comm.flat import Layout
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.comm.ledger import DOWN, UP
+from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.methods import fedcurv, fedprox
-from fedstil_mpi.methods.common.base import Setup
-from fedstil_mpi.methods.common.news import News
+from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.methods.fedcurv import IMPORTANCE
+from fedstil_mpi.methods.pending_updates import PendingUpdates
 from fedstil_mpi.models.network import build
-from fedstil_mpi.schedule import Schedule
+from fedstil_mpi.util.errors import InputError
 
 STREAMS = [
     [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2)],
@@ -230,7 +230,7 @@ def test_lists_need_an_importance_of_every_round():
 
 
 def test_news_by_hand():
-    news = News(3)
+    news = PendingUpdates(3)
     assert not any(news.deliver(client) for client in ALL)
     news.tell(1)
     assert [news.deliver(client) for client in (0, 1)] == [True, False]

@@ -6,12 +6,12 @@ from golden_files import golden
 from torch import Tensor
 
 from fedstil_mpi.comm.flat import Layout
-from fedstil_mpi.errors import InputError
 from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.methods import fedstil
-from fedstil_mpi.methods.common.base import Setup
-from fedstil_mpi.methods.common.relevance import MEASURES
+from fedstil_mpi.methods.base import Setup
+from fedstil_mpi.methods.fedstil.relevance import MEASURES
 from fedstil_mpi.models.adaptive import parts
+from fedstil_mpi.util.errors import InputError
 
 STREAMS = [
     [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2)],
@@ -85,13 +85,13 @@ def test_rows_of_the_mixing_matrix_sum_to_1_whoever_was_heard(relevance):
     for uploads in ([[0, 1, 2, 3]] * 4, [[1, 2]], [[3]], [[0, 3], [1], [0, 1], [3]]):
         server = server_after(relevance, uploads)
         weights = server.attention.matrix()
-        heard = sorted(set().union(*uploads))
-        unheard = [client for client in range(4) if client not in heard]
+        seen_clients = sorted(set().union(*uploads))
+        unheard = [client for client in range(4) if client not in seen_clients]
         torch.testing.assert_close(weights.sum(1), torch.ones(4))
         assert (weights[:, unheard] == 0).all()
         assert torch.equal(server.attention.matrix(), weights)
-        if len(heard) == 1:
-            assert (weights[:, heard[0]] == 1).all()
+        if len(seen_clients) == 1:
+            assert (weights[:, seen_clients[0]] == 1).all()
 
 
 def test_own_weight():

@@ -6,15 +6,15 @@ from test_ledger import played
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 
-from fedstil_mpi import seeding
+from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Layout
-from fedstil_mpi.errors import InputError
 from fedstil_mpi.evaluation.search import evaluate
-from fedstil_mpi.learner import Learner
+from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.methods import fedstil_atten
-from fedstil_mpi.methods.common.base import Setup
+from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.models.adaptive import AttentiveAdaptive
-from fedstil_mpi.schedule import Schedule
+from fedstil_mpi.util import seeding
+from fedstil_mpi.util.errors import InputError
 
 STREAMS = [
     [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2)],
@@ -125,7 +125,7 @@ def test_equal_clients_stay_where_they_are():
     result = federation()
     theta = torch.randn(result.server.theta_KP.shape[1], generator=torch.Generator().manual_seed(0))
     result.server.theta_KP[:] = theta
-    result.server.heard.update(ALL)
+    result.server.seen_clients.update(ALL)
     for number in (2, 3, 4):
         result.distribute(number, ALL)
         torch.testing.assert_close(thetas(result), theta.expand(3, -1), rtol=0, atol=1e-6)

@@ -9,18 +9,18 @@ from test_ledger import played, size, traffic
 from torch import Tensor, nn
 
 from fedstil_mpi.comm import codec
-from fedstil_mpi.comm.directions import DOWN, UP
-from fedstil_mpi.comm.flat import HEADER_BYTES, Layout, Part
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.comm.flat import Layout, Part
+from fedstil_mpi.comm.ledger import DOWN, HEADER_BYTES, UP
 from fedstil_mpi.evaluation.search import evaluate
+from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.methods import fedweit
-from fedstil_mpi.methods.common.base import SAMPLES, Setup, Visit
-from fedstil_mpi.methods.common.fedweit_bank import Bank, Items, ReferenceBank
-from fedstil_mpi.methods.common.fedweit_past import Drift
+from fedstil_mpi.methods.base import SAMPLES, ClientRound, Setup
+from fedstil_mpi.methods.fedweit.bank import Bank, Items, ReferenceBank
+from fedstil_mpi.methods.fedweit.past import Drift
 from fedstil_mpi.models.masked import Masked
 from fedstil_mpi.models.network import build
 from fedstil_mpi.planning.prediction import predict
-from fedstil_mpi.schedule import Schedule
+from fedstil_mpi.util.errors import InputError
 
 STREAMS = [
     [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2), tiny.task(5, seed=3)],
@@ -434,7 +434,7 @@ def test_a_run_by_hand():
 
 def test_items_by_hand():
     items = Items(3, limit=5)
-    middle, last = Visit(False, False, []), Visit(False, True, [])
+    middle, last = ClientRound(False, False, []), ClientRound(False, True, [])
     assert items.down(0) == {"adaptive": 0}
     assert [items.up(0, middle), items.up(1, last), items.up(2, last)] == [{"adaptive": n} for n in (0, 1, 1)]
     assert [items.down(client)["adaptive"] for client in (0, 1, 2)] == [0, 1, 1]

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedstil_mpi.data.folder import FolderStream, camera_of
 from fedstil_mpi.data.images import read
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.data.streams.folder import FolderStream, camera_of
+from fedstil_mpi.util.errors import InputError
 
 
 def save(path, color=(10, 20, 30), size=(4, 8)):
@@ -54,14 +54,14 @@ def test_task(tree):
     assert (stream.clients, stream.tasks) == (2, 2)
     task = stream.task(1, 0)
     assert task.train.pixels.dtype == np.uint8
-    assert task.train.persons.dtype == task.train.cameras.dtype == np.int64
+    assert task.train.pids.dtype == task.train.cameras.dtype == np.int64
     assert task.train.pixels.shape == (6, 8, 4, 3)
     # Sorted by person as a number, then by name: 000007 before 000451.
     assert task.train.pixels[:, 0, 0].tolist() == [[p, 1, t] for p in (3, 9, 10) for t in (100, 0)]
-    assert task.train.persons.tolist() == [3, 3, 9, 9, 10, 10]
+    assert task.train.pids.tolist() == [3, 3, 9, 9, 10, 10]
     assert task.train.cameras.tolist() == [1] * 6
     assert task.query.cameras.tolist() == [-1] * 3
-    assert (task.gallery.persons.tolist(), task.gallery.cameras.tolist()) == ([9], [12])
+    assert (task.gallery.pids.tolist(), task.gallery.cameras.tolist()) == ([9], [12])
 
 
 def test_people_need_no_decoding(tree):
@@ -82,7 +82,7 @@ def test_what_is_ignored_and_what_may_be_empty(tree):
     task = FolderStream(tree, 8, 4).task(0, 0)
     assert len(task.train) == 6
     assert task.gallery.pixels.shape == (0, 8, 4, 3)
-    assert task.gallery.persons.dtype == np.int64
+    assert task.gallery.pids.dtype == np.int64
 
 
 def test_refused_root(tmp_path):
@@ -143,7 +143,7 @@ def test_links_inside_the_root_and_to_the_root_are_followed(tree):
     (tree / "task-0-0" / "gallery" / "77").symlink_to(tree / "task-1-0" / "train" / "3")
     link = tree.parent / "link"
     link.symlink_to(tree)
-    assert FolderStream(link, 8, 4).task(0, 0).gallery.persons.tolist() == [9, 77, 77]
+    assert FolderStream(link, 8, 4).task(0, 0).gallery.pids.tolist() == [9, 77, 77]
 
 
 def test_read_resizes_with_antialiasing(tmp_path):

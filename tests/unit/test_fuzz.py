@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedstil_mpi import configfile, methods
+from fedstil_mpi import methods
 from fedstil_mpi.checkpoints import files
-from fedstil_mpi.checkpoints.generations import MARKER, Generations
+from fedstil_mpi.checkpoints.store import MARKER, CheckpointStore
+from fedstil_mpi.config import loading
+from fedstil_mpi.config.synthetic import SyntheticOptions
 from fedstil_mpi.data.pack import PackStream
-from fedstil_mpi.data.packing import pack_stream
-from fedstil_mpi.data.synthetic import SyntheticOptions, SyntheticStream
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.data.pack.packing import pack_stream
+from fedstil_mpi.data.synthetic.stream import SyntheticStream
+from fedstil_mpi.util.errors import InputError
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 TRIALS = 500
@@ -89,10 +91,10 @@ def little_memory():
 
 
 def resolved(path: Path) -> None:
-    source = configfile.read(path)
-    draft = configfile.resolve(source)
+    source = loading.read(path)
+    draft = loading.resolve(source)
     method = methods.load(draft.method.name)
-    configfile.resolve(source, method.Options, method.PRESETS)
+    loading.resolve(source, method.Options, method.PRESETS)
 
 
 @pytest.mark.slow
@@ -122,7 +124,7 @@ def test_a_config_that_is_nested_too_deeply_is_refused(tmp_path, little_memory):
 
 @pytest.fixture
 def generations(tmp_path):
-    generations = Generations(tmp_path, "settings")
+    generations = CheckpointStore(tmp_path, "settings")
     tensors = {"tail": {"weight": torch.arange(12.0).view(3, 4), "steps": torch.tensor(3)}, "draws": 2, "known": [1, 5]}
     for rank in range(2):
         generations.write(rank, 3, {f"client-{rank}": files.copy(tensors)})
@@ -130,7 +132,7 @@ def generations(tmp_path):
     return generations
 
 
-def read(generations: Generations) -> None:
+def read(generations: CheckpointStore) -> None:
     checkpoint = generations.newest()
     assert checkpoint is not None
     for name in checkpoint.notes:
@@ -179,5 +181,5 @@ def test_a_missing_file_of_a_checkpoint_is_named(generations):
 
 
 def test_a_checkpoint_of_other_settings_is_refused(generations):
-    other = Generations(generations.folder.parent, "other settings")
+    other = CheckpointStore(generations.folder.parent, "other settings")
     assert "settings" in (refusal(other.newest) or "")

@@ -9,12 +9,12 @@ import torch
 from golden_files import golden
 from torch import Tensor
 
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.client.local_training import Batch
+from fedstil_mpi.client.rehearsal import Memory, Samples
 from fedstil_mpi.evaluation.search import evaluate
-from fedstil_mpi.memory import Memory, Samples
 from fedstil_mpi.methods import icarl
-from fedstil_mpi.methods.common.base import Client
-from fedstil_mpi.training import Batch
+from fedstil_mpi.methods.base import Client
+from fedstil_mpi.util.errors import InputError
 
 STREAMS = [
     [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2), tiny.task(5, 1, seed=3)],
@@ -60,7 +60,7 @@ def test_golden_loss_of_rehearsed_samples(path):
     # The whole penalty, of a side that holds these answers.
     side = begun({"train.softmax": "all"})
     old = int(case["icarl_old_classes"])
-    side.old, side.answers = torch.arange(old), case["teacher"][:, :old]
+    side.old, side.old_logits = torch.arange(old), case["teacher"][:, :old]
     people = case["icarl_target"]
     batch = Batch(Samples(torch.empty(len(people), 1), people, people), torch.arange(len(people)))
     expected = case["icarl_class_loss"] + case["icarl_distill_loss"]
@@ -71,7 +71,7 @@ def test_undecided_scores_cost_a_coin_toss_per_question():
     """ln 2 per question, whatever the label; and ln 2 against old answers of 0, that is, of one half."""
     for softmax in ("known", "all"):
         side = begun({"method.distillation": 0.7, "train.softmax": softmax})
-        side.answers = torch.zeros_like(side.answers)
+        side.old_logits = torch.zeros_like(side.old_logits)
         penalty = side.penalty(batches(side, 3)[0], torch.zeros(8, tiny.CLASSES))
         assert penalty.item() == pytest.approx(0.7 * 2 * math.log(2), rel=1e-5)
 
@@ -79,8 +79,8 @@ def test_undecided_scores_cost_a_coin_toss_per_question():
 def test_the_class_loss_runs_over_allowed_classes():
     scores = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
     allowed = torch.tensor([True, False, True, True, False, False])
-    persons = torch.tensor([0, 2, 3, 0])
-    loss = icarl.class_loss(scores, persons, allowed)
+    pids = torch.tensor([0, 2, 3, 0])
+    loss = icarl.class_loss(scores, pids, allowed)
     (gradient,) = torch.autograd.grad(loss, scores)
     torch.testing.assert_close(loss, icarl.class_loss(scores[:, [0, 2, 3]], torch.tensor([0, 1, 2, 0])))
     assert not gradient[:, ~allowed].any()
@@ -119,13 +119,13 @@ def test_every_rehearsed_sample_meets_its_own_answers(settings, rounds):
     def check(batch: Batch, scores: Tensor) -> Tensor | None:
         kept = batch.rehearsed >= 0
         own = before(batch.samples.representations[kept])[0][:, old]
-        torch.testing.assert_close(side.answers[batch.rehearsed[kept]], own, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(side.old_logits[batch.rehearsed[kept]], own, rtol=1e-4, atol=1e-6)
         met.extend(batch.rehearsed[kept].tolist())
         return side.penalty(batch, scores)
 
     side.learner.train(rounds, check)
     assert len(set(met)) > 3
-    assert len({tuple(row.tolist()) for row in side.answers}) > 3  # answers differ, so a wrong row would have shown
+    assert len({tuple(row.tolist()) for row in side.old_logits}) > 3  # answers differ, so a wrong row would have shown
     if "prototypes.exchange" in settings and rounds > 4:
         assert side.learner.relayed
 
@@ -150,17 +150,17 @@ def test_a_model_that_still_answers_as_before_is_not_pulled(targets):
     batch = batches(side, 3)[0]
     kept = batch.rehearsed >= 0
 
-    def pull(answers: Tensor) -> float:
+    def pull(old_logits: Tensor) -> float:
         scores = side.learner.tail.eval()(batch.samples.representations)[0].detach().requires_grad_()
-        side.answers = answers
+        side.old_logits = old_logits
         loss = side.penalty(batch, scores)
         if targets == "sigmoid":
-            loss = loss - icarl.class_loss(scores[kept], batch.samples.persons[kept], side.allowed)
+            loss = loss - icarl.class_loss(scores[kept], batch.samples.pids[kept], side.allowed)
         return torch.autograd.grad(loss, scores)[0].abs().max().item()
 
-    answers = side.answers
-    assert pull(answers) < 1e-7
-    assert pull(answers.roll(1, 0)) > 1e-6
+    old_logits = side.old_logits
+    assert pull(old_logits) < 1e-7
+    assert pull(old_logits.roll(1, 0)) > 1e-6
 
 
 def test_answers_are_those_of_evaluation_mode_and_cost_no_gradient():
@@ -169,14 +169,14 @@ def test_answers_are_those_of_evaluation_mode_and_cost_no_gradient():
     passed = side.learner.passes["search"]
     side.learner.tail.train()
     side.begin()
-    answers = side.answers
+    old_logits = side.old_logits
     side.learner.tail.train()
     side.begin()
-    assert torch.equal(side.answers, answers)  # no dropout
-    assert not answers.requires_grad
+    assert torch.equal(side.old_logits, old_logits)  # no dropout
+    assert not old_logits.requires_grad
     assert torch.equal(side.learner.tail.neck.running_mean, statistics)
-    assert answers.shape == (len(side.learner.rehearsed()), 2)
-    assert side.learner.passes["search"] == passed + 2 * len(answers)
+    assert old_logits.shape == (len(side.learner.rehearsed()), 2)
+    assert side.learner.passes["search"] == passed + 2 * len(old_logits)
 
 
 # -- when there is nothing to keep -------------------------------------------------------------------------------------
@@ -221,8 +221,8 @@ def test_distillation_keeps_old_answers():
 # -- quota -------------------------------------------------------------------------------------------------------------
 
 
-def people(*persons: int, images: int = 9) -> Samples:
-    labels = torch.tensor(persons).repeat_interleave(images)
+def people(*pids: int, images: int = 9) -> Samples:
+    labels = torch.tensor(pids).repeat_interleave(images)
     return Samples(torch.arange(len(labels), dtype=torch.float32)[:, None], labels, labels)
 
 
@@ -237,19 +237,19 @@ def people(*persons: int, images: int = 9) -> Samples:
 )
 def test_quota_by_hand(quota, repeat, expected):
     memory = Memory(17, repeat=repeat, quota=quota)
-    for persons, (each, count) in zip([(1, 3), (9,)], expected, strict=True):
-        samples = people(*persons)
+    for pids, (each, count) in zip([(1, 3), (9,)], expected, strict=True):
+        samples = people(*pids)
         memory.store(samples, torch.randn(len(samples), 3, generator=torch.Generator().manual_seed(0)))
-        assert sorted(torch.bincount(memory.recall().persons).tolist())[-count:] == [each] * count
+        assert sorted(torch.bincount(memory.recall().pids).tolist())[-count:] == [each] * count
         assert len(memory.recall()) == each * count
 
 
 def test_the_width_is_that_of_the_largest_id_ever_seen():
     memory = Memory(20, quota="width")
-    for persons in ((9,), (2, 4)):
-        samples = people(*persons)
+    for pids in ((9,), (2, 4)):
+        samples = people(*pids)
         memory.store(samples, torch.randn(len(samples), 3, generator=torch.Generator().manual_seed(0)))
-        assert set(torch.bincount(memory.recall().persons).tolist()) == {0, 2}
+        assert set(torch.bincount(memory.recall().pids).tolist()) == {0, 2}
 
 
 # -- options -----------------------------------------------------------------------------------------------------------
@@ -275,6 +275,6 @@ def test_every_preset_can_be_played(preset):
     result = tiny.federation(tiny.experiment(settings, "icarl", preset), STREAMS)
     for number, online in enumerate([[0, 1], [0], [0, 1]], 1):
         result.play(number, online)
-    assert all(side.answers is not None for side in result.clients)
+    assert all(side.old_logits is not None for side in result.clients)
     assert all(np.isfinite(evaluate(side.learner)).any() for side in result.clients)
     assert result.ledger.entries == []

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from golden_files import golden
 from torch import Tensor
 
-from fedstil_mpi.errors import InputError
-from fedstil_mpi.learner import Learner
+from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.methods import ewc, fedcurv, fedprox, mas
-from fedstil_mpi.methods.common.anchored import quadratic
-from fedstil_mpi.methods.common.importance import fisher, per_batch, per_sample, published, sensitivity, training_loss
+from fedstil_mpi.methods.importance import fisher, per_batch, per_sample, published, sensitivity, training_loss
+from fedstil_mpi.methods.regularised import quadratic
 from fedstil_mpi.models.losses import smoothed_cross_entropy
 from fedstil_mpi.models.network import trainable_parameters
+from fedstil_mpi.util.errors import InputError
 
 NAMES = ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
 GOLDEN = pytest.mark.parametrize("path", golden("j_importance"), ids=lambda path: path.stem)
@@ -152,7 +152,7 @@ def test_a_sample_at_a_time_it_is_the_mean_over_samples(estimate, power, softmax
         scores = twin(samples.representations[i : i + 1])[0]
         loss = scores[0, list(columns)].square().sum()
         if estimate is fisher:
-            loss = smoothed_cross_entropy(scores, samples.persons[i : i + 1], 0.1, allowed=allowed)
+            loss = smoothed_cross_entropy(scores, samples.pids[i : i + 1], 0.1, allowed=allowed)
         loss.backward()
         for total, parameter in zip(totals, trainable_parameters(twin).values(), strict=True):
             total += parameter.grad.abs() ** power / len(samples)
@@ -199,7 +199,7 @@ def test_published_estimate_of_one_batch():
     client.tail.trunk.drop.p = 0.0
     samples, twin = client.clean_samples(), copy.deepcopy(client.tail).train()
     scores = twin(samples.representations)[0]
-    smoothed_cross_entropy(scores, samples.persons, 0.1, allowed=client.allowed()).backward()
+    smoothed_cross_entropy(scores, samples.pids, 0.1, allowed=client.allowed()).backward()
     mine = published(client, parameters(client), [1], "train", 2)
     for importance, parameter in zip(mine, trainable_parameters(twin).values(), strict=True):
         torch.testing.assert_close(importance, 12 * parameter.grad**2, rtol=1e-3, atol=1e-8)
@@ -244,8 +244,8 @@ def test_the_training_loss_is_what_is_trained():
     samples = client.clean_samples()
     client.tail.eval()
     scores = client.tail(samples.representations)[0]
-    expected = F.cross_entropy(scores, samples.persons, label_smoothing=0.3)
-    torch.testing.assert_close(training_loss(client)((samples.representations, samples.persons)), expected)
+    expected = F.cross_entropy(scores, samples.pids, label_smoothing=0.3)
+    torch.testing.assert_close(training_loss(client)((samples.representations, samples.pids)), expected)
 
 
 # -- options -----------------------------------------------------------------------------------------------------------

@@ -7,35 +7,18 @@ import sys
 import pytest
 
 EARLY = [
-    *(
-        "run",
-        "compare",
-        "plan",
-        "report",
-        "scene",
-        "commandline",
-        "config",
-        "configfile",
-        "placement",
-        "gpus",
-        "seeding",
-        "errors",
-        "interrupts",
-        "data.building.build",
-        "data.manifest",
-        "data.pack",
-        "data.readers",
-        "methods",
-        "comm.world",
-        "comm.guard",
-    ),
-    *("data.sources", "data.stream", "data.images", "data.folder", "data.pku"),
-    *("data.synthetic", "data.rendering", "data.export", "data.pooled", "data.subset", "data.validation"),
+    *("run", "compare", "plan", "report", "methods", "comm.world", "comm.guard", "federation.shared_resources"),
+    *("config.schema", "config.loading", "config.command_line", "launch.placement", "launch.gpus", "launch.signals"),
+    *("util.seeding", "util.errors", "data.building.build", "data.pack.manifest", "data.pack", "data.readers"),
+    *("data.streams.sources", "data.streams.base", "data.images", "data.streams.folder", "data.streams.pku"),
+    *("data.synthetic.stream", "data.synthetic.rendering", "data.pack.export"),
+    *("data.streams.pooled", "data.streams.subset", "data.streams.validation"),
 ]
 """What is imported before CUDA_VISIBLE_DEVICES and the number of threads are settled."""
 
 PROGRAM = """
-import importlib, json, pkgutil, sys
+import importlib, json, sys
+from pathlib import Path
 
 touched = []
 
@@ -47,7 +30,9 @@ sys.addaudithook(hook)
 names = json.loads(sys.argv[1])
 if not names:
     import fedstil_mpi
-    names = [module.name for module in pkgutil.walk_packages(fedstil_mpi.__path__, "fedstil_mpi.")]
+    root = Path(fedstil_mpi.__file__).parent
+    files = [path.relative_to(root.parent).with_suffix("") for path in root.rglob("*.py")]
+    names = sorted(".".join(file.parts).removesuffix(".__init__") for file in files)
 found = {}
 for name in names:
     before = set(sys.modules)

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedstil_mpi.data import contact_sheet
-from fedstil_mpi.data.commands import tables
-from fedstil_mpi.data.inspection import Counts, Overlap, count, overlaps, read_folder
-from fedstil_mpi.data.manifest import COLUMNS, ROLES, Manifest, Plan, Selection
-from fedstil_mpi.data.stream import Images, Stream, Task
+from fedstil_mpi.data.commands import contact_sheet, tables
+from fedstil_mpi.data.commands.inspection import Counts, Overlap, count, overlaps, read_folder
+from fedstil_mpi.data.pack.manifest import COLUMNS, ROLES, Manifest, Plan, Selection
+from fedstil_mpi.data.streams.base import Images, Stream, Task
 
 SPLITS = ("train", "query", "gallery")
 
@@ -122,7 +121,7 @@ def test_a_folder_is_read_as_a_plan(tree):
         task = stream.task(number, 0)
         for split in SPLITS:
             rows = plan.splits[split].of(number)
-            assert plan.manifest.person[rows].tolist() == getattr(task, split).persons.tolist()
+            assert plan.manifest.person[rows].tolist() == getattr(task, split).pids.tolist()
             assert {ROLES[role] for role in plan.manifest.role[rows]} == {split}
     assert plan.manifest.source[0] == "task-0-0/train/3/c0_0.png"
 
@@ -188,9 +187,9 @@ class Plain(Stream):
             ),
         )
 
-    def images(self, split, persons):
-        pixels = np.full((len(persons), 16, 8, 3), COLOURS[split], np.uint8)
-        return Images(pixels, np.array(persons), np.zeros(len(persons), np.int64))
+    def images(self, split, pids):
+        pixels = np.full((len(pids), 16, 8, 3), COLOURS[split], np.uint8)
+        return Images(pixels, np.array(pids), np.zeros(len(pids), np.int64))
 
     def people(self, client, task):
         return np.arange(3)

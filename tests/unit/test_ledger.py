@@ -7,15 +7,14 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi import methods
-from fedstil_mpi.comm.directions import DOWN, UP
 from fedstil_mpi.comm.flat import Layout, Part
-from fedstil_mpi.comm.ledger import Entry, Ledger
-from fedstil_mpi.contact import FirstContact
-from fedstil_mpi.methods.common.base import Items, Setup, Traffic
-from fedstil_mpi.methods.common.prototypes import PrototypeItems
+from fedstil_mpi.comm.ledger import DOWN, UP, Entry, Ledger
+from fedstil_mpi.federation.initial_model import InitialModel
+from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.methods.aids.prototypes import PrototypeItems
+from fedstil_mpi.methods.base import Items, Setup, Traffic
 from fedstil_mpi.models.network import Network, adaptive_parameters, build, network_state
 from fedstil_mpi.planning.prediction import predict
-from fedstil_mpi.schedule import Schedule
 
 BOOKED = [(1, 0, DOWN, "model", 100), (1, 1, DOWN, "model", 100), (1, 0, UP, "weights", 40), (2, 0, UP, "weights", 40)]
 
@@ -96,21 +95,21 @@ def nobody(client: int, task: int) -> np.ndarray:
 
 
 def test_first_contact_without_a_checkpoint_is_the_whole_state(resnet):
-    contact = FirstContact(resnet, (), adaptive_parameters(resnet.tail))
+    contact = InitialModel(resnet, (), adaptive_parameters(resnet.tail))
     assert size(contact.parts(1)) == (FULL, 61_136_808)  # 21 counters of batch norms are int64
 
 
 def test_first_contact_with_a_checkpoint_is_the_classifier(resnet):
     provided = set(network_state(resnet)) - {"tail.classifier.weight"}
-    contact = FirstContact(resnet, provided, adaptive_parameters(resnet.tail))
+    contact = InitialModel(resnet, provided, adaptive_parameters(resnet.tail))
     assert size(contact.parts(1)) == (4_096_000, 4 * 4_096_000)
     assert contact.parts(2) == ()
 
 
 def test_a_late_joiner_gets_no_weights_that_the_knowledge_brings(resnet):
-    contact = FirstContact(resnet, (), adaptive_parameters(resnet.tail))
+    contact = InitialModel(resnet, (), adaptive_parameters(resnet.tail))
     assert size(contact.parts(7))[0] == FULL - 12_484_608
-    alone = FirstContact(resnet, (), ())
+    alone = InitialModel(resnet, (), ())
     assert alone.parts(7) == alone.parts(1)
 
 
@@ -128,7 +127,7 @@ def test_published_fedavg(resnet):
 
 
 def test_learning_alone_sends_nothing(resnet):
-    contact = FirstContact(resnet, (), ())
+    contact = InitialModel(resnet, (), ())
     booked = predict(SIXTY_ROUNDS, contact.parts, traffic(resnet, "single"), nobody)
     assert booked.total(DOWN) == 5 * 61_136_808
     assert booked.total(UP) == 0
@@ -140,7 +139,7 @@ def test_learning_alone_sends_nothing(resnet):
 )
 def test_sixty_rounds(resnet, method, down, up):
     sent = traffic(resnet, method)
-    contact = FirstContact(resnet, (), ())
+    contact = InitialModel(resnet, (), ())
     booked = predict(SIXTY_ROUNDS, contact.parts, sent, nobody)
     for client in range(5):
         closing = booked.total(DOWN, 61, client)  # what was learned in the last round reaches the clients
@@ -166,7 +165,7 @@ def played(method: str, preset: str, plan: Schedule, settings: dict) -> tuple[Le
     config = tiny.experiment({"rounds.per_task": plan.per_task} | settings, method, preset)
     start = tiny.network()
     federation = tiny.federation(config, [[tiny.task(*of, images=2) for of in tasks] for tasks in STREAMS], start)
-    contact = FirstContact(start, (), federation.clients[0].setup.layout.names if federation.traffic.down else ())
+    contact = InitialModel(start, (), federation.clients[0].setup.layout.names if federation.traffic.down else ())
     met: set[int] = set()
     for number, online in plan.rounds():
         for client in sorted(set(online) - met):
@@ -251,7 +250,7 @@ def greeted(round: int, provided: tuple[str, ...] = (), travelling: tuple[str, .
     server, other = tiny.network(1), tiny.network(2)
     server.tail.neck.num_batches_tracked += 5
     for end, wire in ((server, first := Wire()), (other, SimpleNamespace(is_server=False, down=first.down))):
-        FirstContact(end, provided, travelling).greet(wire, round, [3])
+        InitialModel(end, provided, travelling).send_to_new_clients(wire, round, [3])
     return server, other
 
 
@@ -272,8 +271,8 @@ def test_first_contact_leaves_out_what_is_provided_and_what_travels_later():
 
 
 def test_every_client_is_greeted_once():
-    contact, wire = FirstContact(tiny.network(), (), ()), Wire()
-    assert contact.greet(wire, 1, [0, 2]) == [0, 2]
-    assert contact.greet(wire, 2, [0, 1, 2]) == wire.receivers == [1]
-    assert contact.greet(SimpleNamespace(), 3, [0, 1, 2]) == []  # nobody is new: nothing is sent
+    contact, wire = InitialModel(tiny.network(), (), ()), Wire()
+    assert contact.send_to_new_clients(wire, 1, [0, 2]) == [0, 2]
+    assert contact.send_to_new_clients(wire, 2, [0, 1, 2]) == wire.receivers == [1]
+    assert contact.send_to_new_clients(SimpleNamespace(), 3, [0, 1, 2]) == []  # nobody is new: nothing is sent
     assert contact.met == {0, 1, 2}

@@ -90,17 +90,17 @@ def test_two_numbers_of_classes_are_refused():
 # -- contrast ----------------------------------------------------------------------------------------------------------
 
 
-def labelled_features(*persons: int) -> tuple[Tensor, Tensor]:
-    features = torch.randn(len(persons), 6, generator=torch.Generator().manual_seed(1))
-    return features.requires_grad_(), torch.tensor(persons)
+def labelled_features(*pids: int) -> tuple[Tensor, Tensor]:
+    features = torch.randn(len(pids), 6, generator=torch.Generator().manual_seed(1))
+    return features.requires_grad_(), torch.tensor(pids)
 
 
-def contrast_by_hand(features: Tensor, persons: Tensor, temperature: float) -> float:
+def contrast_by_hand(features: Tensor, pids: Tensor, temperature: float) -> float:
     """The published formula, one anchor and one pair at a time."""
     unit = F.normalize(features, dim=1)
     losses = []
     for i in range(len(unit)):
-        same = [j for j in range(len(unit)) if j != i and persons[j] == persons[i]]
+        same = [j for j in range(len(unit)) if j != i and pids[j] == pids[i]]
         if same:
             others = torch.stack([unit[i] @ unit[j] / temperature for j in range(len(unit)) if j != i])
             losses.append(-sum(unit[i] @ unit[j] / temperature - others.logsumexp(0) for j in same) / len(same))
@@ -108,36 +108,36 @@ def contrast_by_hand(features: Tensor, persons: Tensor, temperature: float) -> f
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0])
-@pytest.mark.parametrize("persons", [(4, 4), (4, 4, 7), (4, 7, 4, 7, 7, 9)])
-def test_contrast_is_the_published_formula(persons, temperature):
-    features, labels = labelled_features(*persons)
+@pytest.mark.parametrize("pids", [(4, 4), (4, 4, 7), (4, 7, 4, 7, 7, 9)])
+def test_contrast_is_the_published_formula(pids, temperature):
+    features, labels = labelled_features(*pids)
     features = features.detach()
     loss = supervised_contrast(features, labels, temperature)
     assert loss.item() == pytest.approx(contrast_by_hand(features, labels, temperature), rel=1e-5)
 
 
 def test_contrast_of_strangers_is_nothing_and_harmless():
-    features, persons = labelled_features(1, 2, 3)
-    loss = supervised_contrast(features, persons, 0.1)
+    features, pids = labelled_features(1, 2, 3)
+    loss = supervised_contrast(features, pids, 0.1)
     loss.backward()
     assert loss.item() == 0
     assert torch.equal(features.grad, torch.zeros_like(features))
 
 
 def test_contrast_knows_directions_only():
-    features, persons = labelled_features(4, 7, 4, 7)
+    features, pids = labelled_features(4, 7, 4, 7)
     lengths = torch.tensor([[0.5], [2.0], [3.0], [10.0]])
     torch.testing.assert_close(
-        supervised_contrast(features, persons, 0.1), supervised_contrast(features * lengths, persons, 0.1)
+        supervised_contrast(features, pids, 0.1), supervised_contrast(features * lengths, pids, 0.1)
     )
 
 
 def test_contrast_draws_a_person_together_and_strangers_apart():
-    features, persons = labelled_features(4, 4, 7, 7)
+    features, pids = labelled_features(4, 4, 7, 7)
     optimizer = torch.optim.SGD([features], 0.5)
     for _ in range(200):
         optimizer.zero_grad()
-        supervised_contrast(features, persons, 0.1).backward()
+        supervised_contrast(features, pids, 0.1).backward()
         optimizer.step()
     unit = F.normalize(features.detach(), dim=1)
     likeness = unit @ unit.T

@@ -6,16 +6,16 @@ import torch
 from golden_files import golden
 from torch import Tensor
 
-from fedstil_mpi.memory import Memory, Samples, collided_labels, herd
+from fedstil_mpi.client.rehearsal import Memory, Samples, collided_labels, herd
 
 
 def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def people(*persons: int, images: int = 5, first: int = 0) -> Samples:
+def people(*pids: int, images: int = 5, first: int = 0) -> Samples:
     """Samples whose representation is their own number, counted from `first`."""
-    labels = torch.tensor(persons).repeat_interleave(images)
+    labels = torch.tensor(pids).repeat_interleave(images)
     numbers = torch.arange(first, first + len(labels), dtype=torch.float32)[:, None]
     return Samples(numbers, labels, torch.unique(labels, return_inverse=True)[1])
 
@@ -75,18 +75,18 @@ def test_golden_memory_returns_true_persons_unless_it_collides(path, collide, ex
         store(memory, Samples(rows[:, None].float(), case["person"][rows], case["class_index"][rows]))
     recalled = memory.recall()
     assert sorted(numbers(recalled)) == list(range(len(case["task"])))
-    assert recalled.persons.tolist() == case[expected][numbers(recalled)].tolist()
+    assert recalled.pids.tolist() == case[expected][numbers(recalled)].tolist()
 
 
 def test_true_person_ids_after_three_tasks():
     memory, truth = Memory(30), {}
-    for task, persons in enumerate([(7, 3), (11, 2, 5), (9, 3)]):
-        samples = people(*persons, first=100 * task)
-        truth |= dict(zip(numbers(samples), samples.persons.tolist(), strict=True))
+    for task, pids in enumerate([(7, 3), (11, 2, 5), (9, 3)]):
+        samples = people(*pids, first=100 * task)
+        truth |= dict(zip(numbers(samples), samples.pids.tolist(), strict=True))
         store(memory, samples, task)
     recalled = memory.recall()
-    assert set(recalled.persons.tolist()) == memory.people == {7, 3, 11, 2, 5, 9}
-    assert recalled.persons.tolist() == [truth[number] for number in numbers(recalled)]
+    assert set(recalled.pids.tolist()) == memory.people == {7, 3, 11, 2, 5, 9}
+    assert recalled.pids.tolist() == [truth[number] for number in numbers(recalled)]
 
 
 def test_distinct_exemplars_within_quota_and_size():
@@ -96,7 +96,7 @@ def test_distinct_exemplars_within_quota_and_size():
         met += 4
         recalled = memory.recall()
         assert len(set(numbers(recalled))) == len(recalled) <= 17
-        assert torch.bincount(recalled.persons).tolist() == [min(17 // met, 3 + p // 4) for p in range(met)]
+        assert torch.bincount(recalled.pids).tolist() == [min(17 // met, 3 + p // 4) for p in range(met)]
     store(memory, people(*range(met, met + 4)))
     assert memory.recall() is None  # 20 people do not fit into 17 places
 
@@ -112,7 +112,7 @@ def test_repeats_fill_the_memory():
     for task in range(3):
         store(memory, people(3 * task, 3 * task + 1, 3 * task + 2, images=2, first=100 * task))
         quota = math.ceil(50 / (3 * task + 3))
-        assert torch.bincount(memory.recall().persons).tolist() == [quota] * (3 * task + 3)
+        assert torch.bincount(memory.recall().pids).tolist() == [quota] * (3 * task + 3)
 
 
 def test_older_lists_are_cut_to_their_first_picks():
@@ -130,7 +130,7 @@ def test_storing_a_person_anew_replaces_its_exemplars():
     store(memory, people(1, 2, images=3))
     store(memory, people(2, images=3, first=70))
     recalled = memory.recall()
-    assert sorted(recalled.persons.tolist()) == [1, 1, 1, 2, 2, 2]
+    assert sorted(recalled.pids.tolist()) == [1, 1, 1, 2, 2, 2]
     assert sorted(numbers(recalled)) == [0, 1, 2, 70, 71, 72]
 
 
@@ -145,7 +145,7 @@ def test_samples_keep_their_rows_together():
     samples = people(4, 9, images=2)
     part = samples[[3, 0]]
     together = Samples.concatenate([part, samples])
-    for field, row in (("representations", [3.0]), ("persons", 9), ("indices", 1)):
+    for field, row in (("representations", [3.0]), ("pids", 9), ("indices", 1)):
         values: Tensor = getattr(together, field)
         assert values[0].tolist() == row
         assert len(values) == len(together) == 6

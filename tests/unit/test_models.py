@@ -12,7 +12,6 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from fedstil_mpi.errors import InputError
 from fedstil_mpi.models import torchvision_cpu
 from fedstil_mpi.models.network import (
     Network,
@@ -22,6 +21,7 @@ from fedstil_mpi.models.network import (
     representation_shape,
     trainable_parameters,
 )
+from fedstil_mpi.util.errors import InputError
 
 SMALL: dict[str, Any] = {"num_classes": 12, "image_size": (64, 32)}
 

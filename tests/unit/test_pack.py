@@ -15,11 +15,11 @@ import h5py
 import numpy as np
 import pytest
 
-from fedstil_mpi.data.manifest import Manifest, Plan, Selection
 from fedstil_mpi.data.pack import PackStream, seal, target, verify, write_pack
 from fedstil_mpi.data.pack.format import read
+from fedstil_mpi.data.pack.manifest import Manifest, Plan, Selection
 from fedstil_mpi.data.pack.pixels import copied
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 HEIGHT, WIDTH = 4, 2
 ABOUT = {"program": "a test", "nothing": "", "größe": "ä" * 70_000}
@@ -87,14 +87,14 @@ def test_tasks(pack):
             assert np.array_equal(images.pixels, PIXELS[rows])
             assert (images.pixels.dtype, images.pixels.shape) == (np.uint8, (len(rows), HEIGHT, WIDTH, 3))
             assert images.pixels.flags.writeable
-            assert images.persons.dtype == images.cameras.dtype == np.int64
-            assert images.persons.tolist() == MANIFEST.person[rows].tolist()
+            assert images.pids.dtype == images.cameras.dtype == np.int64
+            assert images.pids.tolist() == MANIFEST.person[rows].tolist()
             assert images.cameras.tolist() == MANIFEST.camera[rows].tolist()
-            assert stream.labels(client, 0)[split].tolist() == images.persons.tolist()
+            assert stream.labels(client, 0)[split].tolist() == images.pids.tolist()
     assert stream.people(0, 0).tolist() == [3, 5]
     warmup = stream.warmup()
     assert np.array_equal(warmup.pixels, PIXELS[:2])
-    assert (warmup.persons.tolist(), warmup.cameras.tolist()) == ([900, 901], [0, 1])
+    assert (warmup.pids.tolist(), warmup.cameras.tolist()) == ([900, 901], [0, 1])
 
 
 def test_plan(pack):

@@ -5,14 +5,14 @@ from itertools import product
 import numpy as np
 import pytest
 
-from fedstil_mpi.config import Data, Experiment, check
-from fedstil_mpi.data.manifest import ROLES
+from fedstil_mpi.config.schema import Data, Experiment, check
+from fedstil_mpi.config.synthetic import SyntheticOptions
 from fedstil_mpi.data.pack import PackStream, verify
-from fedstil_mpi.data.packing import pack_stream
-from fedstil_mpi.data.sources import open_stream
-from fedstil_mpi.data.stream import SPLITS, Images, Stream, Task
-from fedstil_mpi.data.synthetic import SyntheticOptions
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.data.pack.manifest import ROLES
+from fedstil_mpi.data.pack.packing import pack_stream
+from fedstil_mpi.data.streams.base import SPLITS, Images, Stream, Task
+from fedstil_mpi.data.streams.sources import open_stream
+from fedstil_mpi.util.errors import InputError
 
 OPTIONS = SyntheticOptions(clients=3, people_per_task=3, train_images=2, warmup_people=4, warmup_images=2)
 DATA = Data(height=32, width=16, tasks=2, synthetic=OPTIONS)
@@ -32,7 +32,7 @@ def path(source, tmp_path_factory):
 
 
 def same(one: Images, other: Images) -> bool:
-    pairs = [(getattr(one, name), getattr(other, name)) for name in ("pixels", "persons", "cameras")]
+    pairs = [(getattr(one, name), getattr(other, name)) for name in ("pixels", "pids", "cameras")]
     return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs)
 
 
@@ -46,8 +46,8 @@ def test_every_array_is_the_same(path, changes):
         one, other = source.task(*cell), packed.task(*cell)
         assert all(same(getattr(one, split), getattr(other, split)) for split in SPLITS)
         assert np.array_equal(packed.people(*cell), source.people(*cell))
-        for split, persons in source.labels(*cell).items():
-            assert np.array_equal(packed.labels(*cell)[split], persons)
+        for split, pids in source.labels(*cell).items():
+            assert np.array_equal(packed.labels(*cell)[split], pids)
     assert same(source.warmup(), packed.warmup())
 
 
@@ -93,8 +93,8 @@ class Sparse(Stream):
 
     def task(self, client: int, task: int) -> Task:
         def images(count: int) -> Images:
-            persons = np.arange(count, dtype=np.int64)
-            return Images(np.full((count, 8, 8, 3), client + 7, np.uint8), persons, persons - 1)
+            pids = np.arange(count, dtype=np.int64)
+            return Images(np.full((count, 8, 8, 3), client + 7, np.uint8), pids, pids - 1)
 
         return Task(images(2), images(0), images(3 * client))
 

@@ -16,23 +16,26 @@ from test_plan import EPOCHS, OF_THEIR_OWN, Given
 from test_plan import played as passes_of
 from torch import Tensor
 
-from fedstil_mpi import configfile, federation, methods, plan, report, seeding
-from fedstil_mpi.comm.directions import DOWN
+from fedstil_mpi import methods, plan, report
+from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.client.local_training import shortened
 from fedstil_mpi.comm.flat import Part
-from fedstil_mpi.comm.ledger import Ledger
-from fedstil_mpi.config import Participation, Train
-from fedstil_mpi.contact import FirstContact
-from fedstil_mpi.data.sources import open_stream
-from fedstil_mpi.errors import InputError
-from fedstil_mpi.learner import Learner
+from fedstil_mpi.comm.ledger import DOWN, Ledger
+from fedstil_mpi.config import loading
+from fedstil_mpi.config.schema import Participation, Train
+from fedstil_mpi.data.streams.sources import open_stream
+from fedstil_mpi.federation import setup
+from fedstil_mpi.federation.initial_model import InitialModel
+from fedstil_mpi.federation.participation import Attendance
+from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.models.network import network_state
-from fedstil_mpi.participation import Attendance
 from fedstil_mpi.planning import workload
 from fedstil_mpi.planning.prediction import predict
-from fedstil_mpi.results import reading, summary
-from fedstil_mpi.results.measures import stage_by_round
-from fedstil_mpi.schedule import Schedule
-from fedstil_mpi.training import shortened
+from fedstil_mpi.results.reading import runs
+from fedstil_mpi.results.reading.measures import stage_by_round
+from fedstil_mpi.results.writing import summary
+from fedstil_mpi.util import seeding
+from fedstil_mpi.util.errors import InputError
 
 TINY = Path(__file__).parents[1] / "integration" / "tiny.yaml"
 
@@ -191,10 +194,10 @@ def test_the_same_whoever_asks_and_in_whatever_order():
 
 
 def planned(*overrides):
-    source = configfile.read(TINY, list(overrides))
-    method = methods.load(configfile.resolve(source).method.name)
-    experiment = configfile.resolve(source, method.Options, method.PRESETS)
-    return federation.make_plan(experiment, method, open_stream(experiment.data, experiment.seed))
+    source = loading.read(TINY, list(overrides))
+    method = methods.load(loading.resolve(source).method.name)
+    experiment = loading.resolve(source, method.Options, method.PRESETS)
+    return setup.make_plan(experiment, method, open_stream(experiment.data, experiment.seed))
 
 
 def test_the_same_for_every_method():
@@ -303,7 +306,7 @@ def test_passes_of_stragglers_are_as_predicted(name):
 # -- every method ------------------------------------------------------------------------------------------------------
 
 PEOPLE = [*STREAMS, [tiny.task(1, 9, seed=10), tiny.task(2, 3, seed=11), tiny.task(4, 5, seed=12)]]
-SCENES = {
+SCENARIOS = {
     "mixed": schedule(**MIXED),
     # Client 1 never joins, client 2 in the last round; clients 0, 0 and 3 are alone in the first three.
     "few": schedule(
@@ -319,14 +322,14 @@ SCENES = {
 
 
 def test_the_scenes_are_what_they_are_called():
-    mixed = SCENES["mixed"]
+    mixed = SCENARIOS["mixed"]
     assert sorted(mixed.attendance.joins) == [1, 1, 2, 3]
     assert any(len(online) < 4 for _, online in mixed.rounds(done=3))  # after all have joined
-    online = {name: [online for _, online in plan.rounds()] for name, plan in SCENES.items()}
+    online = {name: [online for _, online in plan.rounds()] for name, plan in SCENARIOS.items()}
     assert online["few"] == [[0], [0], [3], [0, 3], [0, 3], [0, 2, 3]]
     assert [len(those) for those in online["one at a time"]] == [1] * 6
     assert [len(those) for those in online["alone for a while"]] == [4, 1, 1, 4, 4, 4]
-    assert all((SCENES[name].efforts() < 1).any() for name in ("mixed", "few"))
+    assert all((SCENARIOS[name].efforts() < 1).any() for name in ("mixed", "few"))
 
 
 class Wire:
@@ -349,9 +352,9 @@ def live(method, plan, settings):
     config = tiny.experiment({"train.steps": 4, "train.batch": 8, "memory.size": 6} | settings, method)
     start = tiny.network()
     parts = tiny.federation(config, PEOPLE, start)
-    contact = FirstContact(start, (), parts.clients[0].setup.layout.names if parts.traffic.down else ())
+    contact = InitialModel(start, (), parts.clients[0].setup.layout.names if parts.traffic.down else ())
     for round, online in plan.rounds():
-        for client in contact.greet(Wire(parts.ledger), round, online):
+        for client in contact.send_to_new_clients(Wire(parts.ledger), round, online):
             parts.clients[client].learner.start_from(contact.network)
         parts.distribute(round, online)
         for side in (parts.clients[client] for client in online):
@@ -365,19 +368,19 @@ def live(method, plan, settings):
     parts.distribute(plan.total + 1, sorted(contact.met))
 
     def people(client: int, task: int) -> np.ndarray:
-        return np.unique(PEOPLE[client][task].train.persons)
+        return np.unique(PEOPLE[client][task].train.pids)
 
     return parts, start, predict(plan, contact.parts, parts.traffic, people)
 
 
 @pytest.mark.parametrize(
-    "scene", ["mixed", "few", *(pytest.param(name, marks=pytest.mark.slow) for name in list(SCENES)[2:])]
+    "scenario", ["mixed", "few", *(pytest.param(name, marks=pytest.mark.slow) for name in list(SCENARIOS)[2:])]
 )
 @pytest.mark.parametrize("method", methods.names())
-def test_every_method_takes_it(method, scene):
-    plan = SCENES[scene]
+def test_every_method_takes_it(method, scenario):
+    plan = SCENARIOS[scenario]
     visits = (~np.isnan(plan.efforts())).sum(axis=0)
-    parts, start, predicted = live(method, plan, {"rounds.per_task": 1, "prototypes.exchange": scene == "mixed"})
+    parts, start, predicted = live(method, plan, {"rounds.per_task": 1, "prototypes.exchange": scenario == "mixed"})
     assert parts.ledger.difference(predicted) == []
     assert all(torch.equal(*pair) for pair in zip(state(start), state(tiny.network()), strict=True))
     found = {by_task: parts.search(by_task) for by_task in (True, False)}
@@ -431,11 +434,11 @@ def test_who_took_part_is_recorded(run):
     assert online.dtype == bool
     assert online.tolist() == [[True, False, False], [True, True, False]]
     assert effort == pytest.approx(np.array([[0.25, NAN, NAN], [0.25, 0.25, NAN]]), nan_ok=True)
-    assert np.array_equal(reading.read(run).online, online)
+    assert np.array_equal(runs.read(run).online, online)
 
 
 def test_who_never_came_has_no_results(run):
-    found = reading.read(run)
+    found = runs.read(run)
     final = found.views["served"].final
     assert final["rank1"] == pytest.approx([60, 70, NAN], nan_ok=True)
     assert final["forgetting"] == pytest.approx([10, NAN, NAN], nan_ok=True)  # client 1 has one task, nothing is old

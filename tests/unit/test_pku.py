@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedstil_mpi.data.pku import PkuStream
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.data.streams.pku import PkuStream
+from fedstil_mpi.util.errors import InputError
 
 TASKS = 3
 PEOPLE = [1, 2, 3, 5, 8, 13, 14, 20, 21, 22, 30, 31, 32, 33, 40, 41, 42, 100, 101]
@@ -79,13 +79,13 @@ def test_splits(stream):
         for number, task in enumerate(tasks):
             own = stream.people(client, number)
             assert own.dtype == np.int64
-            np.testing.assert_array_equal(task.train.persons, np.repeat(own, 5))
+            np.testing.assert_array_equal(task.train.pids, np.repeat(own, 5))
             for images, people in (
                 (task.query, own),
                 (task.gallery, np.union1d(own, stream.people(neighbour, number))),
             ):
-                persons, counts = np.unique(images.persons, return_counts=True)
-                np.testing.assert_array_equal(persons, people)
+                pids, counts = np.unique(images.pids, return_counts=True)
+                np.testing.assert_array_equal(pids, people)
                 assert set(counts) <= {2, 3}, "8 images, of which two may be the same, less 5"
             assert set(task.train.cameras) == set(task.query.cameras) == {camera}
             assert set(task.gallery.cameras) == {other}
@@ -106,13 +106,13 @@ def test_sister_sees_people_half_a_task_later(stream):
 def test_copies_count_once(made):
     """All 3 frames that are not trained on are held out, of person 5 too, who has nine files."""
     for task in all_tasks(made)[0]:
-        np.testing.assert_array_equal(task.query.persons, np.repeat(np.unique(task.train.persons), 3))
+        np.testing.assert_array_equal(task.query.pids, np.repeat(np.unique(task.train.pids), 3))
 
 
 def test_labels_are_those_of_the_files(made):
     for task in all_tasks(made)[3]:
         for images in (task.train, task.query, task.gallery):
-            np.testing.assert_array_equal(images.pixels[:, 0, 0, 0], images.persons)
+            np.testing.assert_array_equal(images.pixels[:, 0, 0, 0], images.pids)
             np.testing.assert_array_equal(images.pixels[:, 0, 0, 1], images.cameras)
 
 
@@ -124,11 +124,11 @@ def test_seed_decides(root, made):
             one, two = made.task(client, task), again.task(client, task)
             for split in ("train", "query", "gallery"):
                 np.testing.assert_array_equal(getattr(one, split).pixels, getattr(two, split).pixels)
-                np.testing.assert_array_equal(getattr(one, split).persons, getattr(two, split).persons)
+                np.testing.assert_array_equal(getattr(one, split).pids, getattr(two, split).pids)
     assert any(not np.array_equal(made.people(0, task), other.people(0, task)) for task in range(TASKS))
     # With one task the people are the same for all seeds; which of their images are trained on is not.
     mine, theirs = (PkuStream(root, height=8, width=4, seed=seed, tasks=1).task(0, 0).train for seed in (1, 2))
-    np.testing.assert_array_equal(mine.persons, theirs.persons)
+    np.testing.assert_array_equal(mine.pids, theirs.pids)
     assert contents(mine) != contents(theirs)
 
 

@@ -9,10 +9,10 @@ from dataclasses import asdict, replace
 import pynvml
 import pytest
 
-from fedstil_mpi import placement
-from fedstil_mpi.errors import InputError
-from fedstil_mpi.gpus import Gpu, find_gpus
-from fedstil_mpi.placement import Offer, assign_clients, choose_gpu, choose_threads, table, take_seat
+from fedstil_mpi.launch import placement
+from fedstil_mpi.launch.gpus import Gpu, find_gpus
+from fedstil_mpi.launch.placement import HostResources, assign_clients, choose_gpu, choose_threads, place_rank, table
+from fedstil_mpi.util.errors import InputError
 
 
 @pytest.mark.parametrize("clients", [0, 1, 5, 6, 23])
@@ -154,7 +154,7 @@ def offers(clients, gpus=GPUS, nodes=None, cores=(0,), no_gpu=""):
     """One offer a rank; clients[rank] are its clients."""
     nodes = nodes or [0] * len(clients)
     return [
-        Offer(rank, node, f"host{node}", rank, list(mine), list(cores), gpus, no_gpu)
+        HostResources(rank, node, f"host{node}", rank, list(mine), list(cores), gpus, no_gpu)
         for rank, (mine, node) in enumerate(zip(clients, nodes, strict=True))
     ]
 
@@ -184,8 +184,8 @@ def test_ranks_without_clients_take_no_gpu():
 
 
 def test_ranks_that_see_different_gpus_are_counted_apart():
-    seats = [replace(o, gpus=[GPUS[o.rank % 2]]) for o in offers(assign_clients(4, 5))]
-    assert gpu_ids(seats) == [A, B, A, B, A]
+    placements = [replace(o, gpus=[GPUS[o.rank % 2]]) for o in offers(assign_clients(4, 5))]
+    assert gpu_ids(placements) == [A, B, A, B, A]
     more = [*GPUS, ["GPU-cc33", "C"], ["GPU-dd44", "D"]]
     pairs = [replace(o, gpus=more[:2] if o.rank % 2 else more[2:]) for o in offers(assign_clients(4, 5))]
     assert gpu_ids(pairs) == ["GPU-cc33", A, "GPU-cc33", B, "GPU-dd44"]
@@ -268,23 +268,29 @@ def env(monkeypatch):
 
 
 def test_the_seat_is_put_into_the_environment(env):
-    seat = take_seat(TwoRanks(), 3)
+    placement = place_rank(TwoRanks(), 3)
     assert (env["CUDA_VISIBLE_DEVICES"], env["OMP_NUM_THREADS"]) == ("1", "4")
-    assert (seat.rank, seat.host, seat.clients, seat.device, seat.gpu) == (1, "here", (0, 1, 2), "cuda", "1 (B)")
-    assert seat.threads == 4
-    assert table([seat]) == [asdict(seat) | {"clients": [0, 1, 2]}]
+    assert (placement.rank, placement.host, placement.clients, placement.device, placement.gpu) == (
+        1,
+        "here",
+        (0, 1, 2),
+        "cuda",
+        "1 (B)",
+    )
+    assert placement.threads == 4
+    assert table([placement]) == [asdict(placement) | {"clients": [0, 1, 2]}]
 
 
 def test_a_seat_on_the_cpu_hides_the_gpus(env):
-    seat = take_seat(TwoRanks(), 3, device="cpu", threads=2)
+    placement = place_rank(TwoRanks(), 3, device="cpu", threads=2)
     assert (env["CUDA_VISIBLE_DEVICES"], env["OMP_NUM_THREADS"]) == ("", "2")
-    assert (seat.device, seat.gpu, seat.threads) == ("cpu", None, 2)
+    assert (placement.device, placement.gpu, placement.threads) == ("cpu", None, 2)
 
 
 def test_torch_and_mpi_are_not_imported():
     code = (
-        "import sys, fedstil_mpi.placement, fedstil_mpi.comm.world\n"
-        "fedstil_mpi.placement.find_gpus(None)\n"
+        "import sys, fedstil_mpi.launch.placement, fedstil_mpi.comm.world\n"
+        "fedstil_mpi.launch.placement.find_gpus(None)\n"
         "assert not {'torch', 'mpi4py'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
@@ -320,7 +326,7 @@ def test_pynvml_itself_with_a_library_of_ours(tmp_path):
     (tmp_path / "nvml.c").write_text(FAKE_LIBRARY)
     library = tmp_path / "libnvidia-ml.so.1"
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, tmp_path / "nvml.c"], check=True, timeout=60)
-    code = "from fedstil_mpi.gpus import find_gpus; print([(gpu.id, gpu.name) for gpu in find_gpus(None)[0]])"
+    code = "from fedstil_mpi.launch.gpus import find_gpus; print([(gpu.id, gpu.name) for gpu in find_gpus(None)[0]])"
     env = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[('GPU-0', 'Fake'), ('GPU-2', 'Fake')]"

@@ -15,27 +15,28 @@ import torch
 from PIL import Image
 from torch import nn
 
-from fedstil_mpi import configfile, federation, methods, plan
-from fedstil_mpi.comm.directions import DOWN, UP
+from fedstil_mpi import methods, plan
+from fedstil_mpi.client.rehearsal import Memory, Samples
 from fedstil_mpi.comm.flat import Part
-from fedstil_mpi.comm.ledger import Ledger
-from fedstil_mpi.config import Data, Placement
-from fedstil_mpi.contact import FirstContact
-from fedstil_mpi.data.export import write_folder
-from fedstil_mpi.data.pku import PkuStream
-from fedstil_mpi.data.sources import open_stream
-from fedstil_mpi.data.stream import SPLITS, Stream
-from fedstil_mpi.data.synthetic import SyntheticOptions
-from fedstil_mpi.errors import InputError
-from fedstil_mpi.memory import Memory, Samples
+from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.config import loading
+from fedstil_mpi.config.schema import Data, Placement
+from fedstil_mpi.config.synthetic import SyntheticOptions
+from fedstil_mpi.data.pack.export import write_folder
+from fedstil_mpi.data.streams.base import SPLITS, Stream
+from fedstil_mpi.data.streams.pku import PkuStream
+from fedstil_mpi.data.streams.sources import open_stream
+from fedstil_mpi.federation import setup
+from fedstil_mpi.federation.initial_model import InitialModel
+from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.launch.placement import table
 from fedstil_mpi.models.activations import measure_passing
 from fedstil_mpi.models.network import build
-from fedstil_mpi.placement import table
 from fedstil_mpi.planning import forecast, workload
 from fedstil_mpi.planning.footprint import Footprint
 from fedstil_mpi.planning.prediction import by_kind_of_round, predict
 from fedstil_mpi.planning.workload import Workload
-from fedstil_mpi.schedule import Schedule
+from fedstil_mpi.util.errors import InputError
 
 TINY = Path(__file__).parents[1] / "integration" / "tiny.yaml"
 CLASSES = ["model.num_classes=32"]
@@ -66,7 +67,7 @@ def test_labels_are_those_of_the_images(tmp_path):
             assert set(labels) == set(SPLITS)
             for split in SPLITS:
                 assert labels[split].dtype == np.int64
-                assert np.array_equal(labels[split], getattr(images, split).persons), type(stream)
+                assert np.array_equal(labels[split], getattr(images, split).pids), type(stream)
 
 
 # -- passes ------------------------------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ def played(config, schedule):
     parts.distribute(schedule.total + 1, [learner.client for learner in learners if learner.draws])
     if parts.traffic.down:
         search()
-    contact = FirstContact(start, (), parts.clients[0].setup.layout.names)
+    contact = InitialModel(start, (), parts.clients[0].setup.layout.names)
     ledger = predict(schedule, contact.parts, parts.traffic, stream.people)
     module = methods.load(config.method.name)
     loads = workload.play(config, module, schedule, stream, parts.traffic, ledger)
@@ -205,11 +206,11 @@ def test_exemplars_are_those_of_the_memory(herding, quota):
     load = Workload(tiny.experiment(settings | {"rounds.per_task": 1}), [labels(task) for task in tasks], looks=False)
     memory = Memory(9, repeat=herding == "repeat", quota=quota)
     for task in tasks:
-        persons = torch.tensor(task)
-        memory.store(Samples(torch.zeros(len(task), 1), persons, persons), torch.zeros(len(task), 1))
+        pids = torch.tensor(task)
+        memory.store(Samples(torch.zeros(len(task), 1), pids, pids), torch.zeros(len(task), 1))
         load.train()
         recalled = memory.recall()
-        kept = Counter(recalled.persons.tolist()) if recalled is not None else Counter()
+        kept = Counter(recalled.pids.tolist()) if recalled is not None else Counter()
         assert +Counter(load.exemplars) == kept
 
 
@@ -251,12 +252,12 @@ def test_differences_name_what_does_not_fit():
 @cache
 def make(*overrides, ranks=4):
     """The forecast of tiny.yaml: MobileNetV2 on images of 32 x 16, 3 clients, 2 tasks of one round."""
-    source = configfile.read(TINY, [*CLASSES, *overrides])
-    method = methods.load(configfile.resolve(source).method.name)
-    experiment = configfile.resolve(source, method.Options, method.PRESETS)
+    source = loading.read(TINY, [*CLASSES, *overrides])
+    method = methods.load(loading.resolve(source).method.name)
+    experiment = loading.resolve(source, method.Options, method.PRESETS)
     stream = open_stream(experiment.data, experiment.seed)
-    seats = table(plan.seat(stream.clients, ranks, experiment.placement))
-    return forecast.make(federation.make_plan(experiment, method, stream), stream, seats)
+    placements = table(plan.placement(stream.clients, ranks, experiment.placement))
+    return forecast.make(setup.make_plan(experiment, method, stream), stream, placements)
 
 
 TRAVELS = 160 * 960 + 9 * 960 + 960 * 320 + 320 * 1280 + 1280 * 32
@@ -310,7 +311,7 @@ def test_blank_network_knows_what_a_checkpoint_provides(tmp_path):
     real = build("mobilenet_v2", **settings)
     experiment = tiny.experiment({"model.weights": str(tmp_path / "weights.pt"), "data.height": 32, "data.width": 16})
     blank = forecast.blank_network(
-        federation.Plan(experiment, methods.load("single"), Schedule(1, 1, 1, 1, 1, 1, 1), num_classes=7)
+        setup.Plan(experiment, methods.load("single"), Schedule(1, 1, 1, 1, 1, 1, 1), num_classes=7)
     )
     assert blank.provided == real.provided
     assert all(parameter.is_meta for parameter in blank.tail.parameters())
@@ -345,7 +346,7 @@ def test_memory_by_hand():
     learns = 4 * (TRAVELS + 2 * (960 + 960 + 320 + 1280))  # with scale and shift of its batch norms
     tail = learns + 4 * 2 * (960 + 960 + 320 + 1280) + 4 * 4 * 1280 + 8 * 5
     images = 32 * 16 * 3 * 2 * 4 * (3 + 1 + 1)  # tasks, people, images
-    assert [seat["clients"] for seat in predicted.seats] == [[], [0, 1], [2]]
+    assert [placement["clients"] for placement in predicted.placements] == [[], [0, 1], [2]]
     assert {found.parts["model"] for found in predicted.footprints} == {START}
     assert server["server"] == weights
     assert server["exchange"] == weights + 2 * START + 2 * weights + 3 * (weights + 8)
@@ -385,14 +386,14 @@ def test_warm_up_trains_the_whole_backbone():
 
 
 def test_seats():
-    seats = plan.seat(5, 3, Placement(device="cpu", threads=2))
-    assert [(seat.rank, seat.clients, seat.device, seat.threads) for seat in seats] == [
+    placements = plan.placement(5, 3, Placement(device="cpu", threads=2))
+    assert [(placement.rank, placement.clients, placement.device, placement.threads) for placement in placements] == [
         (0, (), "cpu", 2),
         (1, (0, 1, 2), "cpu", 2),
         (2, (3, 4), "cpu", 2),
     ]
     with pytest.raises(InputError, match="--ranks 0; expected at least 1"):
-        plan.seat(5, 0, Placement())
+        plan.placement(5, 0, Placement())
 
 
 def printed(capsys, *arguments):
@@ -416,7 +417,7 @@ def test_command_prints_totals(capsys):
 def test_command_says_it_to_tools(capsys):
     found = json.loads(printed(capsys, "method.name=fedavg", "--json"))
     assert found["bytes"]["S2C"] == 3 * (START + 2 * 4 * TRAVELS) == sum(client["S2C"] for client in found["clients"])
-    assert [seat["clients"] for seat in found["placement"]] == [[], [0], [1], [2]]
+    assert [placement["clients"] for placement in found["placement"]] == [[], [0], [1], [2]]
     assert len(found["memory"]) == 4
     assert found["passes"]["stem"] == {"images": sum(c["stem"] for c in found["clients"]), "bound": "exactly"}
 

@@ -7,7 +7,7 @@ import made_sets
 import pytest
 
 from fedstil_mpi.data import readers
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 SHOTS = 3
 
@@ -24,12 +24,12 @@ def make(tmp_path):
     return lambda name, **options: made_sets.MAKERS[name](tmp_path / name, shots=SHOTS, **options)
 
 
-def people(sightings):
-    return {sighting.person for sighting in sightings}
+def people(records):
+    return {record.person for record in records}
 
 
-def by_source(sightings):
-    return {sighting.source: sighting for sighting in sightings}
+def by_source(records):
+    return {record.source: record for record in records}
 
 
 def refused(name, root, message):
@@ -40,18 +40,18 @@ def refused(name, root, message):
 
 def test_what_holds_for_every_set(made):
     name, root = made
-    sightings = readers.read(name, root)
-    sources = [sighting.source for sighting in sightings]
+    records = readers.read(name, root)
+    sources = [record.source for record in records]
     assert sources == sorted(set(sources))
     top = root.parent if name == "csv" else root
-    for sighting in sightings:
-        assert sighting.path.is_file()
-        assert sighting.path == top / sighting.source
-        assert not {"..", ".", "", "/"} & set(sighting.source.split("/"))
-        assert sighting.time is None or sighting.time >= 0
-    pixels = Counter(sighting.path.read_bytes() for sighting in sightings)
+    for record in records:
+        assert record.path.is_file()
+        assert record.path == top / record.source
+        assert not {"..", ".", "", "/"} & set(record.source.split("/"))
+        assert record.time is None or record.time >= 0
+    pixels = Counter(record.path.read_bytes() for record in records)
     assert max(pixels.values()) == 1, "a copy is read beside its original"
-    cameras = {person: {s.camera for s in sightings if s.person == person} for person in people(sightings)}
+    cameras = {person: {s.camera for s in records if s.person == person} for person in people(records)}
     once = {"cam_a/person_0201", "cam_b/person_0201"} if name == "prid2011" else set()
     for person, seen in cameras.items():
         assert len(seen) == (1 if name == "ethz" or person in once else 2)
@@ -63,15 +63,15 @@ def test_names():
 
 def test_market1501(make):
     root = make("market1501", people=4)
-    sightings = readers.read("market1501", root)
-    assert people(sightings) == {"0001", "0002", "0003", "0004"}
+    records = readers.read("market1501", root)
+    assert people(records) == {"0001", "0002", "0003", "0004"}
     # At each of two cameras three shots, and of 0001 and 0003, who are in the test, a query.
-    assert Counter(sighting.source.split("/")[0] for sighting in sightings) == {
+    assert Counter(record.source.split("/")[0] for record in records) == {
         "bounding_box_train": 12,
         "bounding_box_test": 12,
         "query": 4,
     }
-    assert {s.camera for s in sightings if s.person == "0004"} == {"5", "6"}
+    assert {s.camera for s in records if s.person == "0004"} == {"5", "6"}
 
 
 def test_market1501_time_is_the_sequence_then_the_frame(tmp_path):
@@ -85,34 +85,34 @@ def test_market1501_time_is_the_sequence_then_the_frame(tmp_path):
     ]
     for name in names:
         made_sets.save(tmp_path, f"bounding_box_train/{name}")
-    sightings = readers.read("market1501", tmp_path)
-    assert [s.path.name for s in sorted(sightings, key=lambda s: s.time)] == names
+    records = readers.read("market1501", tmp_path)
+    assert [s.path.name for s in sorted(records, key=lambda s: s.time)] == names
 
 
 def test_personx(make):
     root = make("personx", people=2)
     made_sets.save(root, "query/0001_c8s1_000151_01.jpg")
-    sightings = by_source(readers.read("personx", root))
-    assert {sighting.camera for sighting in sightings.values()} == {"1", "8", "12"}
-    assert sightings["query/0001_c12s1_36.jpg"].time is None
-    assert sightings["query/0001_c8s1_000151_01.jpg"].time is not None
+    records = by_source(readers.read("personx", root))
+    assert {record.camera for record in records.values()} == {"1", "8", "12"}
+    assert records["query/0001_c12s1_36.jpg"].time is None
+    assert records["query/0001_c8s1_000151_01.jpg"].time is not None
 
 
 def test_msmt17_numbers_of_train_and_test_are_different_people(make):
-    sightings = by_source(readers.read("msmt17", make("msmt17", people=3)))
-    assert people(sightings.values()) == {"train/0000", "train/0001", "test/0000"}
-    assert sightings["query/0000_c14_0007.jpg"].person == sightings["bounding_box_test/0000_c1_0000.jpg"].person
-    assert sightings["query/0000_c14_0007.jpg"].camera == "14"
-    assert len(sightings) == 3 * 6 + 2
+    records = by_source(readers.read("msmt17", make("msmt17", people=3)))
+    assert people(records.values()) == {"train/0000", "train/0001", "test/0000"}
+    assert records["query/0000_c14_0007.jpg"].person == records["bounding_box_test/0000_c1_0000.jpg"].person
+    assert records["query/0000_c14_0007.jpg"].camera == "14"
+    assert len(records) == 3 * 6 + 2
 
 
 def test_cuhk03_numbers_of_train_and_val_are_different_people(make):
     root = make("cuhk03", people=3)
     for frame in (4, 9):
         made_sets.save(root, f"val/0000_{frame:02}.jpg")
-    sightings = by_source(readers.read("cuhk03", root))
-    assert people(sightings.values()) == {"train/0000", "train/0001", "val/0000"}
-    cameras = {frame: sightings[f"val/0000_{frame}.jpg"].camera for frame in ("00", "02", "04", "05", "07", "09")}
+    records = by_source(readers.read("cuhk03", root))
+    assert people(records.values()) == {"train/0000", "train/0001", "val/0000"}
+    cameras = {frame: records[f"val/0000_{frame}.jpg"].camera for frame in ("00", "02", "04", "05", "07", "09")}
     assert cameras == {"00": "0", "02": "0", "04": "0", "05": "1", "07": "1", "09": "1"}
     made_sets.save(root, "val/0000_10.jpg")
     refused("cuhk03", root, "val/0000_10.jpg is frame 10: expected 00 to 04")
@@ -123,9 +123,9 @@ def test_prid2011_shares_200_people(make, single):
     root = make("prid2011", people=2)
     if single:
         shutil.rmtree(root / "multi_shot")
-    sightings = readers.read("prid2011", root)
+    records = readers.read("prid2011", root)
     shots = 1 if single else SHOTS
-    assert Counter((s.person, s.camera) for s in sightings) == {
+    assert Counter((s.person, s.camera) for s in records) == {
         ("person_0001", "cam_a"): shots,
         ("person_0001", "cam_b"): shots,
         ("person_0200", "cam_a"): shots,
@@ -133,22 +133,22 @@ def test_prid2011_shares_200_people(make, single):
         ("cam_a/person_0201", "cam_a"): shots,
         ("cam_b/person_0201", "cam_b"): shots,
     }
-    assert {s.source.split("/")[0] for s in sightings} == {"single_shot" if single else "multi_shot"}
+    assert {s.source.split("/")[0] for s in records} == {"single_shot" if single else "multi_shot"}
 
 
 def test_ethz_is_one_camera_and_frames_are_time(make):
     root = make("ethz", people=4)
-    sightings = readers.read("ethz", root)
-    assert people(sightings) == {"seq1/p001", "seq1/p002", "seq2/p001", "seq3/p001"}
-    assert {sighting.camera for sighting in sightings} == {"0"}
+    records = readers.read("ethz", root)
+    assert people(records) == {"seq1/p001", "seq1/p002", "seq2/p001", "seq3/p001"}
+    assert {record.camera for record in records} == {"0"}
     # The made-up frames rise with the person, so that sources come in order of time.
-    times = [sighting.time for sighting in sightings]
+    times = [record.time for record in records]
     assert times == sorted(set(times))
 
 
 def test_pku(make):
-    sightings = readers.read("pku", make("pku", people=2))
-    assert Counter((s.person, s.camera) for s in sightings) == {
+    records = readers.read("pku", make("pku", people=2))
+    assert Counter((s.person, s.camera) for s in records) == {
         (person, camera): SHOTS for person in ("001", "002") for camera in ("01", "02")
     }
 
@@ -164,7 +164,7 @@ def test_real_pku():
 
 def test_only_names_that_are_times_give_a_time(made):
     name, root = made
-    timed = {sighting.time is not None for sighting in readers.read(name, root)}
+    timed = {record.time is not None for record in readers.read(name, root)}
     assert timed == {name in ("csv", "ethz", "market1501")}
 
 
@@ -220,7 +220,7 @@ def test_a_folder_that_is_missing_is_named_and_one_that_is_empty_is_meant(make, 
     shutil.rmtree(root / folder)
     refused(name, root, f"/{folder} cannot be listed .*: expected the folders .* with images such as .*; create it")
     (root / folder).mkdir()
-    left = [sighting for sighting in everybody if not sighting.source.startswith(f"{folder}/")]
+    left = [record for record in everybody if not record.source.startswith(f"{folder}/")]
     assert readers.read(name, root) == left
     assert left
 
@@ -271,16 +271,16 @@ def test_links_inside_the_root_and_to_it(make, tmp_path):
     before = readers.read("folder", root)
     (root / "lift" / "person 3").symlink_to(root / "lift" / "person 2")
     (tmp_path / "link").symlink_to(root)
-    sightings = readers.read("folder", tmp_path / "link")
-    assert [sighting.source for sighting in before] == [s.source for s in sightings if s.person != "person 3"]
-    assert sum(sighting.person == "person 3" for sighting in sightings) == SHOTS
+    records = readers.read("folder", tmp_path / "link")
+    assert [record.source for record in before] == [s.source for s in records if s.person != "person 3"]
+    assert sum(record.person == "person 3" for record in records) == SHOTS
     (root / "around").symlink_to(root)
     refused("folder", root, "around/.* is no image")
 
 
 def test_folder(make):
-    sightings = readers.read("folder", make("folder", people=1))
-    assert [(s.source, s.person, s.camera) for s in sightings] == [
+    records = readers.read("folder", make("folder", people=1))
+    assert [(s.source, s.person, s.camera) for s in records] == [
         (f"{camera}/person 1/{image}", "person 1", camera)
         for camera in ("front door", "lift")
         for image in ("0.png", "1.JPG", "2.jpeg")

@@ -6,10 +6,10 @@ import torch
 from golden_files import golden
 from torch import Tensor
 
-from fedstil_mpi.methods.common.relevance import (
+from fedstil_mpi.methods.fedstil.relevance import (
     MEASURES,
     History,
-    Sighting,
+    TaskRecord,
     attention,
     own_weights,
     reference_relevance,
@@ -43,7 +43,7 @@ def mixing(noted: History, kind: str, tau: float = 0.3, forgetting: float = 0.7)
         return reference_relevance(noted.uploads, 2, forgetting)[2]
     similarity, clients = MEASURES[kind](noted, forgetting), len(noted.tasks)
     own = own_weights(similarity, 1 / clients, tau) if kind == "overlap" else [1 / clients] * clients
-    return attention(similarity, tau, own, noted.heard())
+    return attention(similarity, tau, own, noted.seen_clients())
 
 
 def reordered(noted: History, order: list[int]) -> History:
@@ -132,7 +132,7 @@ def test_attention_over_those_heard_of():
 
 
 def people(*tasks_of_clients: list[set[int]]) -> History:
-    return History([[Sighting(frozenset(task), None) for task in tasks] for tasks in tasks_of_clients], [])
+    return History([[TaskRecord(frozenset(task), None) for task in tasks] for tasks in tasks_of_clients], [])
 
 
 def test_overlap_is_the_weighted_jaccard_index():
@@ -149,7 +149,9 @@ def test_overlap_is_the_weighted_jaccard_index():
 
 
 def tokens(*tasks_of_clients: list[list[float]]) -> History:
-    return History([[Sighting(frozenset(), torch.tensor(token)) for token in tasks] for tasks in tasks_of_clients], [])
+    return History(
+        [[TaskRecord(frozenset(), torch.tensor(token)) for token in tasks] for tasks in tasks_of_clients], []
+    )
 
 
 def test_token_divergences_by_hand():
@@ -204,7 +206,7 @@ def test_a_newer_token_of_the_same_task_replaces_the_older_one():
     first, second = torch.tensor([1.0]), torch.tensor([2.0])
     noted.note(1, True, frozenset({4}), first)
     noted.note(1, False, frozenset(), second)
-    assert noted.heard() == [1]
+    assert noted.seen_clients() == [1]
     assert [(task.people, task.token.item()) for task in noted.tasks[1]] == [({4}, 2.0)]
     assert [token.item() for token in noted.uploads[1]] == [1.0, 2.0]
 

@@ -9,7 +9,8 @@ from made_runs import FIRST, MB, NAN, SECOND, csv_rows
 
 from fedstil_mpi import report
 from fedstil_mpi.evaluation.lifelong import mean_of_known
-from fedstil_mpi.results import measures, reading, sections, variants
+from fedstil_mpi.results.reading import measures, runs, variants
+from fedstil_mpi.results.report import sections
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def by_label(folder):
 
 
 def one_run(folder):
-    return reading.read(folder)
+    return runs.read(folder)
 
 
 def text_of(folder, against=None):

@@ -12,7 +12,7 @@ import pytest
 from made_runs import FIRST
 
 from fedstil_mpi import report
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 
 @pytest.fixture

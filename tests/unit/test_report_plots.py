@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fedstil_mpi import report
-from fedstil_mpi.results import plots
+from fedstil_mpi.results.report import plots
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedstil_mpi import representations
-from fedstil_mpi.augmentation import Augmentation
-from fedstil_mpi.representations import normalise, represent
+from fedstil_mpi.client import representations
+from fedstil_mpi.client.augmentation import Augmentation
+from fedstil_mpi.client.representations import normalise, represent
 
 CPU = torch.device("cpu")
 SETTINGS = {

@@ -3,8 +3,8 @@ import pytest
 import torch
 from golden_files import golden
 
-from fedstil_mpi.errors import InputError
 from fedstil_mpi.evaluation.retrieval import Retrieval, evaluate
+from fedstil_mpi.util.errors import InputError
 
 
 def brute_force(junk, query, q_persons, gallery, g_persons, q_cameras, g_cameras):
@@ -81,21 +81,21 @@ def line(*similarities: float) -> torch.Tensor:
 
 def test_by_hand():
     """Matches at ranks 2 and 3: standard (1/2 + 2/3)/2, trapezoid ((1/2 + 0)/2 + (2/3 + 1/2)/2)/2, first 1/4."""
-    query, gallery, persons = line(1.0), line(0.2, 0.9, 0.5, 0.7), np.array([7, 3, 7, 7])
-    assert run(query, np.array([7]), gallery[:3], persons[:3]).map == pytest.approx((1 / 2 + 2 / 3) / 2)
-    trapezoid = run(query, np.array([7]), gallery[:3], persons[:3], average_precision="trapezoid").map
+    query, gallery, pids = line(1.0), line(0.2, 0.9, 0.5, 0.7), np.array([7, 3, 7, 7])
+    assert run(query, np.array([7]), gallery[:3], pids[:3]).map == pytest.approx((1 / 2 + 2 / 3) / 2)
+    trapezoid = run(query, np.array([7]), gallery[:3], pids[:3], average_precision="trapezoid").map
     assert trapezoid == pytest.approx((0.25 + 7 / 12) / 2)
-    assert run(query, np.array([7]), gallery, persons, protocol="reference").map == pytest.approx(1 / 4)
+    assert run(query, np.array([7]), gallery, pids, protocol="reference").map == pytest.approx(1 / 4)
 
 
 def test_junk_takes_no_rank():
-    query, gallery, persons = line(1.0), line(0.9, 0.7, 0.5), np.array([7, 3, 7])
+    query, gallery, pids = line(1.0), line(0.9, 0.7, 0.5), np.array([7, 3, 7])
     cameras = np.array([1, 1, 2])
-    market = run(query, np.array([7]), gallery, persons, np.array([1]), cameras)
+    market = run(query, np.array([7]), gallery, pids, np.array([1]), cameras)
     assert (market.rank(1), market.rank(2), market.map) == (0.0, 1.0, 0.5)
-    unknown = run(query, np.array([7]), gallery, persons, np.array([-1]), np.array([-1, -1, -1]))
+    unknown = run(query, np.array([7]), gallery, pids, np.array([-1]), np.array([-1, -1, -1]))
     assert unknown.map == pytest.approx((1 + 2 / 3) / 2)
-    reference = run(query, np.array([7]), gallery, persons, np.array([1]), cameras, protocol="reference")
+    reference = run(query, np.array([7]), gallery, pids, np.array([1]), cameras, protocol="reference")
     assert reference.rank(1) == 1.0
 
 
@@ -121,9 +121,9 @@ def test_gallery_order_and_feature_length_do_not_matter():
 @pytest.mark.parametrize("average_precision", ["standard", "trapezoid", "first_match"])
 @pytest.mark.parametrize("protocol", ["market", "reference"])
 def test_perfect_features(protocol, average_precision):
-    persons = np.repeat(np.arange(6), 4)
-    features = torch.eye(6)[persons]
-    result = run(features, persons, features, persons, protocol=protocol, average_precision=average_precision)
+    pids = np.repeat(np.arange(6), 4)
+    features = torch.eye(6)[pids]
+    result = run(features, pids, features, pids, protocol=protocol, average_precision=average_precision)
     assert result.map == pytest.approx(1.0)
     np.testing.assert_array_equal(result.cmc, 1.0)
 
@@ -131,12 +131,12 @@ def test_perfect_features(protocol, average_precision):
 @pytest.mark.parametrize("images", [0, 3])
 def test_no_match_at_all(images):
     query, gallery = torch.ones(2, 5), torch.ones(images, 5)
-    persons = np.array([1, 2]), np.full(images, 9)
-    market = run(query, persons[0], gallery, persons[1])
+    pids = np.array([1, 2]), np.full(images, 9)
+    market = run(query, pids[0], gallery, pids[1])
     assert np.isnan(market.map)
     assert np.isnan(market.rank(1))
     assert (market.valid_queries, market.queries) == (0, 2)
-    reference = run(query, persons[0], gallery, persons[1], protocol="reference")
+    reference = run(query, pids[0], gallery, pids[1], protocol="reference")
     assert reference.map == reference.rank(10) == 0.0
 
 

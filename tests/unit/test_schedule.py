@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from golden_files import golden
 
-from fedstil_mpi.schedule import EarlyStop, Epoch, ReferenceRate, plan, run_epochs, task_of_draw
+from fedstil_mpi.client.epochs import EarlyStop, Epoch, ReferenceRate, run_epochs
+from fedstil_mpi.client.tasks import task_of_draw
+from fedstil_mpi.federation.schedule import plan
 
 
 def replay(losses, accuracies, images=None):

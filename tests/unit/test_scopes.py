@@ -13,11 +13,11 @@ from test_plan import make
 from torch import Tensor, nn
 
 from fedstil_mpi import report
-from fedstil_mpi.data.stream import Images, Task
+from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.data.streams.base import Images, Task
 from fedstil_mpi.evaluation import retrieval
 from fedstil_mpi.evaluation.lifelong import METRICS
-from fedstil_mpi.evaluation.search import evaluate, gather, held
-from fedstil_mpi.learner import Learner
+from fedstil_mpi.evaluation.search import client_gallery, evaluate, gather
 from fedstil_mpi.models.network import Network, Stem, Tail
 
 SCOPES = ("task", "client", "all")
@@ -73,8 +73,10 @@ SECOND = (
 
 def search(scope: str, *learners: Learner) -> np.ndarray:
     """Of all clients, [clients, tasks, metrics]."""
-    everybodys = gather(tiny.Alone(), [held(learner) for learner in learners], 2) if scope == "all" else None
-    return np.stack([evaluate(learner, None, everybodys) for learner in learners])
+    global_gallery = (
+        gather(tiny.Alone(), [client_gallery(learner) for learner in learners], 2) if scope == "all" else None
+    )
+    return np.stack([evaluate(learner, None, global_gallery) for learner in learners])
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def federation(scope: str, streams: Sequence = STREAMS, method: str = "single", 
 def doubled(task: Task) -> Task:
     """Each gallery image is there twice."""
     once = task.gallery
-    twice = Images(*(np.concatenate([part, part]) for part in (once.pixels, once.persons, once.cameras)))
+    twice = Images(*(np.concatenate([part, part]) for part in (once.pixels, once.pids, once.cameras)))
     return Task(task.train, task.query, twice)
 
 
@@ -166,16 +168,18 @@ def test_with_one_model_everywhere_it_is_one_search_over_the_union():
         side.learner.tail.load_state_dict(one.state_dict())
     galleries = [task.gallery for tasks in STREAMS for task in tasks]
     described = [
-        side.learner.describe(task, "gallery", one) for side in result.clients for task in range(len(STREAMS[0]))
+        side.learner.extract_features(task, "gallery", one)
+        for side in result.clients
+        for task in range(len(STREAMS[0]))
     ]
     found = result.search()
     for number, side in enumerate(result.clients):
         for task, images in enumerate(STREAMS[number]):
             union = retrieval.evaluate(
-                side.learner.describe(task, "query", one),
-                images.query.persons,
+                side.learner.extract_features(task, "query", one),
+                images.query.pids,
                 torch.cat(described),
-                np.concatenate([gallery.persons for gallery in galleries]),
+                np.concatenate([gallery.pids for gallery in galleries]),
                 images.query.cameras,
                 np.concatenate([gallery.cameras for gallery in galleries]),
             )
@@ -189,7 +193,7 @@ def test_who_was_never_drawn_is_neither_searched_nor_searches():
     found = result.search()
     assert np.isfinite(found[:, 0]).all(axis=1).tolist() == [True, False, True]
     assert np.isnan(found[:, 1]).all()  # the second task has not begun
-    own = [held(side.learner) for side in result.clients]
+    own = [client_gallery(side.learner) for side in result.clients]
     assert [len(gallery.features) for gallery in own] == [2, 0, 2]
     assert gather(tiny.Alone(), own, 6).labels[:, 0].tolist() == [1, 2, 7, 8]
 
@@ -222,8 +226,8 @@ def one_at_a_time(learner: Learner, *turns: float):
 def test_galleries_are_described_by_the_querys_model_or_by_their_own(scope, average_precision):
     learner = client(0, scope, *FIRST)
     tail_for = one_at_a_time(learner, 0, -55)
-    everybodys = gather(tiny.Alone(), [held(learner, tail_for)], 2) if scope == "all" else None
-    np.testing.assert_allclose(evaluate(learner, tail_for, everybodys)[:, MAP], average_precision)
+    global_gallery = gather(tiny.Alone(), [client_gallery(learner, tail_for)], 2) if scope == "all" else None
+    np.testing.assert_allclose(evaluate(learner, tail_for, global_gallery)[:, MAP], average_precision)
 
 
 # -- what is predicted and reported ------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from safetensors.torch import load, save
 from test_all_methods import PRESETS, SETTINGS, STREAMS
 from torch import Tensor, nn
 
-from fedstil_mpi.config import Experiment
-from fedstil_mpi.state import State, flatten, unflatten
+from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.util.state_tree import State, flatten, unflatten
 
 Written = tuple[bytes, str]
 """A state as a file holds it: tensors as safetensors, plain values as JSON."""
@@ -112,8 +112,8 @@ INDEXES = (
     "learner._clean",  # what the stem makes of images: made again when needed
     "learner._view",
     "learner.course",  # of the last round
-    "schedule.rate",  # begins each round at the config's
-    "fedweit_past._tail",  # set up for each search
+    "epochs.rate",  # begins each round at the config's
+    "past._tail",  # set up for each search
     "prototypes.of_person",  # places in the list of prototypes
     "prototypes.knowers",
 )
@@ -124,7 +124,7 @@ SET_ANEW = (
     "fedprox.anchors",
     "*.tied",
     "fedstil_atten.bank_NP",
-    "icarl.answers",  # set when a client begins
+    "icarl.old_logits",  # set when a client begins
     "icarl.old",
     "icarl.allowed",
     "fedcurv.held",

@@ -10,7 +10,7 @@ from fedstil_mpi.data.building import scratch as scratch_module
 from fedstil_mpi.data.building.scratch import Scratch
 from fedstil_mpi.data.building.survey import WINDOW, pictures, survey
 from fedstil_mpi.data.images import read
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 SIZE = (8, 4)
 

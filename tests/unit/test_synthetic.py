@@ -9,14 +9,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from fedstil_mpi.data import cameras, drifts, looks, rendering
-from fedstil_mpi.data.drifts import Drifts
-from fedstil_mpi.data.export import write_folder
-from fedstil_mpi.data.folder import FolderStream
-from fedstil_mpi.data.people import People, Poses
-from fedstil_mpi.data.stream import Images, Task
-from fedstil_mpi.data.synthetic import SyntheticOptions, SyntheticStream
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.config.synthetic import COURSES, SyntheticOptions
+from fedstil_mpi.data.pack.export import write_folder
+from fedstil_mpi.data.streams.base import Images, Task
+from fedstil_mpi.data.streams.folder import FolderStream
+from fedstil_mpi.data.synthetic import appearance, cameras, drifts, rendering
+from fedstil_mpi.data.synthetic.drifts import Drifts
+from fedstil_mpi.data.synthetic.people import People, Poses
+from fedstil_mpi.data.synthetic.stream import SyntheticStream
+from fedstil_mpi.util.errors import InputError
 
 SMALL = SyntheticOptions(clients=3, people_per_task=4, train_images=3, warmup_people=6, warmup_images=5)
 SPLITS = ("train", "query", "gallery")
@@ -50,7 +51,7 @@ def equal(left: Task, right: Task) -> bool:
     return all(
         np.array_equal(getattr(getattr(left, split), field), getattr(getattr(right, split), field))
         for split in SPLITS
-        for field in ("pixels", "persons", "cameras")
+        for field in ("pixels", "pids", "cameras")
     )
 
 
@@ -102,8 +103,8 @@ def test_splits_hold_the_same_people(small: SyntheticStream, tasks: dict[tuple[i
             images: Images = getattr(task, split)
             assert images.pixels.shape == (4 * count, 64, 32, 3)
             assert images.pixels.dtype == np.uint8
-            assert images.persons.dtype == images.cameras.dtype == np.int64
-            assert np.array_equal(images.persons, np.repeat(small.people(client, number), count))
+            assert images.pids.dtype == images.cameras.dtype == np.int64
+            assert np.array_equal(images.pids, np.repeat(small.people(client, number), count))
         assert (task.train.cameras == client).all()
         assert (task.query.cameras == client).all()
 
@@ -114,7 +115,7 @@ def test_gallery_is_taken_where_else_the_person_goes(
     visits, seen_elsewhere = stops(small), 0
     for (client, _), task in tasks.items():
         assert not (task.gallery.cameras == client).any()
-        for person, camera in zip(task.gallery.persons.tolist(), task.gallery.cameras.tolist(), strict=True):
+        for person, camera in zip(task.gallery.pids.tolist(), task.gallery.cameras.tolist(), strict=True):
             others = {there for _, there in visits[person]} - {client}
             assert camera in others or not others
             seen_elsewhere += bool(others)
@@ -132,9 +133,9 @@ def test_no_two_images_are_equal(small: SyntheticStream, tasks: dict[tuple[int, 
 def test_warmup_spreads_its_people_over_its_cameras(small: SyntheticStream) -> None:
     warmup = small.warmup()
     assert warmup is not None
-    assert np.array_equal(warmup.persons, np.repeat(np.arange(6), 5))
+    assert np.array_equal(warmup.pids, np.repeat(np.arange(6), 5))
     for person in range(6):
-        assert set(warmup.cameras[warmup.persons == person].tolist()) == {0, 1, 2, 3}
+        assert set(warmup.cameras[warmup.pids == person].tolist()) == {0, 1, 2, 3}
     assert open_stream(dataclasses.replace(SMALL, warmup_people=0)).warmup() is None
 
 
@@ -166,7 +167,7 @@ def labelled(images: Images) -> Counter:
     """Images and labels, without order."""
     return Counter(
         (image.tobytes(), int(person), int(camera))
-        for image, person, camera in zip(images.pixels, images.persons, images.cameras, strict=True)
+        for image, person, camera in zip(images.pixels, images.pids, images.cameras, strict=True)
     )
 
 
@@ -175,7 +176,7 @@ class Unasked(SyntheticStream):
 
     def task(self, client: int, task: int) -> Task:
         full = super().task(client, task)
-        none = Images(full.query.pixels[:0], full.query.persons[:0], full.query.cameras[:0])
+        none = Images(full.query.pixels[:0], full.query.pids[:0], full.query.cameras[:0])
         return Task(full.train, none, none) if task == 1 else full
 
 
@@ -205,7 +206,7 @@ def stripe_rank1(stream: SyntheticStream, numbers: range) -> float:
             task = stream.task(client, number)
             query, gallery = stripes(task.query.pixels), stripes(task.gallery.pixels)
             distances = np.abs(query[:, None] - gallery[None]).sum(axis=2)
-            hits.append(task.gallery.persons[distances.argmin(axis=1)] == task.query.persons)
+            hits.append(task.gallery.pids[distances.argmin(axis=1)] == task.query.pids)
     return float(np.mean(hits))
 
 
@@ -228,8 +229,8 @@ def test_colours_alone_do_not_tell_people_apart() -> None:
 
 
 def test_clothes_come_in_few_colours() -> None:
-    draws = np.random.default_rng(0).random((200, looks.PERSON_DRAWS), np.float32)
-    people = looks.identities(draws, colours=5, jitter=0.0, winter=np.zeros(200, np.float32))
+    draws = np.random.default_rng(0).random((200, appearance.PERSON_DRAWS), np.float32)
+    people = appearance.identities(draws, colours=5, jitter=0.0, winter=np.zeros(200, np.float32))
     upper, accent = np.unique(people.upper, axis=0), people.accent
     assert len(upper) == 5
     assert (np.abs(people.upper - accent).max(axis=1) > 0.1).all(), "a texture must show"
@@ -239,10 +240,11 @@ def figures(count: int) -> tuple[People, Poses]:
     """People without obstacles, in the middle of the image, heading anywhere."""
     generator = np.random.default_rng(5)
     draws = [
-        generator.random((count, n), np.float32) for n in (looks.PERSON_DRAWS, looks.CAMERA_DRAWS, looks.POSE_DRAWS)
+        generator.random((count, n), np.float32)
+        for n in (appearance.PERSON_DRAWS, appearance.CAMERA_DRAWS, appearance.POSE_DRAWS)
     ]
-    people = looks.identities(draws[0], colours=7, jitter=0.04, winter=np.zeros(count, np.float32))
-    poses = looks.poses(draws[1], draws[2], strength=1.0, occlusion=np.full(count, 0.2, np.float32), aspect=0.5)
+    people = appearance.identities(draws[0], colours=7, jitter=0.04, winter=np.zeros(count, np.float32))
+    poses = appearance.poses(draws[1], draws[2], strength=1.0, occlusion=np.full(count, 0.2, np.float32), aspect=0.5)
     obstacle = np.tile(np.array([0, -1, 0, 1], np.float32), (count, 1))
     return people, dataclasses.replace(poses, middle=np.zeros(count, np.float32), obstacle=obstacle)
 
@@ -295,42 +297,42 @@ def drifting(count: int, **kinds: np.ndarray) -> Drifts:
 
 
 def test_evening_falls_slowly_and_only_with_drift() -> None:
-    traits = np.random.default_rng(1).random((1, looks.CAMERA_DRAWS), np.float32).repeat(21, axis=0)
+    traits = np.random.default_rng(1).random((1, appearance.CAMERA_DRAWS), np.float32).repeat(21, axis=0)
     evening = np.linspace(0, 1, 21, dtype=np.float32)
-    matrix = looks.conditions(traits, 1.0, drifting(21, evening=evening)).matrix.reshape(21, -1)
+    matrix = appearance.conditions(traits, 1.0, drifting(21, evening=evening)).matrix.reshape(21, -1)
     change = np.linalg.norm(matrix - matrix[0], axis=1)
     assert (np.diff(change) > 0).all()
     assert np.diff(change).max() < 3 * change[-1] / 20
-    still = looks.conditions(traits, 1.0, drifting(21)).matrix
+    still = appearance.conditions(traits, 1.0, drifting(21)).matrix
     assert (still == still[0]).all()
 
 
 def test_cameras_of_no_strength_see_alike() -> None:
-    traits = np.random.default_rng(1).random((8, looks.CAMERA_DRAWS), np.float32)
-    conditions = looks.conditions(traits, 0.0, drifting(8))
+    traits = np.random.default_rng(1).random((8, appearance.CAMERA_DRAWS), np.float32)
+    conditions = appearance.conditions(traits, 0.0, drifting(8))
     for field in dataclasses.fields(conditions):
         values = getattr(conditions, field.name)
         assert (values == values[0]).all(), field.name
 
 
 def test_haze_mixes_the_scene_with_its_own_grey() -> None:
-    traits = np.random.default_rng(1).random((4, looks.CAMERA_DRAWS), np.float32)
+    traits = np.random.default_rng(1).random((4, appearance.CAMERA_DRAWS), np.float32)
     scene = np.random.default_rng(2).random((4, 3), np.float32)
 
     def seen(depth: float, colours: np.ndarray) -> np.ndarray:
-        conditions = looks.conditions(traits, 1.0, drifting(4, haze=np.full(4, depth, np.float32)))
+        conditions = appearance.conditions(traits, 1.0, drifting(4, haze=np.full(4, depth, np.float32)))
         return np.einsum("bij,bj->bi", conditions.matrix, colours) + conditions.offset
 
-    grey = np.full_like(scene, looks.AIRLIGHT)
+    grey = np.full_like(scene, appearance.AIRLIGHT)
     through = 0.25 * seen(0.0, scene) + 0.75 * seen(0.0, grey)
     np.testing.assert_allclose(seen(np.log(4), scene), through, atol=1e-5)
     np.testing.assert_allclose(seen(2.0, grey), seen(0.0, grey), atol=1e-5)
 
 
 def test_cameras_wear_at_their_own_pace_and_none_gets_better() -> None:
-    traits = np.random.default_rng(1).random((50, looks.CAMERA_DRAWS), np.float32)
+    traits = np.random.default_rng(1).random((50, appearance.CAMERA_DRAWS), np.float32)
     new, used, worn = (
-        looks.conditions(traits, 1.0, drifting(50, wear=np.full(50, wear, np.float32))) for wear in (0.0, 0.5, 1.0)
+        appearance.conditions(traits, 1.0, drifting(50, wear=np.full(50, wear, np.float32))) for wear in (0.0, 0.5, 1.0)
     )
     for before, after in pairwise((new, used, worn)):
         assert (after.noise > before.noise).all()
@@ -350,7 +352,7 @@ def test_cameras_wear_at_their_own_pace_and_none_gets_better() -> None:
     ],
 )
 def test_courses_of_a_drift(course: str, six: list[float], three: list[float]) -> None:
-    assert course in drifts.COURSES
+    assert course in COURSES
     for expected in (six, three, [0, 1], [0]):
         np.testing.assert_allclose(drifts.progress(course, len(expected)), expected)
 
@@ -417,12 +419,14 @@ def test_crowds_hide_ever_more_images_and_the_same_ones(still: np.ndarray) -> No
 
 
 def test_winter_clothes_are_dark_and_long() -> None:
-    draws = np.random.default_rng(0).random((300, looks.PERSON_DRAWS), np.float32)
+    draws = np.random.default_rng(0).random((300, appearance.PERSON_DRAWS), np.float32)
     summer, winter = (
-        looks.identities(draws, colours=7, jitter=0.0, winter=np.full(300, share, np.float32)) for share in (0, 1)
+        appearance.identities(draws, colours=7, jitter=0.0, winter=np.full(300, share, np.float32)) for share in (0, 1)
     )
     assert len(np.unique(summer.upper, axis=0)) == 7
-    assert {tuple(colour) for colour in [*winter.upper, *winter.lower]} == {tuple(looks.PALETTE[i]) for i in (0, 2)}
+    assert {tuple(colour) for colour in [*winter.upper, *winter.lower]} == {
+        tuple(appearance.PALETTE[i]) for i in (0, 2)
+    }
     assert (winter.sleeve == 1).all()
     for field in ("shoes", "bag_colour", "texture", "stature", "skin", "bag"):
         assert np.array_equal(getattr(summer, field), getattr(winter, field))
@@ -437,7 +441,7 @@ def test_walkers_wear_what_they_were_first_seen_in() -> None:
         changed = (pairs[0].pixels != pairs[1].pixels).any(axis=(1, 2, 3))
         for person in dressed.people(0, task).tolist():
             if visits[person][0][0] < 2:
-                assert not changed[pairs[0].persons == person].any()
+                assert not changed[pairs[0].pids == person].any()
                 late += 1
     assert late > 0
 
@@ -478,6 +482,6 @@ def test_a_thousand_clients_cost_no_more_than_their_walks() -> None:
         tracemalloc.stop()
         assert time.perf_counter() - start < 20
         assert opened < 30e6
-        assert np.array_equal(np.unique(task.train.persons), stream.people(clients - 1, 5))
+        assert np.array_equal(np.unique(task.train.pids), stream.people(clients - 1, 5))
     assert stream.number_of_people > 10_000
     assert peaks[1000] < 1.2 * peaks[5]

@@ -8,15 +8,15 @@ import tiny
 import torch
 from torch import Tensor
 
-from fedstil_mpi.config import Train
+from fedstil_mpi.client.epochs import ReferenceRate
+from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.client.local_training import TRIPLET_MARGIN, Batch, LocalTraining, Stopped, batch_indices
+from fedstil_mpi.client.rehearsal import Samples
+from fedstil_mpi.config.schema import Train
 from fedstil_mpi.evaluation.search import evaluate
-from fedstil_mpi.learner import Learner
-from fedstil_mpi.memory import Samples
 from fedstil_mpi.models.losses import supervised_contrast
 from fedstil_mpi.models.network import Tail, network_state
 from fedstil_mpi.models.triplet import triplet_loss
-from fedstil_mpi.schedule import ReferenceRate
-from fedstil_mpi.training import TRIPLET_MARGIN, Batch, Course, Stopped, batch_indices
 
 STREAM = [tiny.task(1, 4, seed=1), tiny.task(2, 7, 9, seed=2), tiny.task(4, 10, seed=3)]
 
@@ -96,9 +96,9 @@ def test_batches_follow_the_generator():
 
 def samples(n: int = 24, classes: int = 3, seed: int = 0) -> Samples:
     """People who differ in brightness, so that a round of training tells them apart."""
-    persons = torch.arange(n) % classes
+    pids = torch.arange(n) % classes
     noise = torch.rand(n, *tiny.SHAPE, generator=rng(seed))
-    return Samples(noise + persons.view(-1, 1, 1, 1).float(), persons, persons)
+    return Samples(noise + pids.view(-1, 1, 1, 1).float(), pids, pids)
 
 
 def passes(seen: list[int]):
@@ -113,7 +113,7 @@ def passes(seen: list[int]):
 
 
 def train_round(tail: Tail, epoch_of, settings: Train, rate: ReferenceRate, allowed: Tensor | None, penalty):
-    return Course(tail, settings, rate).run(epoch_of, allowed, penalty)
+    return LocalTraining(tail, settings, rate).run(epoch_of, allowed, penalty)
 
 
 def test_steps_are_counted_over_passes():
@@ -160,12 +160,12 @@ def test_the_penalty_is_trained():
     torch.testing.assert_close(weight.detach() - before, torch.full_like(before, 1e-2), rtol=1e-3, atol=0)
 
 
-def by_triplets(features: Tensor, persons: Tensor) -> Tensor:
-    return triplet_loss(features, persons, margin=TRIPLET_MARGIN, normalise=True, hard=True)
+def by_triplets(features: Tensor, pids: Tensor) -> Tensor:
+    return triplet_loss(features, pids, margin=TRIPLET_MARGIN, normalise=True, hard=True)
 
 
-def by_contrast(features: Tensor, persons: Tensor) -> Tensor:
-    return supervised_contrast(features, persons, 0.1)
+def by_contrast(features: Tensor, pids: Tensor) -> Tensor:
+    return supervised_contrast(features, pids, 0.1)
 
 
 @pytest.mark.parametrize(("name", "loss_of"), [("triplet", by_triplets), ("contrast", by_contrast)])
@@ -189,7 +189,7 @@ def test_a_metric_loss_is_trained_but_not_reported(name, loss_of, monkeypatch):
     (plain, without, tail), (with_it, both, _) = gradients(0.0), gradients(3.0)
     assert with_it == plain
     features = tail.train().features(batch.representations)
-    loss = loss_of(features, batch.persons)
+    loss = loss_of(features, batch.pids)
     own = torch.autograd.grad(loss, list(tail.trunk.parameters()))  # the first of the parameters
     assert loss > 0.01
     for less, more, difference in zip(without, both, own, strict=False):
@@ -210,7 +210,7 @@ def test_early_stop_ends_a_round_that_gets_worse():
     def turning(epoch: int):
         """From the fourth pass on every label is wrong."""
         batch = samples()
-        batch.persons = (batch.persons + (epoch >= 3)) % 3
+        batch.pids = (batch.pids + (epoch >= 3)) % 3
         yield Batch(batch, torch.full((len(batch),), -1))
 
     settings = Train(steps=0, epochs=40, lr=1e-2, early_stop=True)
@@ -229,8 +229,8 @@ STOPPABLE = {
 @pytest.mark.parametrize("settings", STOPPABLE.values(), ids=STOPPABLE)
 @pytest.mark.parametrize("after", [1, 3, 4, 7, 20])
 def test_a_course_that_was_stopped_goes_on_as_if_it_had_not_been(settings, after):
-    def course_of(tail: Tail) -> Course:
-        return Course(tail, settings, ReferenceRate(settings.lr))
+    def course_of(tail: Tail) -> LocalTraining:
+        return LocalTraining(tail, settings, ReferenceRate(settings.lr))
 
     torch.manual_seed(0)
     whole = tiny.network().tail
@@ -335,7 +335,7 @@ def rehearsed(side: Learner, number: int) -> tuple[list[int], list[int]]:
     new, old = [], []
     fresh = {row.flatten().numpy().tobytes() for row in side._new_samples(number, 0).representations}
     for batch in (batch.samples for batch in side._epoch(number, 0)):
-        for row, person in zip(batch.representations, batch.persons.tolist(), strict=True):
+        for row, person in zip(batch.representations, batch.pids.tolist(), strict=True):
             (new if row.flatten().numpy().tobytes() in fresh else old).append(person)
     return new, old
 
@@ -349,10 +349,10 @@ def test_rehearsal_is_of_past_people_only_under_their_own_ids():
     truth = {}
     for number, task in enumerate(side.tasks[:2]):
         truth |= dict(
-            zip((r.numpy().tobytes() for r in side._representations(number, "train")), task.train.persons, strict=True)
+            zip((r.numpy().tobytes() for r in side._representations(number, "train")), task.train.pids, strict=True)
         )
     exemplars = side.memory.recall()
-    assert exemplars.persons.tolist() == [truth[r.numpy().tobytes()] for r in exemplars.representations]
+    assert exemplars.pids.tolist() == [truth[r.numpy().tobytes()] for r in exemplars.representations]
 
 
 def test_new_images_are_counted_and_rehearsed_ones_are_not():

@@ -12,9 +12,9 @@ from fedstil_mpi.models.triplet import cosine_distance, squared_distance, triple
 cases = pytest.mark.parametrize("path", golden("e_triplet"), ids=lambda path: path.stem)
 
 
-def batch(*persons: int, spread: float = 1.0) -> tuple[Tensor, Tensor]:
-    features = spread * torch.randn(len(persons), 6, generator=torch.Generator().manual_seed(3))
-    return features, torch.tensor(persons)
+def batch(*pids: int, spread: float = 1.0) -> tuple[Tensor, Tensor]:
+    features = spread * torch.randn(len(pids), 6, generator=torch.Generator().manual_seed(3))
+    return features, torch.tensor(pids)
 
 
 @cases

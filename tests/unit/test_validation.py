@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from fedstil_mpi.config import Data
-from fedstil_mpi.data.pooled import PooledStream
-from fedstil_mpi.data.sources import open_stream
-from fedstil_mpi.data.stream import SPLITS, Images, Stream, Task
-from fedstil_mpi.data.synthetic import SyntheticOptions, SyntheticStream
-from fedstil_mpi.data.validation import ValidationStream
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.config.schema import Data
+from fedstil_mpi.config.synthetic import SyntheticOptions
+from fedstil_mpi.data.streams.base import SPLITS, Images, Stream, Task
+from fedstil_mpi.data.streams.pooled import PooledStream
+from fedstil_mpi.data.streams.sources import open_stream
+from fedstil_mpi.data.streams.validation import ValidationStream
+from fedstil_mpi.data.synthetic.stream import SyntheticStream
+from fedstil_mpi.util.errors import InputError
 
 OPTIONS = SyntheticOptions(clients=3, people_per_task=4, train_images=3, query_images=1, gallery_images=1)
 CELLS = [(client, task) for client in range(3) for task in range(2)]
@@ -24,9 +25,9 @@ class Counted(Stream):
         self.counts = counts
 
     def task(self, client: int, task: int) -> Task:
-        persons = np.repeat(np.arange(len(self.counts)), self.counts)
-        pixels = np.arange(3 * len(persons), dtype=np.uint8).reshape(-1, 1, 1, 3) + np.uint8(100 * client)
-        return Task(*(Images(pixels, persons, np.full(len(persons), client)) for _ in range(3)))
+        pids = np.repeat(np.arange(len(self.counts)), self.counts)
+        pixels = np.arange(3 * len(pids), dtype=np.uint8).reshape(-1, 1, 1, 3) + np.uint8(100 * client)
+        return Task(*(Images(pixels, pids, np.full(len(pids), client)) for _ in range(3)))
 
     def people(self, client: int, task: int) -> np.ndarray:
         return np.arange(len(self.counts))
@@ -43,7 +44,7 @@ def view(source):
 
 
 def labelled(images: Images) -> set[tuple[bytes, int, int]]:
-    rows = zip(images.pixels, images.persons.tolist(), images.cameras.tolist(), strict=True)
+    rows = zip(images.pixels, images.pids.tolist(), images.cameras.tolist(), strict=True)
     return {(pixels.tobytes(), person, camera) for pixels, person, camera in rows}
 
 
@@ -60,7 +61,7 @@ def test_all_images_are_training_images_of_the_source_under_their_labels(source,
         train, task = source.task(*cell).train, view.task(*cell)
         assert labelled(task.train) | labelled(task.query) == labelled(train)
         assert len(task.train) + len(task.query) == len(train)
-        assert np.array_equal(view.people(*cell), np.unique(task.train.persons))
+        assert np.array_equal(view.people(*cell), np.unique(task.train.pids))
     assert everybody(view, "train", "query", "gallery").isdisjoint(everybody(source, "query", "gallery"))
 
 
@@ -74,8 +75,8 @@ def test_everyone_whom_another_client_trains_on_can_be_found(source, view):
     for client, task in CELLS:
         seen = {p for other, when in CELLS if other != client for p in source.people(other, when).tolist()}
         split = view.task(client, task)
-        assert set(split.query.persons.tolist()) & seen == set(split.query.persons.tolist()) & set(
-            split.gallery.persons.tolist()
+        assert set(split.query.pids.tolist()) & seen == set(split.query.pids.tolist()) & set(
+            split.gallery.pids.tolist()
         )
 
 
@@ -83,10 +84,10 @@ def test_everyone_whom_another_client_trains_on_can_be_found(source, view):
 def test_the_last_images_are_held_out_and_one_always_remains(held_out, left):
     source = Counted(1, 2, 5)
     task = ValidationStream(source, held_out).task(0, 0)
-    assert np.bincount(task.train.persons).tolist() == left
-    assert np.bincount(task.query.persons, minlength=3).tolist() == [1 - left[0], 2 - left[1], 5 - left[2]]
+    assert np.bincount(task.train.pids).tolist() == left
+    assert np.bincount(task.query.pids, minlength=3).tolist() == [1 - left[0], 2 - left[1], 5 - left[2]]
     last = source.task(0, 0).train.pixels[-(5 - left[2]) :]
-    assert np.array_equal(task.query.pixels[task.query.persons == 2], last)
+    assert np.array_equal(task.query.pixels[task.query.pids == 2], last)
 
 
 def test_it_is_switched_on_by_the_config_and_leaves_pooled_training_clean(source, view):
@@ -114,4 +115,4 @@ def test_labels_are_those_of_the_images(cell, view):
     for stream in (view, PooledStream(view)):
         task, labels = stream.task(*cell), stream.labels(*cell)
         for split in SPLITS:
-            assert labels[split].tolist() == getattr(task, split).persons.tolist()
+            assert labels[split].tolist() == getattr(task, split).pids.tolist()

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from fedstil_mpi.data.pooled import PooledStream
-from fedstil_mpi.data.subset import SubsetStream
-from fedstil_mpi.data.synthetic import SyntheticOptions, SyntheticStream
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.config.synthetic import SyntheticOptions
+from fedstil_mpi.data.streams.pooled import PooledStream
+from fedstil_mpi.data.streams.subset import SubsetStream
+from fedstil_mpi.data.synthetic.stream import SyntheticStream
+from fedstil_mpi.util.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def test_subset_shows_the_given_clients_unchanged(stream):
         for split in ("train", "query", "gallery"):
             mine, source = getattr(part.task(client, 1), split), getattr(stream.task(member, 1), split)
             assert np.array_equal(mine.pixels, source.pixels)
-            assert np.array_equal(mine.persons, source.persons)
+            assert np.array_equal(mine.pids, source.pids)
 
 
 @pytest.mark.parametrize("clients", [[], [0, 0], [3], [-1]])
@@ -37,6 +38,6 @@ def test_pooled_training_images_are_everybodys_and_tests_are_ones_own(stream):
     own, all_of_them = stream.task(1, 0), pooled.task(1, 0)
     assert len(all_of_them.train) == sum(len(stream.task(client, 0).train) for client in range(3))
     everybody = {person for client in range(3) for person in stream.people(client, 0).tolist()}
-    assert set(all_of_them.train.persons.tolist()) == set(pooled.people(1, 0).tolist()) == everybody
+    assert set(all_of_them.train.pids.tolist()) == set(pooled.people(1, 0).tolist()) == everybody
     assert np.array_equal(all_of_them.query.pixels, own.query.pixels)
     assert np.array_equal(all_of_them.gallery.pixels, own.gallery.pixels)

@@ -10,19 +10,19 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from fedstil_mpi import configfile, methods
-from fedstil_mpi.comm.directions import DOWN, UP
-from fedstil_mpi.comm.flat import HEADER_BYTES, Layout, Part
-from fedstil_mpi.comm.ledger import Ledger
-from fedstil_mpi.config import Experiment
-from fedstil_mpi.data.stream import Images, Task
-from fedstil_mpi.evaluation.search import evaluate, gather, held
-from fedstil_mpi.learner import Learner
-from fedstil_mpi.memory import Samples
-from fedstil_mpi.methods.common.base import Client, Server, Setup, Traffic
-from fedstil_mpi.methods.common.prototypes import PrototypeClient, PrototypeServer, add_parts
+from fedstil_mpi import methods
+from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.client.local_training import Batch
+from fedstil_mpi.client.rehearsal import Samples
+from fedstil_mpi.comm.flat import Layout, Part
+from fedstil_mpi.comm.ledger import DOWN, HEADER_BYTES, UP, Ledger
+from fedstil_mpi.config import loading
+from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.data.streams.base import Images, Task
+from fedstil_mpi.evaluation.search import client_gallery, evaluate, gather
+from fedstil_mpi.methods.aids.prototypes import PrototypeClient, PrototypeServer, add_parts
+from fedstil_mpi.methods.base import Client, Server, Setup, Traffic
 from fedstil_mpi.models.network import Network, Stem, Tail
-from fedstil_mpi.training import Batch
 
 CLASSES = 12
 SHAPE = (4, 8, 4)
@@ -53,9 +53,9 @@ def task(*people: int, images: int = 4, seed: int = 0) -> Task:
     generator = np.random.default_rng(seed)
 
     def split(count: int, camera: int) -> Images:
-        persons = np.repeat(np.array(people, np.int64), count)
-        pixels = generator.integers(0, 256, (len(persons), 16, 8, 3), np.uint8)
-        return Images(pixels, persons, np.full(len(persons), camera, np.int64))
+        pids = np.repeat(np.array(people, np.int64), count)
+        pixels = generator.integers(0, 256, (len(pids), 16, 8, 3), np.uint8)
+        return Images(pixels, pids, np.full(len(pids), camera, np.int64))
 
     return Task(split(images, 0), split(1, 0), split(1, 1))
 
@@ -66,7 +66,7 @@ def experiment(settings: dict[str, Any] | None = None, method: str = "single", p
     for key, value in (settings or {}).items():
         OmegaConf.update(tree, key, value)
     module = methods.load(method)
-    return configfile.resolve(OmegaConf.to_container(tree), module.Options, module.PRESETS)
+    return loading.resolve(OmegaConf.to_container(tree), module.Options, module.PRESETS)
 
 
 class Alone:
@@ -115,11 +115,11 @@ class Federation:
         """What all clients find, [clients, tasks, metrics]; by_task: with a model for each task."""
         tails = [side.tail_for if by_task else None for side in self.clients]
         learners = [side.learner for side in self.clients]
-        everybodys = None
+        global_gallery = None
         if learners[0].experiment.evaluation.gallery == "all":
-            own = [held(learner, tail_for) for learner, tail_for in zip(learners, tails, strict=True)]
-            everybodys = gather(Alone(), own, learners[0].tail.classifier.in_features)
-        return np.stack([evaluate(*each, everybodys) for each in zip(learners, tails, strict=True)])
+            own = [client_gallery(learner, tail_for) for learner, tail_for in zip(learners, tails, strict=True)]
+            global_gallery = gather(Alone(), own, learners[0].tail.classifier.in_features)
+        return np.stack([evaluate(*each, global_gallery) for each in zip(learners, tails, strict=True)])
 
     def _through(
         self, round: int, client: int, direction: str, parts: tuple[Part, ...], message: dict[str, Tensor]
@@ -155,8 +155,8 @@ def federation(config: Experiment, streams: Sequence[Sequence[Task]], start: Net
     return Federation([PrototypeClient(side) for side in clients], relay, add_parts(traffic, setup))
 
 
-def batch(*persons: int, seed: int = 0) -> Batch:
+def batch(*pids: int, seed: int = 0) -> Batch:
     """New samples of these people, of noise."""
-    representations = torch.randn(len(persons), *SHAPE, generator=torch.Generator().manual_seed(seed))
-    people = torch.tensor(persons)
+    representations = torch.randn(len(pids), *SHAPE, generator=torch.Generator().manual_seed(seed))
+    people = torch.tensor(pids)
     return Batch(Samples(representations, people, torch.zeros_like(people)), torch.full_like(people, -1))

@@ -11,20 +11,20 @@ import numpy as np
 import fedstil_mpi
 from fedstil_mpi.data import readers
 from fedstil_mpi.data.building.clients import assign_clients
+from fedstil_mpi.data.building.disk_space import check_room, make_folder
 from fedstil_mpi.data.building.division import Division
 from fedstil_mpi.data.building.pool import Pool, pool
 from fedstil_mpi.data.building.protocols import Protocol, divide
-from fedstil_mpi.data.building.room import check_room, make_folder
 from fedstil_mpi.data.building.scratch import Scratch
 from fedstil_mpi.data.building.survey import Survey, survey
 from fedstil_mpi.data.building.tasks import assign_tasks
-from fedstil_mpi.data.manifest import Manifest, Plan
 from fedstil_mpi.data.pack import write_pack
-from fedstil_mpi.data.progress import Progress, unseen
-from fedstil_mpi.data.readers.sightings import Sighting
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.data.pack.manifest import Manifest, Plan
+from fedstil_mpi.data.readers.records import ImageRecord
+from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.progress import Progress, unseen
 
-Sets = Mapping[str, Sequence[Sighting]]
+Sets = Mapping[str, Sequence[ImageRecord]]
 """Label of a set -> its images, by source."""
 
 
@@ -87,14 +87,14 @@ def build(options: BuildOptions, progress: Progress = unseen) -> Summary:
     """
     start = time.monotonic()
     sets = _read(options.sets)
-    files = [(label, sighting) for label, sightings in sets.items() for sighting in sightings]
+    files = [(label, record) for label, records in sets.items() for record in records]
     size = {"height": options.height, "width": options.width}
     stored = len(_draft(sets, options).division.rows)
     make_folder(options.out)
     check_room(options.out, read=len(files), stored=stored, **size)
     with Scratch(options.out, **size) as scratch:
         found = survey(
-            [sighting.path for _, sighting in files],
+            [record.path for _, record in files],
             scratch,
             threads=options.threads,
             skip_unreadable=options.skip_unreadable,
@@ -107,7 +107,7 @@ def build(options: BuildOptions, progress: Progress = unseen) -> Summary:
         write_pack(options.out, plan, blocks, about=about, **size)
     return Summary(
         plan,
-        {label: len(sightings) for label, sightings in sets.items()},
+        {label: len(records) for label, records in sets.items()},
         Counter(files[number][0] for number in found.copies),
         tuple(files[number][1].path for number in found.unreadable),
         options.out.stat().st_size,
@@ -118,20 +118,20 @@ def build(options: BuildOptions, progress: Progress = unseen) -> Summary:
 def _read(sets: Iterable[tuple[str, Path]]) -> Sets:
     """Lists the sets. A second one by the same reader is labelled "<name>-2"."""
     names: Counter[str] = Counter()
-    found: dict[str, Sequence[Sighting]] = {}
+    found: dict[str, Sequence[ImageRecord]] = {}
     for name, root in sets:
         names[name] += 1
         found[name if names[name] == 1 else f"{name}-{names[name]}"] = readers.read(name, root)
     return found
 
 
-def _kept(sets: Sets, files: Iterable[tuple[str, Sighting]]) -> Sets:
+def _kept(sets: Sets, files: Iterable[tuple[str, ImageRecord]]) -> Sets:
     """What is left of the sets. Raises InputError where one is empty."""
-    kept: dict[str, list[Sighting]] = {label: [] for label in sets}
-    for label, sighting in files:
-        kept[label].append(sighting)
-    for label, sightings in kept.items():
-        if not sightings:
+    kept: dict[str, list[ImageRecord]] = {label: [] for label in sets}
+    for label, record in files:
+        kept[label].append(record)
+    for label, records in kept.items():
+        if not records:
             raise InputError(
                 f"nothing is left of the set {label}: its {len(sets[label])} images are copies of others or unreadable; "
                 "leave it out or check its folder"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fedstil_mpi.data.building.pool import Pool
-from fedstil_mpi.errors import InputError, did_you_mean
+from fedstil_mpi.util.errors import InputError, did_you_mean
 
 WAYS = ("merge", "set")
 
@@ -28,7 +28,7 @@ def assign_clients(pool: Pool, clients: int | None, how: str) -> np.ndarray:
     if how == "set":
         return _by_set(pool, clients)
     cameras, camera = np.unique(pool.cameras, return_inverse=True)
-    people, person = np.unique(pool.persons, return_inverse=True)
+    people, person = np.unique(pool.pids, return_inverse=True)
     if clients is not None and not 1 <= clients <= len(people):
         raise InputError(f"{clients} clients for {len(people)} people: expected 1 to {len(people)}; change the clients")
     seen = np.zeros((len(cameras), len(people)), bool)

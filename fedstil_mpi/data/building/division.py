@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedstil_mpi.data.building.pool import Pool
-from fedstil_mpi.data.manifest import ROLES, Selection
-from fedstil_mpi.data.stream import SPLITS
+from fedstil_mpi.data.pack.manifest import ROLES, Selection
+from fedstil_mpi.data.streams.base import SPLITS
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def arrange(
     `role`, both [m], are what to store. `searched` are pairs, a task's number and the pool's row of an image in its
     gallery, both int64 [any]; each such row must be among those stored as gallery.
     """
-    person = _trained_first(pool.persons[rows], role == ROLES.index("train"))
+    person = _trained_first(pool.pids[rows], role == ROLES.index("train"))
     order = np.lexsort((rows, person, role, number[rows]))
     rows, role, person = rows[order], role[order], person[order]
     splits = {}

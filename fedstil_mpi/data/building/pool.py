@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from fedstil_mpi.data.readers.sightings import Sighting
+    from fedstil_mpi.data.readers.records import ImageRecord
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Pool:
 
     sets: np.ndarray
     """int64 [n], the set's number in the order in which the sets were given."""
-    persons: np.ndarray
+    pids: np.ndarray
     """int64 [n], numbered over all sets: by set, then by key in natural order (2 before 10)."""
     cameras: np.ndarray
     """int64 [n], numbered in the same way."""
@@ -27,32 +27,32 @@ class Pool:
     """[n], "<label of the set>/<path below the set's root>"."""
 
     def __len__(self) -> int:
-        return len(self.persons)
+        return len(self.pids)
 
     def __getitem__(self, rows: np.ndarray) -> "Pool":
         """These rows, given as numbers or as a mask; people and cameras keep their numbers."""
         rows = np.arange(len(self))[rows]
         sources = tuple(self.sources[row] for row in rows)
-        return Pool(self.sets[rows], self.persons[rows], self.cameras[rows], self.times[rows], sources)
+        return Pool(self.sets[rows], self.pids[rows], self.cameras[rows], self.times[rows], sources)
 
     def label(self, row: int) -> str:
         """Of the set that the image is from."""
         return self.sources[row].partition("/")[0]
 
 
-def pool(sets: Mapping[str, Sequence["Sighting"]]) -> Pool:
+def pool(sets: Mapping[str, Sequence["ImageRecord"]]) -> Pool:
     """Label -> sightings, in one table. The order of a set's sightings is of no account, that of the sets is."""
     rows = [
-        (number, label, sighting)
-        for number, (label, sightings) in enumerate(sets.items())
-        for sighting in sorted(sightings, key=lambda sighting: sighting.source)
+        (number, label, record)
+        for number, (label, records) in enumerate(sets.items())
+        for record in sorted(records, key=lambda record: record.source)
     ]
     return Pool(
         sets=np.array([number for number, _, _ in rows], np.int64),
-        persons=_numbers([(number, sighting.person) for number, _, sighting in rows]),
-        cameras=_numbers([(number, sighting.camera) for number, _, sighting in rows]),
-        times=np.array([-1 if sighting.time is None else sighting.time for _, _, sighting in rows], np.int64),
-        sources=tuple(f"{label}/{sighting.source}" for _, label, sighting in rows),
+        pids=_numbers([(number, record.person) for number, _, record in rows]),
+        cameras=_numbers([(number, record.camera) for number, _, record in rows]),
+        times=np.array([-1 if record.time is None else record.time for _, _, record in rows], np.int64),
+        sources=tuple(f"{label}/{record.source}" for _, label, record in rows),
     )
 
 

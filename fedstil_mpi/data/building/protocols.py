@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedstil_mpi import seeding
-from fedstil_mpi.data.building import cuts, galleries
+from fedstil_mpi.data.building import galleries, splits
 from fedstil_mpi.data.building.division import Division, arrange, known_cameras
 from fedstil_mpi.data.building.groups import places
 from fedstil_mpi.data.building.pool import Pool
-from fedstil_mpi.errors import InputError, did_you_mean
+from fedstil_mpi.util import seeding
+from fedstil_mpi.util.errors import InputError, did_you_mean
 
 PROTOCOLS = ("closed", "open", "reference")
 
@@ -58,39 +58,39 @@ def divide(
 
     Raises InputError where a task has nobody to train on, no query is left, or there is nothing to search.
     """
-    person, camera, number = pool.persons, known_cameras(pool), client * tasks + task
+    person, camera, number = pool.pids, known_cameras(pool), client * tasks + task
     drawn = seeding.generator(seed, "build", "images").permutation(len(pool))
     place, size = places(number * (person.max(initial=0) + 1) + person, drawn)
     rows = np.arange(len(pool))
     if protocol.name == "reference":
-        train, query = cuts.reference(place, size, protocol.train, protocol.query)
+        train, query = splits.reference(place, size, protocol.train, protocol.query)
         generator = seeding.generator(seed, "build", "galleries")
         searched = galleries.elsewhere(person, number, protocol.gallery, generator)
-        by_role = {cuts.TRAIN: rows[train], cuts.QUERY: rows[query], cuts.GALLERY: np.unique(searched[1])}
+        by_role = {splits.TRAIN: rows[train], splits.QUERY: rows[query], splits.GALLERY: np.unique(searched[1])}
         rows = np.concatenate(list(by_role.values()))
         role = np.repeat(list(by_role), [len(of_role) for of_role in by_role.values()]).astype(np.uint8)
     else:
-        role = cuts.closed(place, size, protocol.train, protocol.query)
+        role = splits.closed(place, size, protocol.train, protocol.query)
         if protocol.name == "open":
-            held_out = cuts.held_out(place, size, protocol.query / (1 - protocol.train))
+            held_out = splits.held_out(place, size, protocol.query / (1 - protocol.train))
             generator = seeding.generator(seed, "build", "test people")
-            tested = cuts.some_people(person, camera, number, 1 - protocol.train_people, generator)
-            role = np.where(tested, held_out, cuts.TRAIN).astype(np.uint8)
-        role = cuts.without_lost_queries(role, person, camera)
-        searched = galleries.everywhere(person, number, role == cuts.GALLERY)
+            tested = splits.some_people(person, camera, number, 1 - protocol.train_people, generator)
+            role = np.where(tested, held_out, splits.TRAIN).astype(np.uint8)
+        role = splits.without_lost_queries(role, person, camera)
+        searched = galleries.everywhere(person, number, role == splits.GALLERY)
     _check(number[rows], role, clients, tasks)
     return arrange(pool, number, clients * tasks, rows, role, searched)
 
 
 def _check(number: np.ndarray, role: np.ndarray, clients: int, tasks: int) -> None:
-    trained = np.bincount(number[role == cuts.TRAIN], minlength=clients * tasks)
+    trained = np.bincount(number[role == splits.TRAIN], minlength=clients * tasks)
     if not trained.all():
         client, task = divmod(int(trained.argmin()), tasks)
         raise InputError(
             f"client {client}, task {task} has nobody to train on: expected one or more in each of {clients} x {tasks} "
             "tasks; ask for fewer clients or tasks"
         )
-    if not (role == cuts.QUERY).any() or not (role == cuts.GALLERY).any():
+    if not (role == splits.QUERY).any() or not (role == splits.GALLERY).any():
         raise InputError(
             "no query finds its person in a gallery: expected people with several images at a client, seen by several "
             "cameras; use larger sets, other shares or another protocol"

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import numpy as np
 
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 BLOCK_BYTES = 8_000_000
 """About as much is read at a time."""

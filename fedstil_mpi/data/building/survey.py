@@ -11,8 +11,8 @@ import numpy as np
 
 from fedstil_mpi.data.building.scratch import Scratch
 from fedstil_mpi.data.images import contents, decode
-from fedstil_mpi.data.progress import Watch
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.progress import Watch
 
 WINDOW = 4
 """Files a thread that are read ahead; a decoded file waits for those before it."""

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from fedstil_mpi import seeding
 from fedstil_mpi.data.building.groups import places
 from fedstil_mpi.data.building.pool import Pool
-from fedstil_mpi.errors import InputError, did_you_mean
+from fedstil_mpi.util import seeding
+from fedstil_mpi.util.errors import InputError, did_you_mean
 
 
 def assign_tasks(
@@ -39,7 +39,7 @@ def assign_tasks(
     task = np.empty(len(pool), np.int64)
     for number in np.unique(client):
         rows = np.flatnonzero(client == number)
-        people, person = np.unique(pool.persons[rows], return_inverse=True)
+        people, person = np.unique(pool.pids[rows], return_inverse=True)
         if len(people) < tasks:
             raise InputError(
                 f"client {number} sees {len(people)} people: expected one for each of {tasks} tasks at least; ask for "
@@ -55,7 +55,7 @@ def assign_tasks(
 
 
 def _at_random(pool: Pool, seed: int) -> np.ndarray:
-    people, person = np.unique(pool.persons, return_inverse=True)
+    people, person = np.unique(pool.pids, return_inverse=True)
     return seeding.generator(seed, "build", "people").permutation(len(people))[person]
 
 
@@ -64,8 +64,8 @@ def _by_time(pool: Pool, seed: int) -> np.ndarray:
     if (pool.times < 0).any():
         label = pool.label(int((pool.times < 0).argmax()))
         raise InputError(f"set {label} does not tell when its images were taken: put people in random order")
-    people = pool.persons.max(initial=0) + 1
-    pairs, pair = np.unique(pool.cameras * people + pool.persons, return_inverse=True)
+    people = pool.pids.max(initial=0) + 1
+    pairs, pair = np.unique(pool.cameras * people + pool.pids, return_inverse=True)
     first = np.full(len(pairs), np.iinfo(np.int64).max)
     np.minimum.at(first, pair, pool.times)
     place, newcomers = places(pairs // people, first)

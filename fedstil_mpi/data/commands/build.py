@@ -12,9 +12,9 @@ from fedstil_mpi.data.building.clients import WAYS
 from fedstil_mpi.data.building.protocols import PROTOCOLS, Protocol
 from fedstil_mpi.data.building.tasks import ORDERS
 from fedstil_mpi.data.commands import tables
-from fedstil_mpi.data.progress import shown
-from fedstil_mpi.errors import InputError
-from fedstil_mpi.results import terminal
+from fedstil_mpi.util import terminal
+from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.progress import shown
 
 SIZE = re.compile(r"([0-9]{1,4})x([0-9]{1,4})")
 SMALLEST = 8

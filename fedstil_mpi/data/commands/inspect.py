@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from fedstil_mpi.comm.guard import say
-from fedstil_mpi.data import contact_sheet, inspection
-from fedstil_mpi.data.commands import tables
-from fedstil_mpi.data.manifest import Plan
+from fedstil_mpi.data.commands import contact_sheet, inspection, tables
 from fedstil_mpi.data.pack import PackStream
-from fedstil_mpi.data.progress import shown
-from fedstil_mpi.data.stream import Stream
-from fedstil_mpi.errors import InputError
-from fedstil_mpi.results import terminal
+from fedstil_mpi.data.pack.manifest import Plan
+from fedstil_mpi.data.streams.base import Stream
+from fedstil_mpi.util import terminal
+from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.progress import shown
 
 SIZE = (128, 64)
 """Height and width at which the files of a folder are compared."""

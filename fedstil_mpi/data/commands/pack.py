@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import fedstil_mpi
-from fedstil_mpi import configfile
-from fedstil_mpi.config import Experiment
-from fedstil_mpi.data.building.room import make_folder
+from fedstil_mpi.config import loading
+from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.data.building.disk_space import make_folder
 from fedstil_mpi.data.commands import tables
 from fedstil_mpi.data.pack import PackStream
-from fedstil_mpi.data.packing import pack_stream
-from fedstil_mpi.data.progress import shown
-from fedstil_mpi.data.sources import open_stream
-from fedstil_mpi.results import terminal
+from fedstil_mpi.data.pack.packing import pack_stream
+from fedstil_mpi.data.streams.sources import open_stream
+from fedstil_mpi.util import terminal
+from fedstil_mpi.util.progress import shown
 
 
 def add(commands: Any) -> None:
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    experiment = configfile.resolve(configfile.read(given.config, given.overrides))
+    experiment = loading.resolve(loading.read(given.config, given.overrides))
     data, out = experiment.data, given.out
     stream = open_stream(data, experiment.seed)
     make_folder(out)

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from rich.table import Table
 
-from fedstil_mpi.data.inspection import count
-from fedstil_mpi.data.manifest import ROLES, Plan
+from fedstil_mpi.data.commands.inspection import count
+from fedstil_mpi.data.pack.manifest import ROLES, Plan
 
 COLUMNS = ("people trained on", "people searched", "train", "query", "gallery", "cameras")
 

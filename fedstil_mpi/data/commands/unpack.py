@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fedstil_mpi.data.export import write_folder
 from fedstil_mpi.data.pack import PackStream
-from fedstil_mpi.data.progress import shown
-from fedstil_mpi.results import terminal
+from fedstil_mpi.data.pack.export import write_folder
+from fedstil_mpi.util import terminal
+from fedstil_mpi.util.progress import shown
 
 
 def add(commands: Any) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from fedstil_mpi.data.pack import PackStream, verify
 from fedstil_mpi.data.pack.verify import BLOCK
-from fedstil_mpi.data.progress import shown
-from fedstil_mpi.results import terminal
+from fedstil_mpi.util import terminal
+from fedstil_mpi.util.progress import shown
 
 
 def add(commands: Any) -> None:

@@ -18,10 +18,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from fedstil_mpi.data.manifest import COLUMNS, ROLES, Manifest, Plan, Selection
 from fedstil_mpi.data.pack import seal
-from fedstil_mpi.data.stream import SPLITS
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.data.pack.manifest import COLUMNS, ROLES, Manifest, Plan, Selection
+from fedstil_mpi.data.streams.base import SPLITS
+from fedstil_mpi.util.errors import InputError
 
 PIXELS = "pixels"
 NUMBERS = {

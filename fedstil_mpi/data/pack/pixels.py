@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fedstil_mpi.data.pack.format import Contents
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 
 def copied(path: Path, contents: Contents, rows: np.ndarray) -> np.ndarray:

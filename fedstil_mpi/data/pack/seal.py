@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 MAGIC = b"\x89fedstil pack\r\n\x1a"
 VERSION = 1

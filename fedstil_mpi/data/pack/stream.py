@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fedstil_mpi.data.manifest import ROLES, Plan
 from fedstil_mpi.data.pack.format import read
+from fedstil_mpi.data.pack.manifest import ROLES, Plan
 from fedstil_mpi.data.pack.pixels import copied
-from fedstil_mpi.data.stream import SPLITS, Images, Stream, Task
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.data.streams.base import SPLITS, Images, Stream, Task
+from fedstil_mpi.util.errors import InputError
 
 
 class PackStream(Stream):
@@ -45,8 +45,8 @@ class PackStream(Stream):
         return np.unique(self.labels(client, task)["train"])
 
     def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
-        persons = self._contents.plan.manifest.person
-        return {split: persons[rows] for split, rows in self._rows(client, task).items()}
+        pids = self._contents.plan.manifest.person
+        return {split: pids[rows] for split, rows in self._rows(client, task).items()}
 
     def warmup(self) -> Images | None:
         rows = np.flatnonzero(self._contents.plan.manifest.role == ROLES.index("warmup"))

@@ -8,7 +8,7 @@ import numpy as np
 
 from fedstil_mpi.data.pack.format import read
 from fedstil_mpi.data.pack.pixels import copied
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 BLOCK = 256
 """Images in memory at a time."""

@@ -15,12 +15,12 @@ from typing import BinaryIO
 import h5py
 import numpy as np
 
-from fedstil_mpi.data.manifest import Plan
 from fedstil_mpi.data.pack import seal
 from fedstil_mpi.data.pack.format import PIXELS, check, describe
+from fedstil_mpi.data.pack.manifest import Plan
 from fedstil_mpi.data.pack.seal import Extent
 from fedstil_mpi.data.pack.target import new_file
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 BESIDE = 256
 """Bytes of an image beside its pixels, more than is usual: its row of the manifest and its places in the splits."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from fedstil_mpi.data.readers import csv_table, cuhk03, ethz, folder, market1501, msmt17, personx, pku, prid2011
-from fedstil_mpi.data.readers.sightings import Sighting
-from fedstil_mpi.errors import InputError, did_you_mean
+from fedstil_mpi.data.readers.records import ImageRecord
+from fedstil_mpi.util.errors import InputError, did_you_mean
 
 
 class Reader(Protocol):
@@ -23,7 +23,7 @@ class Reader(Protocol):
     def LAYOUT(self) -> str:  # noqa: N802
         """What is expected at the root, in words, for messages."""
 
-    def read(self, root: Path) -> Iterator[Sighting]:
+    def read(self, root: Path) -> Iterator[ImageRecord]:
         """The set's sightings in any order. Raises InputError for another layout."""
 
 
@@ -57,7 +57,7 @@ def check_name(name: str) -> None:
         raise InputError(f"unknown set {name!r}; {did_you_mean(name.lower(), names())}there are {known}")
 
 
-def read(name: str, root: Path) -> list[Sighting]:
+def read(name: str, root: Path) -> list[ImageRecord]:
     """The set's sightings, sorted by source. Files are listed, not opened.
 
     Raises InputError for a name as `check_name` does, for a root that is missing or has another layout, and for one
@@ -67,12 +67,12 @@ def read(name: str, root: Path) -> list[Sighting]:
     reader = READERS[name]
     if not os.path.exists(root):
         raise InputError(f"{root} does not exist: expected {reader.LAYOUT}; correct the path")
-    found = sorted(reader.read(root), key=lambda sighting: sighting.source)
+    found = sorted(reader.read(root), key=lambda record: record.source)
     if not found:
         raise InputError(f"{root} has nobody of the set {name}: expected {reader.LAYOUT}; check the path")
-    for sighting in found:
+    for record in found:
         try:
-            sighting.source.encode()
+            record.source.encode()
         except UnicodeEncodeError as error:
-            raise InputError(f"{sighting.source!r} in {root}: expected a name in UTF-8; rename it") from error
+            raise InputError(f"{record.source!r} in {root}: expected a name in UTF-8; rename it") from error
     return found

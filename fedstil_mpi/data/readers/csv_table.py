@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from fedstil_mpi.data.listing import refuse_links_out
-from fedstil_mpi.data.readers.sightings import Sighting
-from fedstil_mpi.errors import InputError, did_you_mean
+from fedstil_mpi.data.readers.records import ImageRecord
+from fedstil_mpi.util.errors import InputError, did_you_mean
 
 LAYOUT = "a CSV file with the columns path, person, camera and, if wanted, time"
 NEEDED = ("path", "person", "camera")
@@ -25,17 +25,17 @@ KNOWN = (*NEEDED, "time")
 TIME = re.compile(r"[0-9]{1,18}")  # so that it fits an int64
 
 
-def read(root: Path) -> Iterator[Sighting]:
+def read(root: Path) -> Iterator[ImageRecord]:
     lines: dict[str, int] = {}
     for line, row in _rows(root):
-        sighting = _sighting(row, root.parent, f"{root}, line {line}")
-        if sighting.source in lines:
+        record = _sighting(row, root.parent, f"{root}, line {line}")
+        if record.source in lines:
             raise InputError(
-                f"{root}, line {line}: {sighting.source} stands in line {lines[sighting.source]} too; expected every "
+                f"{root}, line {line}: {record.source} stands in line {lines[record.source]} too; expected every "
                 "image once; remove one of the lines"
             )
-        lines[sighting.source] = line
-        yield sighting
+        lines[record.source] = line
+        yield record
     refuse_links_out((str(root.parent / source) for source in lines), root.parent)
 
 
@@ -70,7 +70,7 @@ def _check_columns(table: Path, columns: list[str]) -> None:
         raise InputError(f"{table} has no column {missing[0]}: expected {LAYOUT} in its first line; add it")
 
 
-def _sighting(row: dict[str, str], folder: Path, place: str) -> Sighting:
+def _sighting(row: dict[str, str], folder: Path, place: str) -> ImageRecord:
     """Raises InputError, naming the place, for a row that does not describe an image below the folder."""
     relative, time = PurePosixPath(row["path"]), row.get("time", "")
     if relative.is_absolute() or ".." in relative.parts:
@@ -85,4 +85,4 @@ def _sighting(row: dict[str, str], folder: Path, place: str) -> Sighting:
             raise InputError(f"{place}: the {column} is empty; expected a name or number; fill it in")
     if time and not TIME.fullmatch(time):
         raise InputError(f"{place}: the time is {time!r}; expected a whole number of at most 18 digits, or nothing")
-    return Sighting(folder / relative, str(relative), row["person"], row["camera"], int(time) if time else None)
+    return ImageRecord(folder / relative, str(relative), row["person"], row["camera"], int(time) if time else None)

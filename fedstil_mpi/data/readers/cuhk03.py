@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from fedstil_mpi.data.readers.sightings import Sighting, files
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.data.readers.records import ImageRecord, files
+from fedstil_mpi.util.errors import InputError
 
 LAYOUT = "the folders train and val (each may be empty) with images such as 0000_00.jpg"
 FRAMES = 5
@@ -23,7 +23,7 @@ FRAMES = 5
 NAME = re.compile(r"([0-9]{4})_([0-9]{2})\.jpg")
 
 
-def read(root: Path) -> Iterator[Sighting]:
+def read(root: Path) -> Iterator[ImageRecord]:
     for split in ("train", "val"):
         for source, match in files(root, split, NAME, LAYOUT):
             camera = int(match[2]) // FRAMES
@@ -32,4 +32,4 @@ def read(root: Path) -> Iterator[Sighting]:
                     f"{root / source} is frame {match[2]}: expected 00 to 04 of a person's first camera and 05 to 09 of "
                     "the second; rename a person's frames accordingly"
                 )
-            yield Sighting(root / source, source, f"{split}/{match[1]}", str(camera), None)
+            yield ImageRecord(root / source, source, f"{split}/{match[1]}", str(camera), None)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from fedstil_mpi.data.readers.sightings import Sighting, files, folders, moment
+from fedstil_mpi.data.readers.records import ImageRecord, files, folders, moment
 
 LAYOUT = "the folders seq1, seq2 and seq3 (each may be empty) with images such as p001/frame0001Person01.png"
 CAMERA = "0"
@@ -21,8 +21,8 @@ ANYONE = re.compile(r".+")
 NAME = re.compile(r"frame([0-9]{4})Person[0-9]{2}\.png")
 
 
-def read(root: Path) -> Iterator[Sighting]:
+def read(root: Path) -> Iterator[ImageRecord]:
     for number in (1, 2, 3):
         for person, _ in folders(root, f"seq{number}", ANYONE, LAYOUT):
             for source, match in files(root, person, NAME, LAYOUT):
-                yield Sighting(root / source, source, person, CAMERA, moment(number, int(match[1])))
+                yield ImageRecord(root / source, source, person, CAMERA, moment(number, int(match[1])))

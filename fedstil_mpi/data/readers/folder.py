@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedstil_mpi.data.listing import SUFFIXES, entries
-from fedstil_mpi.data.readers.sightings import Sighting
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.data.readers.records import ImageRecord
+from fedstil_mpi.util.errors import InputError
 
 LAYOUT = f"images <camera>/<person>/<image>, their names ending in {', '.join(SUFFIXES)}"
 
 
-def read(root: Path) -> Iterator[Sighting]:
+def read(root: Path) -> Iterator[ImageRecord]:
     for camera in _folders(root, root):
         for person in _folders(Path(camera.path), root):
             for image in entries(Path(person.path), root, LAYOUT):
                 if not _is_image(image):
                     raise InputError(f"{image.path} is no image: expected {LAYOUT}; remove it")
                 source = f"{camera.name}/{person.name}/{image.name}"
-                yield Sighting(root / source, source, person.name, camera.name, None)
+                yield ImageRecord(root / source, source, person.name, camera.name, None)
 
 
 def _folders(folder: Path, root: Path) -> Iterator[os.DirEntry[str]]:

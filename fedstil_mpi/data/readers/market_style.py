@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from fedstil_mpi.data.readers.sightings import Sighting, files, moment
+from fedstil_mpi.data.readers.records import ImageRecord, files, moment
 
 FOLDERS = ("bounding_box_train", "bounding_box_test", "query")
 """Not gt_bbox: it holds the queries once more, and other crops of the same frames."""
@@ -13,11 +13,11 @@ FOLDERS = ("bounding_box_train", "bounding_box_test", "query")
 NAME = re.compile(r"([0-9]{4})_c([0-9]{1,2})s([0-9]{1,2})_(?:([0-9]{1,9})_[0-9]{1,4}|[0-9A-Za-z_]+)\.jpg")
 
 
-def read(root: Path, layout: str) -> Iterator[Sighting]:
+def read(root: Path, layout: str) -> Iterator[ImageRecord]:
     """The people of all folders, who keep their number from one to another. 0000 is nobody: distractors."""
     for folder in FOLDERS:
         for source, match in files(root, folder, NAME, layout):
             person, camera, sequence, frame = match.groups()
             if int(person):
                 time = None if frame is None else moment(int(sequence), int(frame))
-                yield Sighting(root / source, source, person, camera, time)
+                yield ImageRecord(root / source, source, person, camera, time)

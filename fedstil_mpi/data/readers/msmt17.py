@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from fedstil_mpi.data.readers.sightings import Sighting, files
+from fedstil_mpi.data.readers.records import ImageRecord, files
 
 LAYOUT = (
     "the folders bounding_box_train, bounding_box_test and query (each may be empty) with images such as "
@@ -26,7 +26,7 @@ SPLITS = {"bounding_box_train": "train", "bounding_box_test": "test", "query": "
 NAME = re.compile(r"([0-9]{4})_c([0-9]{1,2})_[0-9]{4}\.jpg")
 
 
-def read(root: Path) -> Iterator[Sighting]:
+def read(root: Path) -> Iterator[ImageRecord]:
     for folder, split in SPLITS.items():
         for source, match in files(root, folder, NAME, LAYOUT):
-            yield Sighting(root / source, source, f"{split}/{match[1]}", match[2], None)
+            yield ImageRecord(root / source, source, f"{split}/{match[1]}", match[2], None)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedstil_mpi.data.readers import market_style
-from fedstil_mpi.data.readers.sightings import Sighting
+from fedstil_mpi.data.readers.records import ImageRecord
 
 LAYOUT = (
     "the folders bounding_box_train, bounding_box_test and query (each may be empty) with images such as "
@@ -22,5 +22,5 @@ LAYOUT = (
 )
 
 
-def read(root: Path) -> Iterator[Sighting]:
+def read(root: Path) -> Iterator[ImageRecord]:
     return market_style.read(root, LAYOUT)

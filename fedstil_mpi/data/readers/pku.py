@@ -10,12 +10,12 @@ The names tell no time.
 from collections.abc import Iterator
 from pathlib import Path
 
-from fedstil_mpi.data.pku import NAME
-from fedstil_mpi.data.readers.sightings import Sighting, files
+from fedstil_mpi.data.readers.records import ImageRecord, files
+from fedstil_mpi.data.streams.pku import NAME
 
 LAYOUT = "images such as 001_01_1.png (person, camera, orientation)"
 
 
-def read(root: Path) -> Iterator[Sighting]:
+def read(root: Path) -> Iterator[ImageRecord]:
     for source, match in files(root, ".", NAME, LAYOUT):
-        yield Sighting(root / source, source, match[1], match[2], None)
+        yield ImageRecord(root / source, source, match[1], match[2], None)

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from fedstil_mpi.data.readers.sightings import Sighting, files, folders
+from fedstil_mpi.data.readers.records import ImageRecord, files, folders
 
 LAYOUT = (
     "the folders cam_a and cam_b in multi_shot, with images such as person_0001/0001.png, or, where there is no "
@@ -31,12 +31,12 @@ SHOT = re.compile(r"[0-9]{4}\.png")
 SINGLE_SHOT = re.compile(r"person_([0-9]{4})\.png")
 
 
-def read(root: Path) -> Iterator[Sighting]:
+def read(root: Path) -> Iterator[ImageRecord]:
     single = os.path.isdir(root / "single_shot") and not os.path.exists(root / "multi_shot")
     for camera in ("cam_a", "cam_b"):
         for source, number in _single_shots(root, camera) if single else _multi_shots(root, camera):
             person = f"person_{number}" if int(number) <= SHARED else f"{camera}/person_{number}"
-            yield Sighting(root / source, source, person, camera, None)
+            yield ImageRecord(root / source, source, person, camera, None)
 
 
 def _single_shots(root: Path, camera: str) -> Iterator[tuple[str, str]]:

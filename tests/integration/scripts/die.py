@@ -12,8 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-from fedstil_mpi import configfile, run, scene
+from fedstil_mpi import run
 from fedstil_mpi.comm.world import World, start
+from fedstil_mpi.config import loading
+from fedstil_mpi.federation import shared_resources
 
 output, config, experiments = sys.argv[1:]
 times = Path(output, "times")
@@ -70,36 +72,36 @@ def batches(learner, round, epoch):
 
 if __name__ == "__main__":
     times.mkdir(parents=True, exist_ok=True)
-    take_seat = scene.take_seat
+    place_rank = shared_resources.place_rank
 
     def seat_taken(*arguments, **options):
         """Only now may torch be imported."""
         global epochs
-        seat = take_seat(*arguments, **options)
-        from fedstil_mpi import federation, rounds
-        from fedstil_mpi.checkpoints.generations import Generations
-        from fedstil_mpi.checkpoints.keeper import Keeper
+        placement = place_rank(*arguments, **options)
+        from fedstil_mpi.checkpoints.manager import CheckpointManager
+        from fedstil_mpi.checkpoints.store import CheckpointStore
+        from fedstil_mpi.client.learner import Learner
         from fedstil_mpi.comm.exchange import Exchange
-        from fedstil_mpi.learner import Learner
+        from fedstil_mpi.federation import rounds, setup
 
         epochs, Learner._epoch = Learner._epoch, batches
         spoil(World, "wait", lambda *_: fate.strike())
-        spoil(federation, "furnish", lambda *_: fate.approach("furnishing", 0))
-        spoil(Keeper, "restore", lambda *_: fate.approach("restoring", 0))
+        spoil(setup, "furnish", lambda *_: fate.approach("furnishing", 0))
+        spoil(CheckpointManager, "restore", lambda *_: fate.approach("restoring", 0))
         spoil(rounds, "run_rounds", lambda f, *_: f.world.is_server and fate.note("began"))
         spoil(Exchange, "down", lambda *_: fate.approach("down", 1))
         spoil(Exchange, "up", lambda *_: fate.approach("up", 1))
         spoil(World, "gather_rows", lambda *_: fate.approach("gather", 1))
         spoil(
-            Generations, "write", lambda *_: fate.approach("checkpoint", 0) or fate.strike()
+            CheckpointStore, "write", lambda *_: fate.approach("checkpoint", 0) or fate.strike()
         )  # on a thread of its own
-        spoil(Keeper, "after_round", lambda *_: fate.approach("boundary", 0))
-        return seat
+        spoil(CheckpointManager, "after_round", lambda *_: fate.approach("boundary", 0))
+        return placement
 
-    scene.take_seat = seat_taken
+    shared_resources.place_rank = seat_taken
     with start() as world:
         place = None
         for name, trial in json.loads(experiments).items():
             fate = Fate(world, name, **{key: value for key, value in trial.items() if key != "overrides"})
-            source = configfile.read(config, [f"output={output}", f"name={name}", *trial["overrides"]])
+            source = loading.read(config, [f"output={output}", f"name={name}", *trial["overrides"]])
             place = run.execute(world, source, place, brief=True, asked=fate.is_asked_to_stop)

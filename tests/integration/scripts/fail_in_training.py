@@ -29,7 +29,7 @@ def fail() -> None:
 
 def spoil_training() -> None:
     """Let client 2 fail at its second batch of round 2."""
-    from fedstil_mpi.learner import Learner
+    from fedstil_mpi.client.learner import Learner
 
     epoch = Learner._epoch
 
@@ -43,14 +43,15 @@ def spoil_training() -> None:
 
 
 if __name__ == "__main__":
-    from fedstil_mpi import run, scene
+    from fedstil_mpi import run
+    from fedstil_mpi.federation import shared_resources
 
-    begin = scene.take_seat
+    begin = shared_resources.place_rank
 
-    def take_seat(*arguments, **options):
-        seat = begin(*arguments, **options)
+    def place_rank(*arguments, **options):
+        placement = begin(*arguments, **options)
         spoil_training()  # only now may torch be imported
-        return seat
+        return placement
 
-    scene.take_seat = take_seat
+    shared_resources.place_rank = place_rank
     run.main(sys.argv[3:])

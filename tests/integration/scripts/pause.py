@@ -12,10 +12,10 @@ from itertools import count
 from pathlib import Path
 from threading import Timer
 
-from fedstil_mpi import configfile
 from fedstil_mpi.comm.guard import OrderlyEnd
 from fedstil_mpi.comm.world import start
-from fedstil_mpi.interrupts import PAUSED
+from fedstil_mpi.config import loading
+from fedstil_mpi.launch.signals import PAUSED
 from fedstil_mpi.run import execute
 
 output, config, experiments, moments, *delay = sys.argv[1:]
@@ -29,7 +29,7 @@ def kill(name, ranks):
 
 
 with start() as world:
-    scene = None
+    resources = None
     ranks = sorted(world.broadcast_json(world.gather_json(os.getpid())), key=os.getpid().__eq__)  # this one last
     for name, overrides in json.loads(experiments).items():
         moment, looks = json.loads(moments)[name], count(1)
@@ -41,10 +41,10 @@ with start() as world:
                 Timer(float(delay[0]), kill, [name, ranks]).start()
             return not delay and asks and look >= moment > 0
 
-        source = configfile.read(config, [f"output={output}", f"name={name}", "resume=auto", *overrides])
+        source = loading.read(config, [f"output={output}", f"name={name}", "resume=auto", *overrides])
         try:
-            scene = execute(world, source, scene, brief=True, asked=asked)
+            resources = execute(world, source, resources, brief=True, asked=asked)
             code = 0
         except OrderlyEnd as end:
-            scene, code = None, end.code
+            resources, code = None, end.code
         assert code == (PAUSED if moment and not delay else 0), f"{name} ended with code {code}"

@@ -3,12 +3,12 @@
 import json
 import sys
 
-from fedstil_mpi import configfile
 from fedstil_mpi.comm.world import start
+from fedstil_mpi.config import loading
 from fedstil_mpi.run import execute
 
 output, config, experiments = sys.argv[1:]
 with start() as world:
-    scene = None
+    resources = None
     for name, overrides in json.loads(experiments).items():
-        scene = execute(world, configfile.read(config, [f"output={output}", f"name={name}", *overrides]), scene)
+        resources = execute(world, loading.read(config, [f"output={output}", f"name={name}", *overrides]), resources)

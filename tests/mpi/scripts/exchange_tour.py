@@ -8,11 +8,11 @@ import time
 
 import torch
 
-from fedstil_mpi.clock import Clock
 from fedstil_mpi.comm.exchange import Exchange
 from fedstil_mpi.comm.flat import Part
 from fedstil_mpi.comm.world import start
-from fedstil_mpi.placement import assign_clients
+from fedstil_mpi.launch.placement import assign_clients
+from fedstil_mpi.util.clock import Clock
 
 ROUNDS = {
     1: [[0], [], [0]],

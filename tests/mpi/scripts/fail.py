@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from fedstil_mpi.comm.world import start
-from fedstil_mpi.errors import InputError
+from fedstil_mpi.util.errors import InputError
 
 
 def fail(how: str) -> None:

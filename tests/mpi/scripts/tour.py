@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from fedstil_mpi.comm.world import start
-from fedstil_mpi.placement import table, take_seat
+from fedstil_mpi.launch.placement import place_rank, table
 
 WAIT = 2.0
 
@@ -33,7 +33,7 @@ with start() as world:
     facts = {"size": world.size, "is_server": world.is_server}
     ranks = world.gather_json([world.rank, world.local_rank, world.local_size, world.node, world.is_server])
     value = {"text": "grün", "nested": [1, 2.5, None, True], "empty": {}}
-    heard = world.gather_json(world.broadcast_json(value if world.rank == 0 else "not rank 0's"))
+    seen_clients = world.gather_json(world.broadcast_json(value if world.rank == 0 else "not rank 0's"))
     ragged = world.gather_json("x" * world.rank * 1000)
     rows = {dtype: world.gather_rows(rows_of(world.rank, dtype)) for dtype in ("float32", "int64", "bool", "float64")}
     nobody = world.gather_rows(np.zeros((0, 4), np.float32))
@@ -45,15 +45,15 @@ with start() as world:
     empty = world.allgather_rows(np.zeros((2, 0), np.float32))
     turned = world.allgather_rows(np.arange(8.0).reshape(2, 4).T)
     everywhere = world.gather_json([[str(r.dtype), r.tolist()] for r in (*everywhere, no_one, empty, turned)])
-    elsewhere = world.gather_json([world.rank == 0 or x is None for x in (ranks, heard, nobody, flat)])
+    elsewhere = world.gather_json([world.rank == 0 or x is None for x in (ranks, seen_clients, nobody, flat)])
     with world.verdict():
-        seat = take_seat(world, clients=3, device="cpu", threads=1)
-    seats = world.gather_json(table([seat])[0])
+        placement = place_rank(world, clients=3, device="cpu", threads=1)
+    placements = world.gather_json(table([placement])[0])
     share = world.gather_json(cpu_share_of_waiting(world))
     if world.rank == 0:
         facts |= {
             "ranks": ranks,
-            "heard": heard,
+            "heard": seen_clients,
             "lengths": [len(text) for text in ragged],
             "rows": {dtype: [str(r.dtype), r.astype(float).tolist()] for dtype, r in rows.items()},
             "nobody": [str(nobody.dtype), nobody.shape],
@@ -62,7 +62,7 @@ with start() as world:
             "strided": strided.tolist(),
             "elsewhere": elsewhere,
             "everywhere": everywhere,
-            "seats": seats,
+            "seats": placements,
             "share": share,
             "torch": "torch" in sys.modules,
         }

@@ -1,0 +1,137 @@
+"""The checkpoints of a run folder: one folder for each round after which one was taken, of which the last two are kept.
+
+checkpoints/start.safetensors               the start model, once
+checkpoints/00005/client-0.safetensors ...  after round 5; checkpoint.json is written last and makes it complete
+checkpoints/00005/learning/...              how far round 6 had come when the run was paused in it
+"""
+
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedstil_mpi.checkpoints import files
+from fedstil_mpi.checkpoints.files import Note, Snapshot, partial
+from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.state_tree import State
+
+FORMAT = 1
+MARKER = "checkpoint.json"
+KEPT = 2
+"""Generations on the disk."""
+NAME = re.compile(r"[0-9]{5,9}")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete set of files that belong together."""
+
+    folder: Path
+    round: int
+    """The last round that was finished."""
+    notes: dict[str, Note]
+    """By name of a file's stem."""
+
+    def read(self, name: str) -> State | None:
+        """The state that was written under this name; None where there is none. Raises InputError where it is damaged."""
+        return files.read(self.folder / f"{name}.safetensors", self.notes[name]) if name in self.notes else None
+
+
+class CheckpointStore:
+    """A run's checkpoints. All ranks write and read; committing and removing is for rank 0."""
+
+    def __init__(self, run: Path, settings: str):
+        """settings: the fingerprint of the run's config; a checkpoint of another run is refused."""
+        self.folder = run / "checkpoints"
+        self.settings = settings
+
+    def write(self, rank: int, round: int, snapshots: dict[str, Snapshot], *, learning: bool = False) -> None:
+        """Write one rank's states, by name, as `files.copy` gave them, for a checkpoint that `commit` will complete.
+
+        round: the last one that is finished, 0 for the start. learning: of the round after it. Raises InputError where the
+        disk does not take it.
+        """
+        folder = partial(self._place(round, learning))
+        notes = {name: files.write(folder / f"{name}.safetensors", snapshot) for name, snapshot in snapshots.items()}
+        files.write_json(folder / f"rank-{rank}.json", notes)
+
+    def commit(
+        self, ranks: int, round: int, *, learning: bool = False, given_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Complete a checkpoint as soon as so many ranks have written their files.
+
+        Raises InputError where the disk does not take it, or, once `given_up`, where files are missing.
+        """
+        place = self._place(round, learning)
+        lists = [partial(place) / f"rank-{rank}.json" for rank in range(ranks)]
+        while missing := [path for path in lists if not path.exists()]:
+            if given_up():
+                raise InputError(
+                    f"{missing[0]} does not appear, though its rank has written it: expected a run folder that all hosts "
+                    "share; set output="
+                )
+            time.sleep(0.005)
+        notes = {name: note for path in lists for name, note in files.read_json(path).items()}
+        for path in lists:
+            path.unlink()
+        content = {"format": FORMAT, "round": round, "settings": self.settings, "files": notes}
+        files.write_json(partial(place) / MARKER, content)
+        files.sync(partial(place))
+        shutil.rmtree(place, ignore_errors=True)
+        partial(place).rename(place)
+        files.sync(place.parent)
+
+    def make_room(self) -> None:
+        """Remove all but the newest, before another one is written: there are never more than two, complete or not."""
+        for old in self._rounds()[: 1 - KEPT]:
+            shutil.rmtree(self._place(old))
+
+    def newest(self) -> Checkpoint | None:
+        """The last complete checkpoint of a round's end, or of the start. Raises InputError where it cannot be used."""
+        rounds = self._rounds()
+        if not rounds and not self._place(0).is_dir():
+            return None
+        return self.at(rounds[-1] if rounds else 0)
+
+    def at(self, round: int, *, learning: bool = False) -> Checkpoint:
+        """A complete checkpoint. Raises InputError where its list of files cannot be used."""
+        place = self._place(round, learning)
+        content = files.read_json(place / MARKER)
+        expected = {"format": FORMAT, "round": round, "settings": self.settings}
+        for key, value in expected.items():
+            if content.get(key) != value:
+                raise InputError(
+                    f"{place / MARKER} has {key} = {content.get(key)!r}, expected {value!r}: it belongs to another run or "
+                    f"version; remove {self.folder} to start anew"
+                )
+        return Checkpoint(place, round, content["files"])
+
+    def was_learning(self, round: int) -> bool:
+        """Whether the run was paused in the round after this one."""
+        return self._place(round, learning=True).is_dir()
+
+    def clear(self) -> None:
+        """Remove what an interrupted write has left."""
+        for rest in sorted(self.folder.glob("**/*.partial")):
+            if rest.is_dir():
+                shutil.rmtree(rest)
+            else:
+                rest.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove them all."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _place(self, round: int, learning: bool = False) -> Path:
+        place = self.folder / (f"{round:05d}" if round else "start")
+        return place / "learning" if learning else place
+
+    def _rounds(self) -> list[int]:
+        """After which there is a complete checkpoint, in ascending order."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(
+            int(entry.name) for entry in self.folder.iterdir() if NAME.fullmatch(entry.name) and entry.is_dir()
+        )

@@ -1,0 +1,285 @@
+"""One edge client: its stream, its model, its memory and its local training, the same for every method."""
+
+import copy
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedstil_mpi.client.augmentation import Augmentation
+from fedstil_mpi.client.epochs import Epoch, ReferenceRate
+from fedstil_mpi.client.local_training import Batch, LocalTraining, Penalty, batch_indices, shortened
+from fedstil_mpi.client.rehearsal import Memory, Samples
+from fedstil_mpi.client.representations import represent
+from fedstil_mpi.client.tasks import task_begins, task_ends, task_of_draw
+from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.data.streams.base import Task
+from fedstil_mpi.data.streams.duplicates import first_shown
+from fedstil_mpi.models.network import Network, Tail
+from fedstil_mpi.util import seeding
+from fedstil_mpi.util.state_tree import State
+
+
+class Learner:
+    """A client as every method sees it. What is special about a method stays in `methods/`."""
+
+    def __init__(
+        self,
+        client: int,
+        experiment: Experiment,
+        tasks: Sequence[Task],
+        network: Network,
+        representations: dict[tuple[int, int, str], Tensor] | None = None,
+    ):
+        """tasks: the client's images; network: the start model, whose stem all clients of a rank share.
+
+        representations: what the stem made of (client, task, split) before, which is used and added to.
+        """
+        self.client = client
+        self.experiment = experiment
+        self.tasks = tasks
+        self.stem = network.stem
+        self.tail: Tail = copy.deepcopy(network.tail)
+        self.device = next(self.tail.parameters()).device
+        memory = experiment.memory
+        self.memory = Memory(
+            memory.size, repeat=memory.herding == "repeat", collide=memory.labels == "collide", quota=memory.quota
+        )
+        self.known: set[int] = set()
+        """People this client has met as training people."""
+        self.relayed: list[Samples] = []
+        """Prototypes of known people as other clients saw them."""
+        self.draws = 0
+        self.task = -1
+        self.samples = 0
+        """New images seen in the last round's training."""
+        self.passes: Counter[str] = Counter()
+        """Images that passed the stem ("stem"), the tail with gradients ("train") and the tail without ("search")."""
+        self.course: LocalTraining | None = None
+        """The last round's training."""
+        self.interrupted: State | None = None
+        """What the course of the next round was when the run was interrupted in it."""
+        self._rate = ReferenceRate(experiment.train.lr)
+        self._clean: dict[tuple[int, str], Tensor | None] = {}
+        """By task and split; None where `passes` counts them, but a run that goes on has yet to make them again."""
+        self._before = representations if representations is not None else {}
+        self._viewed: tuple[int, ...] = ()
+        """Of which time the last augmented view is; `passes` counts it."""
+        self._view: Samples | None = None
+
+    def start_from(self, network: Network) -> None:
+        """Take over the start model's tail; what was learned before is lost."""
+        self.tail.load_state_dict(network.tail.state_dict())
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the tail's parameters and buffers: equal exactly where two models are equal to the last bit.
+
+        Empty for a client that was never drawn and has no model yet.
+        """
+        if not self.draws:
+            return ""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.tail.state_dict().items()):  # weights that were parametrized come last
+            digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def begin_round(self) -> None:
+        """Being drawn moves the client along its stream; a new task brings new people."""
+        self.draws += 1
+        self.task = task_of_draw(self.draws, self.experiment.rounds.per_task, len(self.tasks))
+        self.known.update(self.tasks[self.task].train.pids.tolist())
+
+    @property
+    def task_is_new(self) -> bool:
+        """Whether this round is the client's first on its task."""
+        return task_begins(self.draws, self.experiment.rounds.per_task, len(self.tasks))
+
+    @property
+    def task_ends(self) -> bool:
+        """Whether this round is the client's last on its task, which never is the case for the last task."""
+        return task_ends(self.draws, self.experiment.rounds.per_task, len(self.tasks))
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def train(
+        self, round: int, penalty: Penalty, effort: float = 1.0, stop: Callable[[], bool] = lambda: False
+    ) -> Epoch:
+        """Train on the current task and the memory; then choose exemplars of the task's people anew.
+
+        effort: the share of the round's steps or epochs that is done. stop: asked after every batch; raises Stopped, and
+        `course` tells how far it came. Returns the loss and accuracy of the round (of its last epoch where epochs are
+        counted).
+        """
+        torch.manual_seed(self._seed("train", round))
+        self.samples = 0
+        self.course = LocalTraining(self.tail, shortened(self.experiment.train, effort), self._rate)
+        if self.interrupted is not None:
+            self.course.restore(self.interrupted)
+            self.interrupted = None
+        report = self.course.run(partial(self._epoch, round), self.allowed(), penalty, stop)
+        self._remember()
+        return report
+
+    def _epoch(self, round: int, epoch: int) -> Iterator[Batch]:
+        """The batches of one pass over the task's training images, mixed with remembered ones."""
+        train = self.experiment.train
+        new = self._new_samples(round, epoch)
+        old = self.rehearsed()
+        pool = new if old is None else Samples.concatenate([new, old])
+        generator = torch.Generator().manual_seed(self._seed("batches", round, epoch))
+        for index in batch_indices(
+            len(new), len(pool) - len(new), train.batch, self.experiment.memory.share, generator
+        ):
+            self.samples += int((index < len(new)).sum())
+            self.passes["train"] += len(index)
+            chosen = index.to(self.device)
+            yield Batch(pool[chosen], (chosen - len(new)).clamp(min=-1))
+
+    def _new_samples(self, round: int, epoch: int) -> Samples:
+        """The task's training images through the stem with this refresh's augmentation."""
+        train = self.experiment.train
+        how = Augmentation.of(train)
+        if not how.active:
+            return self.clean_samples()
+        when = {"task": (self.task,), "round": (self.task, round), "epoch": (self.task, round, epoch)}[train.refresh]
+        if self._view is None or self._viewed != when:
+            pixels = self.tasks[self.task].train.pixels
+            seed = self._seed("augment", *when)
+            representations = represent(self.stem, pixels, self.device, how, seed)
+            if self._viewed != when:
+                self.passes["stem"] += len(pixels)
+            self._viewed, self._view = when, self._labelled(representations)
+        return self._view
+
+    def rehearsed(self) -> Samples | None:
+        """What is rehearsed in this round: exemplars of people who are not in the current task, then relayed prototypes."""
+        if self.experiment.memory.size == 0 and not self.relayed:
+            return None
+        together = self.experiment.memory.share is None
+        current = set() if together else set(self.tasks[self.task].train.pids.tolist())
+        exemplars = self.memory.recall(without=current)
+        parts = ([exemplars] if exemplars is not None else []) + self.relayed
+        return Samples.concatenate(parts) if parts else None
+
+    @torch.no_grad()
+    def _remember(self) -> None:
+        if self.experiment.memory.size == 0:
+            return
+        samples = self.clean_samples()
+        self.tail.eval()
+        self.passes["search"] += len(samples)
+        self.memory.store(samples, self.tail.features(samples.representations))
+
+    def _seed(self, purpose: str, *when: int) -> int:
+        return seeding.integer(self.experiment.seed, purpose, self.client, *when)
+
+    # -- what the client knows of its task -----------------------------------------------------------------------------
+
+    def clean_samples(self) -> Samples:
+        """The current task's training images, not augmented."""
+        return self._labelled(self._representations(self.task, "train"))
+
+    def token(self) -> Tensor:
+        """Task token: the mean representation of the current task's training images, [D] on the CPU."""
+        return self._representations(self.task, "train").flatten(1).mean(0).cpu()
+
+    def identity_prototypes(self) -> tuple[Tensor, Tensor]:
+        """People of the current task (int64 [n]) and each one's mean representation ([n, D]), on the CPU."""
+        samples = self.clean_samples()
+        people = samples.pids.unique()
+        means = [samples.representations[samples.pids == person].flatten(1).mean(0) for person in people]
+        return people.cpu(), torch.stack(means).cpu()
+
+    def receive_prototypes(self, people: Tensor, prototypes: Tensor) -> None:
+        """Add relayed prototypes ([n, D], of people int64 [n]) to what is rehearsed."""
+        if not len(people):
+            return
+        shape = self._representations(self.task if self.task >= 0 else 0, "train").shape[1:]
+        self.relayed.append(
+            Samples(
+                prototypes.to(self.device, copy=True).view(-1, *shape),
+                people.to(self.device, copy=True),
+                torch.full((len(people),), -1, device=self.device),
+            )
+        )
+
+    def _labelled(self, representations: Tensor) -> Samples:
+        pids = self.tasks[self.task].train.pids
+        indices = np.unique(pids, return_inverse=True)[1]
+        return Samples(
+            representations, torch.from_numpy(pids).to(self.device), torch.from_numpy(indices).to(self.device)
+        )
+
+    def _representations(self, task: int, split: str) -> Tensor:
+        """Representations of a split without augmentation; the stem is frozen, so they are computed once a run."""
+        made = self._clean.get((task, split))
+        if made is None:
+            pixels = getattr(self.tasks[task], split).pixels
+            if (task, split) not in self._clean:
+                self.passes["stem"] += len(pixels)  # as if this run were the first
+            known = self._before.get((self.client, task, split))
+            made = represent(self.stem, pixels, self.device) if known is None else known
+            self._clean[task, split] = self._before[self.client, task, split] = made
+        return made
+
+    def allowed(self) -> Tensor | None:
+        """The classes in the softmax, bool [C] on the device; None for all."""
+        if self.experiment.train.softmax == "all":
+            return None
+        mask = torch.zeros(self.tail.classifier.out_features, dtype=torch.bool)
+        mask[sorted(self.known)] = True
+        return mask.to(self.device)
+
+    # -- interruptions -------------------------------------------------------------------------------------------------
+
+    def state(self) -> State:
+        """What the client goes on from after a round. One that was never drawn has no model yet."""
+        return {
+            "tail": dict(self.tail.state_dict()) if self.draws else None,
+            "draws": self.draws,
+            "task": self.task,
+            "known": sorted(self.known),
+            "samples": self.samples,
+            "memory": self.memory.state(),
+            "relayed": [samples.state() for samples in self.relayed],
+            "epochs": self._rate.epochs,
+            "passes": dict(self.passes),
+            "represented": [[task, split] for task, split in self._clean],
+            "viewed": list(self._viewed),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take up such a state in a learner just created, whose tail has the parts that it had."""
+        if state["tail"] is not None:
+            self.tail.load_state_dict(state["tail"])
+        self.draws, self.task, self.samples = state["draws"], state["task"], state["samples"]
+        self.known = set(state["known"])
+        self.memory.restore(state["memory"], self.device)
+        self.relayed = [Samples.of(samples, self.device) for samples in state["relayed"]]
+        self._rate.epochs = state["epochs"]
+        self.passes = Counter(state["passes"])
+        self._clean = dict.fromkeys((task, split) for task, split in state["represented"])
+        self._viewed = tuple(state["viewed"])
+
+    # -- evaluation ----------------------------------------------------------------------------------------------------
+
+    @property
+    def searched(self) -> range:
+        """The tasks that are evaluated: none of a client that was never drawn, which has no model yet."""
+        everything = self.experiment.evaluation.tasks == "all" and self.draws
+        return range(len(self.tasks) if everything else self.task + 1)
+
+    @torch.no_grad()
+    def extract_features(self, task: int, split: str, tail: Tail) -> Tensor:
+        """Features of a split's images by this model, [n, F] on the device."""
+        self.passes["search"] += len(getattr(self.tasks[task], split))
+        return tail.eval().features(self._representations(task, split))
+
+    @cached_property
+    def shown(self) -> list[np.ndarray]:
+        """By task, bool [gallery]: the images that no earlier task's gallery has."""
+        return first_shown([task.gallery for task in self.tasks])

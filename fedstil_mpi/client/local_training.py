@@ -1,0 +1,219 @@
+"""Local training, the same for every method: batches of new and remembered samples, one optimiser step each."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import chain, count, islice
+
+import torch
+from torch import Tensor
+
+from fedstil_mpi.client.epochs import EarlyStop, Epoch, ReferenceRate, run_epochs
+from fedstil_mpi.client.rehearsal import Samples
+from fedstil_mpi.config.schema import Train
+from fedstil_mpi.models.losses import smoothed_cross_entropy, supervised_contrast
+from fedstil_mpi.models.network import Tail
+from fedstil_mpi.models.triplet import triplet_loss
+from fedstil_mpi.util.state_tree import State
+
+TRIPLET_MARGIN = 0.3
+"""Of cosine distances."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one optimiser step is made of."""
+
+    samples: Samples
+    """n samples, new and remembered ones."""
+    rehearsed: Tensor
+    """int64 [n]: the sample's row in `Learner.rehearsed()` of the round, -1 for a new image."""
+
+
+Penalty = Callable[[Batch, Tensor], Tensor | None]
+"""A method's extra loss for a batch and its scores, float32 [n, C], at the current weights; None for none."""
+
+
+def shortened(settings: Train, effort: float) -> Train:
+    """The settings of a straggler, who does this share of its steps or epochs, but at least one."""
+    return replace(
+        settings,
+        steps=max(min(1, settings.steps), round(effort * settings.steps)),
+        epochs=max(min(1, settings.epochs), round(effort * settings.epochs)),
+    )
+
+
+class Stopped(Exception):  # noqa: N818 - it is asked for, like StopIteration
+    """Training was asked to stop, and has, between two batches."""
+
+
+@dataclass
+class EpochMeter:
+    """What a pass over the data has come to so far."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    """Of each batch."""
+    correct: Tensor | int = 0
+    seen: int = 0
+
+    def report(self) -> Epoch:
+        return Epoch(torch.stack(self.losses).mean().item(), int(self.correct) / self.seen, self.seen)
+
+
+class LocalTraining:
+    """A client's training of one round with a fresh Adam, which can be stopped and taken up again later.
+
+    Loss and accuracy are the cross entropy's, so that methods can be compared.
+    """
+
+    def __init__(self, tail: Tail, settings: Train, rate: ReferenceRate):
+        """tail: trained in place. rate: the client's reference schedule, used where settings.rate asks for it."""
+        self.tail = tail
+        self.settings = settings
+        self.rate = rate
+        self.optimizer: torch.optim.Optimizer | None = None
+        """None when nothing is left to do: its moments are twice as large as the model."""
+        self.epochs: list[Epoch] = []
+        """What the finished passes reported, where epochs are counted."""
+        self.tally = EpochMeter()
+        """Of the pass that is under way."""
+        self._before: State | None = None
+
+    def run(
+        self,
+        epoch_of: Callable[[int], Iterator[Batch]],
+        allowed: Tensor | None,
+        penalty: Penalty,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Epoch:
+        """Train to the end; returns what the last epoch (or all steps) reported.
+
+        epoch_of: the batches of the n-th pass over the data, n from 0. allowed: bool [C], the classes in the softmax,
+        None for all. stop: asked after every batch. Raises Stopped, after which `state` says how far it has come.
+        """
+        parameters = [p for p in self.tail.parameters() if p.requires_grad]
+        # Fused: without temporaries as large as the model, which on a CPU cost as much time as all the arithmetic.
+        self.optimizer = torch.optim.Adam(
+            parameters, self.settings.lr, weight_decay=self.settings.weight_decay, fused=True
+        )
+        if self._before is not None:
+            self._take_up(self._before)
+
+        def train(batches: Iterator[Batch]) -> None:
+            for _ in islice(batches, len(self.tally.losses)):
+                pass  # done before a stop
+            self._fit(batches, allowed, penalty, stop)
+
+        if self.settings.steps:
+            train(islice(chain.from_iterable(epoch_of(epoch) for epoch in count()), self.settings.steps))
+            report = self.tally.report()
+        else:
+            report = self._run_epochs(epoch_of, train)
+        self.optimizer = None
+        return report
+
+    def _run_epochs(
+        self, epoch_of: Callable[[int], Iterator[Batch]], train: Callable[[Iterator[Batch]], None]
+    ) -> Epoch:
+        done = list(self.epochs)
+        passes = count()
+
+        def run(lr: float) -> Epoch:
+            number = next(passes)
+            if number < len(done):
+                for _ in epoch_of(number):
+                    pass
+                return done[number]
+            if self.settings.rate == "reference" and self.optimizer is not None:
+                for group in self.optimizer.param_groups:
+                    group["lr"] = lr
+            train(epoch_of(number))
+            self.epochs.append(self.tally.report())
+            self.tally = EpochMeter()
+            return self.epochs[-1]
+
+        reports, _ = run_epochs(self.settings.epochs, run, EarlyStop() if self.settings.early_stop else None, self.rate)
+        return reports[-1]
+
+    def _fit(
+        self, batches: Iterator[Batch], allowed: Tensor | None, penalty: Penalty, stop: Callable[[], bool]
+    ) -> None:
+        """One optimiser step per batch."""
+        assert self.optimizer is not None
+        device = next(self.tail.parameters()).device
+        settings, tally = self.settings, self.tally
+        self.tail.train()
+        for batch in batches:
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+                scores, features = (output.float() for output in self.tail(batch.samples.representations))
+            pids = batch.samples.pids
+            loss = smoothed_cross_entropy(scores, pids, settings.label_smoothing, allowed=allowed)
+            total = loss + _metric_loss(settings, features, pids)
+            extra = penalty(batch, scores)
+            self.optimizer.zero_grad(set_to_none=True)
+            (total if extra is None else total + extra).backward()
+            self.optimizer.step()
+            tally.losses.append(loss.detach())
+            tally.correct += (scores.detach().argmax(1) == pids).sum()
+            tally.seen += len(pids)
+            if stop():
+                raise Stopped
+        self.optimizer.zero_grad(set_to_none=True)  # gradients as large as the model, of every client of the rank
+
+    def state(self) -> State:
+        """How far it has come: enough for a course of the same round to go on as if there had been no stop."""
+        device = next(self.tail.parameters()).device
+        moments = self.optimizer.state_dict()["state"] if self.optimizer is not None else {}
+        return {
+            "tail": dict(self.tail.state_dict()),
+            "moments": {str(place): dict(of_parameter) for place, of_parameter in moments.items()},
+            "random": torch.get_rng_state(),
+            "random_gpu": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            "epochs": [[epoch.loss, epoch.accuracy, epoch.images] for epoch in self.epochs],
+            "losses": [loss.item() for loss in self.tally.losses],
+            "correct": int(self.tally.correct),
+            "seen": self.tally.seen,
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from there, once `run` is called."""
+        self._before = state
+
+    def _take_up(self, state: State) -> None:
+        assert self.optimizer is not None
+        device = next(self.tail.parameters()).device
+        self.tail.load_state_dict(state["tail"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        moments = {int(place): of_parameter for place, of_parameter in state["moments"].items()}
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        torch.set_rng_state(state["random"])
+        if state["random_gpu"] is not None and device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_gpu"], device)
+        self.epochs = [Epoch(loss, accuracy, images) for loss, accuracy, images in state["epochs"]]
+        losses = [torch.tensor(loss, device=device) for loss in state["losses"]]
+        self.tally = EpochMeter(losses, state["correct"], state["seen"])
+
+
+def _metric_loss(settings: Train, features: Tensor, pids: Tensor) -> Tensor | float:
+    """What the config asks for beside the cross entropy."""
+    total: Tensor | float = 0.0
+    if settings.contrast:
+        total += settings.contrast * supervised_contrast(features, pids, settings.contrast_temperature)
+    if settings.triplet:
+        total += settings.triplet * triplet_loss(features, pids, margin=TRIPLET_MARGIN, normalise=True, hard=True)
+    return total
+
+
+def batch_indices(new: int, old: int, batch: int, share: float | None, generator: torch.Generator) -> Iterator[Tensor]:
+    """Index batches of one pass over `new` samples (0..new-1), mixed with `old` ones (new..new+old-1).
+
+    share: this share of each batch is old, drawn in turn from shuffled passes over the old ones; None: all samples are
+    shuffled into one set. A last batch of a single sample is dropped, as batch norm cannot train on it.
+    """
+    if share is None or not old:
+        order = torch.randperm(new + old, generator=generator)
+        yield from (part for part in order.split(batch) if len(part) > 1)
+        return
+    quota = min(max(1, round(share * batch)), batch - 1)
+    rehearsed = chain.from_iterable(torch.randperm(old, generator=generator).tolist() for _ in count())
+    for part in torch.randperm(new, generator=generator).split(batch - quota):
+        yield torch.cat([part, new + torch.tensor(list(islice(rehearsed, quota)))])

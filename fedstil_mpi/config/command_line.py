@@ -1,0 +1,24 @@
+"""Command lines of the programs: a mistake in one is an InputError like any other, and help needs no MPI."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from fedstil_mpi.util.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a mistake raises InputError instead of printing and leaving, which under MPI every rank would do."""
+
+    def __init__(self, module: str, description: str):
+        super().__init__(prog=f"python -m {module}", description=description)
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; expected {' '.join(self.format_usage().removeprefix('usage: ').split())}")
+
+    def help_first(self, arguments: Sequence[str] | None) -> None:
+        """Print the help and leave, where it is asked for, before MPI is started."""
+        given = sys.argv[1:] if arguments is None else arguments
+        if not {"-h", "--help"}.isdisjoint(given):
+            self.parse_args(given)

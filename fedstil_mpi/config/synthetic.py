@@ -1,0 +1,54 @@
+"""People and difficulty of the synthetic stream, as config keys."""
+
+from dataclasses import dataclass
+
+COURSES = ("gradual", "sudden", "recurring")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticOptions:
+    """People and difficulty of the synthetic stream; `config.RANGES` says which values each option takes."""
+
+    clients: int = 5
+    """Cameras, each with a client; at least 2, as a gallery is taken by other cameras."""
+    people_per_task: int = 12
+    """People in every task of every client."""
+    walkers: float = 0.5
+    """Share of a task's people who turn up at a camera next door, one or two tasks later."""
+    train_images: int = 5
+    """Training images a person and task."""
+    query_images: int = 2
+    """Query images a person and task, by the same camera."""
+    gallery_images: int = 2
+    """Gallery images a person and task, by other cameras."""
+    camera_strength: float = 1.0
+    """How much cameras differ in light, colours, sharpness and view; 0: all see alike."""
+    drift: float = 1.0
+    """Illumination drift, how far day turns into evening (by how much depends on the camera: 9 to 38 % less exposure,
+    another colour temperature, light from another side, more blur and noise); 0: not at all."""
+    drift_course: str = "gradual"
+    """How drifts run over the tasks, as continual learning has it; all begin at nothing in the first task. gradual:
+    evenly to the last task | sudden: all at once, halfway | recurring: full in every second task, gone between."""
+    weather: float = 0.0
+    """Haze, the same at all cameras but another in each task whatever `drift_course`: its optical depth at the worst;
+    contrast falls to exp(-depth). The first task is clear. 0: never any."""
+    crowding: float = 0.0
+    """Growing occlusion: share of the images so far unobstructed (see `occlusion`) that a crowd obstructs in the end."""
+    wardrobe: float = 0.0
+    """Drift of appearance with the season: share of those first met when it is complete who wear winter clothes, that is
+    long sleeves and the darkest third of the colours, above and below. Nobody ever changes clothes."""
+    wear: float = 0.0
+    """Ageing cameras, each at a pace of its own: 1 at least doubles the blur and the sensor noise of an average camera;
+    0: as good as new."""
+    colours: int = 7
+    """How many colours clothes come in; the fewer, the more people look alike."""
+    colour_jitter: float = 0.04
+    """Standard deviation of a garment's colour around the common one, of 1."""
+    occlusion: float = 0.2
+    """Share of images in which something stands in front of the person."""
+    warmup_people: int = 200
+    """People in the server's own images; 0: the server has none."""
+    warmup_cameras: int = 4
+    """Cameras that took them."""
+    warmup_images: int = 8
+    """The server's images a person, taken by the cameras in turn."""

@@ -1,0 +1,30 @@
+"""Where a new pack goes: looked at before the work begins."""
+
+import shutil
+from pathlib import Path
+
+from fedstil_mpi.data.pack import check_target
+from fedstil_mpi.util.errors import InputError
+
+ROW_BYTES = 400
+"""Of an image besides its pixels, more than is usual."""
+
+
+def make_folder(out: Path) -> None:
+    """Makes the folder of a new pack. Raises InputError where the pack exists already or cannot be written."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {out.parent} ({error.strerror}); choose another --out") from None
+    check_target(out)
+
+
+def check_room(out: Path, *, read: int, stored: int, height: int, width: int) -> None:
+    """Raises InputError where the disk has no room for so many images in a scratch file and in the pack."""
+    needed = (read + stored) * height * width * 3 + stored * ROW_BYTES
+    free = shutil.disk_usage(out.parent).free
+    if needed > free:
+        raise InputError(
+            f"{out.parent} has {free / 1e9:.1f} GB free, but {stored} images of {height}x{width} need "
+            f"{needed / 1e9:.1f} GB while the pack is built; free some, choose another --out, or a smaller size"
+        )

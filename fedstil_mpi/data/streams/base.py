@@ -1,0 +1,57 @@
+"""What a data stream is: for every client and task, labelled images to train on, to search for, and to search in."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+SPLITS = ("train", "query", "gallery")
+"""The fields of a `Task`."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled person images of one size."""
+
+    pixels: np.ndarray
+    """uint8 [n, height, width, 3], RGB."""
+    pids: np.ndarray
+    """int64 [n], the global person id: the same person has the same id at every client."""
+    cameras: np.ndarray
+    """int64 [n], -1 where the source does not tell the camera."""
+
+    def __len__(self) -> int:
+        return len(self.pids)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One stretch of a client's stream. No image is in two of its splits."""
+
+    train: Images
+    query: Images
+    gallery: Images
+
+
+class Stream(ABC):
+    """All tasks of all clients. Any rank can open it and ask for any task; the answer never depends on the rank."""
+
+    clients: int
+    tasks: int
+
+    @abstractmethod
+    def task(self, client: int, task: int) -> Task:
+        """The images of one task (0-based). Raises InputError naming the file where one cannot be read."""
+
+    @abstractmethod
+    def people(self, client: int, task: int) -> np.ndarray:
+        """Sorted unique ids, int64, of the people in the task's train split, without decoding images."""
+
+    def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
+        """The person in each image of `task`, int64, by split and in its order; without decoding where that is known."""
+        images = self.task(client, task)
+        return {split: getattr(images, split).pids for split in SPLITS}
+
+    def warmup(self) -> Images | None:
+        """The server's own labelled images, of people no client ever meets; None where the source has none."""
+        return None

@@ -1,0 +1,151 @@
+"""PKU-Reid as a stream: a small real data set in which both cameras see everyone.
+
+The release is one folder of files `ddd_dd_d.png`: person, camera, frame. Ma, Liu, Hu, Wang, Sun: Orientation driven bag
+of appearances for person re-identification, 2016.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from fedstil_mpi.data.images import ImageFile, load, persons_of
+from fedstil_mpi.data.streams.base import Stream, Task
+from fedstil_mpi.util import seeding
+from fedstil_mpi.util.errors import InputError
+
+NAME = re.compile(r"([0-9]{3})_([0-9]{2})_([0-9])\.png")
+
+Shots = dict[tuple[int, int], list[ImageFile]]
+"""(camera, person) -> different images, sorted by name."""
+
+
+class PkuStream(Stream):
+    """Four clients: each of the two cameras is split by identity.
+
+    People are sorted by number and cut into a first and a second half (the first has one more of an odd number).
+    Client 0 is camera 1 with the first half, client 1 camera 1 with the second half, clients 2 and 3 are camera 2 with
+    the same halves. Clients 0 and 2 are *sister cameras*, they see the same people, and so are 1 and 3.
+
+    The people of a half are put in an order drawn from the seed and cut into tasks whose sizes differ by at most one.
+    The sister camera sees them half a task later: who is number p in the first camera's order is number p + shift in
+    the second one's, shift being half a task's people, rounded down; the last `shift` people come round to the front.
+
+    Of a person's images at a camera, `train_images` drawn from the seed are for training; the others are held out. An
+    image that is there twice, under two names (the release has one such pair), counts once, else its copy could be on
+    the other side. Queries are the held-out images of the task's people. The gallery is the held-out images that the
+    *other* camera has of everyone whom this camera sees in that task, in both halves. So no image that any client
+    trains on is ever a query or in a gallery.
+    """
+
+    clients = 4
+
+    def __init__(
+        self, root: Path, *, height: int, width: int, seed: int, tasks: int = 6, train_images: int = 5
+    ) -> None:
+        """Lists the folder and looks for copies; images are decoded when their task is asked for.
+
+        Files of other names are ignored. Raises InputError for a folder without such files, other than two cameras,
+        fewer than two people a task and client, or a person who has not more than `train_images` images at each camera.
+        """
+        shots = _scan(root)
+        self._cameras = sorted({camera for camera, _ in shots})
+        people = sorted({person for _, person in shots})
+        _check(root, shots, self._cameras, people, tasks, train_images)
+        self.tasks = tasks
+        self._size = height, width
+        self._train: Shots = {}
+        self._held_out: Shots = {}
+        for key, files in shots.items():
+            drawn = seeding.generator(seed, "pku", "images", *key).permutation(len(files))
+            self._train[key] = [files[i] for i in sorted(drawn[:train_images])]
+            self._held_out[key] = [files[i] for i in sorted(drawn[train_images:])]
+        first = [
+            seeding.generator(seed, "pku", "people", half).permutation(members)
+            for half, members in enumerate(np.array_split(np.array(people, np.int64), 2))
+        ]
+        second = [np.roll(order, len(order) // tasks // 2) for order in first]
+        self._people = [[np.sort(block) for block in np.array_split(order, tasks)] for order in first + second]
+
+    def task(self, client: int, task: int) -> Task:
+        return Task(**{split: load(files, *self._size) for split, files in self._files(client, task).items()})
+
+    def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
+        return {split: persons_of(files) for split, files in self._files(client, task).items()}
+
+    def _files(self, client: int, task: int) -> dict[str, list[ImageFile]]:
+        camera, other = self._cameras if client < 2 else reversed(self._cameras)
+        neighbour = client ^ 1  # the client with the other half of the people at this camera
+        own = self.people(client, task)
+        seen = np.union1d(own, self.people(neighbour, task))
+        return {
+            "train": _of(self._train, camera, own),
+            "query": _of(self._held_out, camera, own),
+            "gallery": _of(self._held_out, other, seen),
+        }
+
+    def people(self, client: int, task: int) -> np.ndarray:
+        return self._people[client][task]
+
+
+def _scan(root: Path) -> Shots:
+    try:
+        paths = sorted(root.iterdir())
+    except OSError as error:
+        raise InputError(
+            f"{root} cannot be listed ({error.strerror}): expected the folder of PKU-Reid's images; correct the path"
+        ) from error
+    shots: Shots = {}
+    for path in paths:
+        if match := NAME.fullmatch(path.name):
+            person, camera = int(match[1]), int(match[2])
+            shots.setdefault((camera, person), []).append(ImageFile(path, person, camera))
+    if not shots:
+        raise InputError(
+            f"{root} has no image of PKU-Reid: expected files <person>_<camera>_<frame>.png such as 001_01_1.png; "
+            "correct the path"
+        )
+    return {key: _without_copies(files) for key, files in shots.items()}
+
+
+def _without_copies(files: list[ImageFile]) -> list[ImageFile]:
+    """The first file of each content."""
+    first: dict[bytes, ImageFile] = {}
+    for file in files:
+        try:
+            first.setdefault(file.path.read_bytes(), file)
+        except OSError as error:
+            raise InputError(
+                f"{file.path} cannot be read ({error.strerror}): expected an image file; replace or remove it"
+            ) from error
+    return list(first.values())
+
+
+def _check(root: Path, shots: Shots, cameras: list[int], people: list[int], tasks: int, train_images: int) -> None:
+    if tasks < 1 or train_images < 1:
+        raise InputError(
+            f"PKU-Reid with {tasks} tasks and {train_images} train images a person: both must be at least 1"
+        )
+    if len(cameras) != 2:
+        raise InputError(
+            f"{root} has cameras {cameras}: PKU-Reid has two; complete the folder or remove the others' files"
+        )
+    # A person whom only one camera saw is not left out in silence: it means an incomplete copy of the data set.
+    for camera in cameras:
+        for person in people:
+            count = len(shots.get((camera, person), []))
+            if count <= train_images:
+                raise InputError(
+                    f"{root} has {count} different images of person {person} at camera {camera}: expected more than "
+                    f"the {train_images} train images; complete the folder, remove that person, or train on fewer"
+                )
+    if len(people) < 4 * tasks:
+        raise InputError(
+            f"{root} has {len(people)} people for {tasks} tasks: expected at least {4 * tasks}, two a task and client; "
+            "ask for fewer tasks or add people"
+        )
+
+
+def _of(shots: Shots, camera: int, people: Iterable[int]) -> list[ImageFile]:
+    return [file for person in people for file in shots[camera, int(person)]]

@@ -1,0 +1,37 @@
+"""Which data stream a config names."""
+
+from pathlib import Path
+
+from fedstil_mpi.config.schema import Data
+from fedstil_mpi.data.streams.base import Stream
+from fedstil_mpi.data.streams.pooled import PooledStream
+from fedstil_mpi.data.streams.subset import SubsetStream
+from fedstil_mpi.data.streams.validation import ValidationStream
+
+
+def open_stream(data: Data, seed: int) -> Stream:
+    """The stream of this config, scanned but not decoded. Raises InputError where the source cannot be used."""
+    stream = _source(data, seed)
+    if data.validation:  # innermost: what is held out must not come back among the pooled images
+        stream = ValidationStream(stream)
+    if data.clients is not None:
+        stream = SubsetStream(stream, data.clients)
+    return PooledStream(stream) if data.pooled else stream
+
+
+def _source(data: Data, seed: int) -> Stream:
+    if data.kind == "folder":
+        from fedstil_mpi.data.streams.folder import FolderStream
+
+        return FolderStream(Path(str(data.path)), data.height, data.width)
+    if data.kind == "pku":
+        from fedstil_mpi.data.streams.pku import PkuStream
+
+        return PkuStream(Path(str(data.path)), tasks=data.tasks, height=data.height, width=data.width, seed=seed)
+    if data.kind == "pack":
+        from fedstil_mpi.data.pack.stream import PackStream
+
+        return PackStream(Path(str(data.path)), data.height, data.width)
+    from fedstil_mpi.data.synthetic.stream import SyntheticStream
+
+    return SyntheticStream(data.synthetic, seed, tasks=data.tasks, height=data.height, width=data.width)

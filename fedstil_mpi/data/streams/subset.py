@@ -1,0 +1,35 @@
+"""Some clients of a stream, as if there were no others."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedstil_mpi.data.streams.base import Images, Stream, Task
+from fedstil_mpi.util.errors import InputError
+
+
+class SubsetStream(Stream):
+    """The given clients of `source`, numbered anew from 0 in the order given; galleries stay as they were."""
+
+    def __init__(self, source: Stream, clients: Sequence[int]):
+        """Raises InputError where the source has no such client, or a client is given twice."""
+        if not clients or len(set(clients)) < len(clients) or not set(clients) <= set(range(source.clients)):
+            raise InputError(
+                f"data.clients = {list(clients)}; expected different numbers from 0 to {source.clients - 1}, or null for all"
+            )
+        self.source = source
+        self.members = tuple(clients)
+        self.clients = len(clients)
+        self.tasks = source.tasks
+
+    def task(self, client: int, task: int) -> Task:
+        return self.source.task(self.members[client], task)
+
+    def people(self, client: int, task: int) -> np.ndarray:
+        return self.source.people(self.members[client], task)
+
+    def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
+        return self.source.labels(self.members[client], task)
+
+    def warmup(self) -> Images | None:
+        return self.source.warmup()

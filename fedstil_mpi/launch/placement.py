@@ -1,0 +1,152 @@
+"""Where everything runs: clients on ranks, ranks on GPUs or MIG slices, threads on cores.
+
+Decided before torch is imported, because CUDA and OpenMP read their environment only once.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fedstil_mpi.comm.world import World
+from fedstil_mpi.launch.gpus import find_gpus
+from fedstil_mpi.util.errors import InputError
+
+
+def assign_clients(clients: int, ranks: int) -> list[tuple[int, ...]]:
+    """The clients of every rank: contiguous blocks in client order, as even as possible, over ranks 1..n-1.
+
+    A single rank takes all of them. Ranks beyond the clients get none.
+    """
+    if ranks == 1:
+        return [tuple(range(clients))]
+    each, left_over = divmod(clients, ranks - 1)
+    blocks: list[tuple[int, ...]] = [()]
+    first = 0
+    for host in range(ranks - 1):
+        last = first + each + (host < left_over)
+        blocks.append(tuple(range(first, last)))
+        first = last
+    return blocks
+
+
+@dataclass(frozen=True)
+class RankPlacement:
+    """Where one rank sits."""
+
+    rank: int
+    """As the job was started."""
+    host: str
+    local_rank: int
+    clients: tuple[int, ...]
+    device: str
+    """"cpu" or "cuda"."""
+    gpu: str | None
+    """The GPU's entry in CUDA_VISIBLE_DEVICES and its name; None on the CPU."""
+    threads: int
+
+
+@dataclass(frozen=True)
+class HostResources:
+    """What one rank brings before the seats are given; it travels as JSON."""
+
+    rank: int
+    node: int
+    host: str
+    local_rank: int
+    clients: list[int]
+    cores: list[int]
+    """The cores this process may run on."""
+    gpus: list[list[str]]
+    """[entry for CUDA_VISIBLE_DEVICES, name] of every GPU this process may use."""
+    no_gpu: str
+    """Why `gpus` is empty."""
+
+
+def place_rank(
+    world: World,
+    clients: int,
+    *,
+    device: str = "auto",
+    gpus_per_node: int | None = None,
+    threads: int | None = None,
+) -> RankPlacement:
+    """Decide where this rank sits, and put CUDA_VISIBLE_DEVICES and OMP_NUM_THREADS into its environment.
+
+    device: "auto" (a GPU where the node has one), "cuda" or "cpu". An own list in CUDA_VISIBLE_DEVICES is kept to.
+    gpus_per_node: use only so many, default all. threads: of this rank; default OMP_NUM_THREADS if that is set, else
+    the cores shared out among the ranks of the node. Call before torch is imported. Collective: all ranks must call,
+    inside `world.verdict()`, because InputError is raised where more GPUs are asked than there are.
+    """
+    gpus, no_gpu = ([], "device: cpu") if device == "cpu" else find_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    offer = HostResources(
+        rank=world.rank,
+        node=world.node,
+        host=world.host,
+        local_rank=world.local_rank,
+        clients=list(assign_clients(clients, world.size)[world.rank]),
+        cores=sorted(os.sched_getaffinity(0)),
+        gpus=[[gpu.id, gpu.name] for gpu in gpus],
+        no_gpu=no_gpu,
+    )
+    offers = [HostResources(**row) for row in world.broadcast_json(world.gather_json(asdict(offer)))]
+    gpu = choose_gpu(offers, world.rank, device, gpus_per_node)
+    placement = placement_of(offer, gpu, choose_threads(offers, world.rank, threads, os.environ))
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu[0] if gpu else ""
+    os.environ["OMP_NUM_THREADS"] = str(placement.threads)
+    return placement
+
+
+def placement_of(offer: HostResources, gpu: list[str] | None, threads: int) -> RankPlacement:
+    """The seat of the rank that made this offer; gpu: what `choose_gpu` gave it."""
+    return RankPlacement(
+        rank=offer.rank,
+        host=offer.host,
+        local_rank=offer.local_rank,
+        clients=tuple(offer.clients),
+        device="cuda" if gpu else "cpu",
+        gpu=f"{gpu[0]} ({gpu[1]})" if gpu else None,
+        threads=threads,
+    )
+
+
+def choose_gpu(offers: list[HostResources], rank: int, device: str, gpus_per_node: int | None) -> list[str] | None:
+    """[entry, name] of this rank's GPU, None for the CPU. Ranks with clients that see the same GPUs share them round
+    robin; the server takes the first; a rank with nothing to do takes none."""
+    mine = offers[rank]
+    if device == "cpu" or (rank > 0 and not mine.clients):
+        return None
+    found = len(mine.gpus)
+    if gpus_per_node is not None and gpus_per_node > found:
+        why = f" ({mine.no_gpu})" if mine.no_gpu else ""
+        raise InputError(
+            f"gpus_per_node is {gpus_per_node}, but {mine.host} offers {found}{why}: "
+            "leave it out to use what is there, or ask the scheduler for more GPUs per node"
+        )
+    if not found:
+        if device == "cuda":
+            raise InputError(f"device is cuda, but {mine.host} has no GPU ({mine.no_gpu}): set it to auto or cpu")
+        return None
+    gpus = mine.gpus[:gpus_per_node]
+    sharing = [o.rank for o in offers if o.node == mine.node and o.clients and o.gpus == mine.gpus]
+    return gpus[sharing.index(rank) % len(gpus)] if mine.clients else gpus[0]
+
+
+def choose_threads(offers: list[HostResources], rank: int, threads: int | None, environment: Mapping[str, str]) -> int:
+    """The config's number, else the first of OMP_NUM_THREADS, else the cores this rank may use divided by the ranks
+    that may use any of them: right for bound and for unbound ranks."""
+    if threads is not None:
+        return threads
+    if setting := environment.get("OMP_NUM_THREADS"):
+        first = setting.split(",")[0].strip()
+        if not first.isdecimal() or int(first) == 0:
+            raise InputError(f"OMP_NUM_THREADS is {setting!r}, expected a positive number: correct it or unset it")
+        return int(first)
+    mine = offers[rank]
+    sharing = [o for o in offers if o.node == mine.node and not set(o.cores).isdisjoint(mine.cores)]
+    return max(1, len(mine.cores) // len(sharing))
+
+
+def table(placements: list[RankPlacement]) -> list[dict[str, Any]]:
+    """One row a seat, of plain values that JSON leaves as they are."""
+    return [{**asdict(placement), "clients": list(placement.clients)} for placement in placements]

@@ -1,0 +1,179 @@
+"""The two sides of a method, and the side that learns alone: what goes up, what comes down, the extra loss.
+
+A method is a module of this package with
+    Options   a dataclass: the method's own keys in the config
+    PRESETS   {name: {"section.key": value}}: what the name in `method.preset` sets, below what the user sets
+    Client    one object per client, on the client's rank
+    Server    one object, on rank 0
+Neither side sees MPI: messages are dicts from the kind of a Part to tensors, and `traffic` says once which parts there
+are.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.client.local_training import Batch
+from fedstil_mpi.comm.exchange import Message, Rows
+from fedstil_mpi.comm.flat import Layout, Part
+from fedstil_mpi.models.network import Tail
+from fedstil_mpi.util.state_tree import State
+
+SAMPLES = Part("samples", 1, torch.int64)
+"""How many new images a client trained on in the round."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What both sides know from the start; equal on all ranks but for `start`."""
+
+    clients: int
+    layout: Layout
+    """Of the travelling parameters, as one flat vector of P scalars."""
+    representation: int
+    """D, scalars of one representation."""
+    start: Tensor
+    """The travelling parameters every client begins with, float32 [P] on the CPU; to be read on rank 0."""
+    seed: int = 0
+    """The experiment's, for what a server draws."""
+
+
+class ClientRound(NamedTuple):
+    """One round of a client, as the schedule and the labels tell it beforehand."""
+
+    begins: bool
+    """Whether it is the client's first round on its task."""
+    ends: bool
+    """Whether it is the last."""
+    people: list[int]
+    """The people of the task."""
+
+
+class Items:
+    """How many items of each ragged part travel, played through without any data; here there are no ragged parts."""
+
+    def __init__(self, clients: int):
+        """clients: their number."""
+
+    def down(self, client: int) -> dict[str, int]:
+        """By kind, what the client gets in the next distribution. Called once for each that the client takes part in."""
+        return {}
+
+    def up(self, client: int, visit: ClientRound) -> dict[str, int]:
+        """By kind, what the client sends after this round."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The parts of a later round: `down` from the second round on, `up` in every round."""
+
+    down: tuple[Part, ...] = ()
+    up: tuple[Part, ...] = ()
+    items: Callable[[int], Items] = Items
+    """Made from the number of clients: counts the items of ragged parts for the prediction."""
+
+
+class Client:
+    """A client's side of a method. This one learns alone: it takes nothing and sends nothing.
+
+    In a round: `absorb`, `begin`, `penalty` for every batch, `end`, `update`.
+    """
+
+    passes_more = False
+    """Whether it passes images through stem or tail besides what every method does: a plan then counts too few."""
+    task_aware = False
+    """Whether a task is searched with a model of its own, for which one has to know which task a query is from."""
+
+    def __init__(self, learner: Learner, setup: Setup, options: Any):
+        self.learner = learner
+        self.setup = setup
+        self.options = options
+
+    @classmethod
+    def create(cls, learner: Learner, setup: Setup, options: Any) -> "Client":
+        """The client's side for these options; a method with several kinds of client overrides it."""
+        return cls(learner, setup, options)
+
+    @staticmethod
+    def travelling(tail: Tail, options: Any) -> dict[str, nn.Parameter]:
+        """The parameters that travel between clients and server, by name."""
+        return {}
+
+    @staticmethod
+    def traffic(setup: Setup, options: Any) -> Traffic:
+        """What is sent; all ranks compute it alike."""
+        return Traffic()
+
+    def absorb(self, knowledge: Message) -> None:
+        """Take in what the server sent, at the start of a round; empty in the first."""
+
+    def begin(self) -> None:
+        """Before local training; the learner knows its task by now."""
+
+    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
+        """The method's extra loss for a batch and its scores [n, C] at the current weights; None for none."""
+        return None
+
+    def end(self) -> None:
+        """After local training, with the exemplars of the task chosen anew."""
+
+    def update(self) -> Message:
+        """What goes up after local training."""
+        return {}
+
+    def tail_for(self, task: int) -> Tail:
+        """The model that a task is searched with."""
+        return self.learner.tail
+
+    def state(self) -> State:
+        """What lives beside the learner from one round to the next, at the end of a round."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Take up such a state in a client just created.
+
+        Before its learner takes up its own: a tail that is made of parts is given its parts here.
+        """
+
+
+class Server:
+    """The server's side of a method. This one has nothing to tell."""
+
+    relevance_KK: Tensor | None = None  # noqa: N815
+    """The mixing matrix of the last `knowledge`, [K, K]; None where a method has none."""
+
+    def __init__(self, setup: Setup, options: Any):
+        self.setup = setup
+        self.options = options
+
+    def knowledge(self, online: list[int]) -> Rows:
+        """What the online clients get, by part: [scalars], [online, scalars] or a list of [items, scalars]."""
+        return {}
+
+    def collect(self, online: list[int], updates: Rows) -> None:
+        """Take in the online clients' updates, rows in the order of `online`."""
+
+    def state(self) -> State:
+        """What lives from one round to the next and cannot be had from the clients, at the end of a round."""
+        return {}
+
+    def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
+        """Take up such a state in a server just created.
+
+        theta_of: a client's travelling weights at the end of that round, float32 [P] on the CPU, of clients that were
+        drawn before.
+        """
+
+
+class MethodModule(Protocol):
+    """What `load` returns: a module of this package."""
+
+    Options: type
+    PRESETS: dict[str, dict[str, Any]]
+    Client: type[Client]
+    Server: type[Server]

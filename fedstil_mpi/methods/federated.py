@@ -1,0 +1,66 @@
+"""What every method that exchanges weights shares: deltas against what the other side already knows."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.comm.exchange import Message
+from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.methods.base import SAMPLES, Client, Setup, Traffic
+from fedstil_mpi.models.network import Tail, adaptive_parameters
+
+WEIGHTS = "weights"
+
+
+class FederatedClient(Client):
+    """A client that starts a round from weights the server knows too, and sends back how far it moved.
+
+    The server holds start + delta, rounded to float32; the client moves to the same sum, so that both ends agree to the
+    last bit. This arithmetic runs on the CPU at both ends.
+    """
+
+    def __init__(self, learner: Learner, setup: Setup, options: Any):
+        super().__init__(learner, setup, options)
+        self.parameters = self.travelling(learner.tail, options)
+        self.start = self.theta()
+        """The travelling weights at the start of the round, [P] on the CPU."""
+
+    @staticmethod
+    def travelling(tail: Tail, options: Any) -> dict[str, nn.Parameter]:
+        return adaptive_parameters(tail)
+
+    @staticmethod
+    def traffic(setup: Setup, options: Any) -> Traffic:
+        weights = Part(WEIGHTS, setup.layout.scalars)
+        return Traffic(down=(weights,), up=(weights, SAMPLES))
+
+    def theta(self) -> Tensor:
+        """The travelling weights, float32 [P] on the CPU."""
+        return self.setup.layout.pack(self.parameters).cpu()
+
+    def load(self, theta_P: Tensor) -> None:
+        self.setup.layout.load(theta_P, self.parameters)
+
+    def absorb(self, knowledge: Message) -> None:
+        if WEIGHTS in knowledge:
+            self.load(self.received(knowledge[WEIGHTS].cpu()))
+        self.start = self.theta()
+
+    def received(self, base_P: Tensor) -> Tensor:
+        """The weights to start from when this base arrives."""
+        return base_P
+
+    def update(self) -> Message:
+        delta = self.theta() - self.start
+        self.load(self.start + delta)
+        return {WEIGHTS: delta, "samples": torch.tensor([self.learner.samples])}
+
+
+def weighted_mean(rows_KP: Tensor, samples_K: Tensor) -> Tensor:
+    """Sum_j n_j row_j / sum_j n_j, [P]; the plain mean where all n are 0. Rows are added in client order."""
+    weights = samples_K.to(rows_KP.dtype)
+    if not weights.any():
+        weights = torch.ones_like(weights)
+    return (weights / weights.sum()) @ rows_KP

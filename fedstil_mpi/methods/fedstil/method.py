@@ -1,0 +1,202 @@
+"""FedSTIL: spatial-temporal federated learning for lifelong person re-identification.
+
+Every client's weights are theta = alpha * B + A: a base B distilled for this client by the server, and an adaptive part
+A of its own. In a round
+    1. the server mixes the clients' weights by relevance over space and time: base_KP = relevance_KK @ theta_KP (or,
+       with a server memory, what it remembers of theta_KP);
+    2. a client starts from theta <- alpha * B + (1 - alpha) * theta, that is, A = (1 - alpha) * theta_local: what it
+       learned survives, and still contracts towards the base;
+    3. it trains theta on its task and rehearsed exemplars; parameter tying pulls theta towards where it started;
+    4. it sends back how far it moved, and what tells the server whom it resembles (people met, or a task token).
+Between two exchanges alpha and B are constants and d theta / d A = 1, so theta itself is trained: no second copy.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.client.local_training import Batch
+from fedstil_mpi.comm.exchange import Message, Rows
+from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.methods import base, single
+from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
+from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient
+from fedstil_mpi.methods.fedstil import mixing
+from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.state_tree import State
+
+
+@dataclass(kw_only=True)
+class Options:
+    alpha: float = 0.8
+    """Share of the base in what a client starts from; 1: local adaptation is thrown away, as in the published code."""
+    tying: float = 0.0
+    """Weight lambda of parameter tying, lambda * |theta - theta at receipt|_1."""
+    relevance: str = "overlap"
+    """overlap (of the people two clients know) | token_kl | token_js | token_cosine | uniform | reference | none (the
+    server mixes nothing: no weights travel after first contact, and every client learns alone)."""
+    forgetting: float = 1.0
+    """Factor lambda_f by which a task counts less for each newer task of the same client."""
+    tau: float = 0.2
+    """Temperature of the attention over the other clients."""
+    self_weight: float | None = None
+    """The receiver's own weight in its base, null: 1/K; with overlap a client without partners keeps more."""
+    server_memory: float = 0.0
+    """Share of the past in what the server mixes: of every client the running mean m <- s * m + (1 - s) * theta over its
+    rounds; 0: its newest weights alone."""
+    step: int = 10
+    """Only for relevance: reference. Stride in a client's uploaded tokens."""
+    decomposition: str = "folded"
+    """folded (theta itself is trained) | published (alpha * B + A as trained layers, whose tying anchor follows A)."""
+
+    def __post_init__(self) -> None:
+        names = (*mixing.NAMES, "none")
+        if self.relevance not in names:
+            raise InputError(f"method.relevance = {self.relevance!r}; expected one of {', '.join(names)}")
+        if self.decomposition not in ("folded", "published"):
+            raise InputError(f"method.decomposition = {self.decomposition!r}; expected folded or published")
+        shares = {"alpha": self.alpha, "forgetting": self.forgetting, "self_weight": self.self_weight or 0.0}
+        shares["server_memory"] = self.server_memory
+        for name, value in shares.items():
+            if not 0 <= value <= 1:
+                raise InputError(f"method.{name} = {value}; expected between 0 and 1")
+        for name, value, least in (("tying", self.tying, 0), ("tau", self.tau, 1e-3), ("step", self.step, 1)):
+            if not value >= least:
+                raise InputError(f"method.{name} = {value}; expected at least {least}")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether weights travel."""
+        return self.relevance != "none"
+
+    @property
+    def step_to_base(self) -> float:
+        """How far a client moves to a new base; all the way in the published code, which resets A whatever alpha is."""
+        return 1.0 if self.decomposition == "published" else self.alpha
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "best": {"prototypes.exchange": True, "train.contrast": 0.3},
+    "paper": {
+        "method.alpha": 0.9,
+        "method.tying": 1e-4,
+        "method.relevance": "token_kl",
+        "method.forgetting": 0.8,
+        "method.tau": 1.0,
+        "train.softmax": "all",
+    },
+    "reference": single.PRESETS["reference"]
+    | {
+        "method.decomposition": "published",
+        "method.alpha": 0.9,
+        "method.tying": 1e-4,
+        "method.relevance": "reference",
+        "method.forgetting": 0.8,
+        "memory.size": 18000,
+        "memory.share": None,
+        "memory.herding": "repeat",
+        "memory.labels": "collide",
+        "train.rate": "constant",  # the published code builds its optimiser anew each epoch, at the first rate
+    },
+}
+
+
+def interpolate(theta: Tensor, base: Tensor, alpha: float) -> Tensor:
+    """alpha * base + (1 - alpha) * theta: the same on both ends of a link, and the base itself for alpha 1, to the bit."""
+    return base + (1 - alpha) * (theta - base)
+
+
+class Client(FederatedClient):
+    options: Options
+
+    @classmethod
+    def create(cls, learner: Learner, setup: Setup, options: Options) -> "Client":
+        if options.decomposition == "folded":
+            return cls(learner, setup, options)
+        from fedstil_mpi.methods.fedstil.reference import PublishedClient
+
+        return PublishedClient(learner, setup, options)
+
+    @staticmethod
+    def traffic(setup: Setup, options: Options) -> Traffic:
+        if not options.mixes:
+            return Traffic()
+        weights = Part(WEIGHTS, setup.layout.scalars)
+        reports = mixing.parts(options.relevance, setup.representation)
+        return Traffic((weights,), (weights, SAMPLES, *reports), mixing.Items)
+
+    def received(self, base_P: Tensor) -> Tensor:
+        if self.learner.draws == 0:  # a late joiner has adapted nothing yet
+            return base_P
+        return interpolate(self.theta(), base_P, self.options.step_to_base)
+
+    def absorb(self, knowledge: Message) -> None:
+        super().absorb(knowledge)
+        if self.options.tying:
+            anchors = self.setup.layout.unpack(self.start.to(self.learner.device))
+            self.tied = [(parameter, anchors[name]) for name, parameter in self.parameters.items()]
+
+    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
+        if not self.options.tying:
+            return None
+        return self.options.tying * torch.stack([(theta - anchor).abs().sum() for theta, anchor in self.tied]).sum()
+
+    def update(self) -> Message:
+        if not self.options.mixes:
+            return {}
+        return super().update() | mixing.report(self.options.relevance, self.learner)
+
+
+class Server(base.Server):
+    options: Options
+
+    def __init__(self, setup: Setup, options: Options):
+        super().__init__(setup, options)
+        self.theta_KP = setup.start.repeat(setup.clients if options.mixes else 0, 1)
+        """Each client's weights as both ends know them; no rows where none travel."""
+        self.mixed_KP = self.theta_KP.clone() if options.server_memory else self.theta_KP
+        """What is mixed of each client."""
+        self.attention = mixing.Attention(
+            setup.clients, options.relevance, options.tau, options.forgetting, options.self_weight, options.step
+        )
+
+    def knowledge(self, online: list[int]) -> Rows:
+        if not self.options.mixes:
+            return {}
+        self.relevance_KK = self.attention.matrix()
+        base_KP = self.relevance_KK @ self.mixed_KP
+        seen_clients = self.attention.history.seen_clients()
+        for client in online:
+            alpha = self.options.step_to_base if client in seen_clients else 1.0
+            self.theta_KP[client] = interpolate(self.theta_KP[client], base_KP[client], alpha)
+        return {WEIGHTS: base_KP[online]}
+
+    def collect(self, online: list[int], updates: Rows) -> None:
+        if not self.options.mixes:
+            return
+        self.theta_KP[online] += updates[WEIGHTS]
+        if self.options.server_memory:
+            seen_clients = self.attention.history.seen_clients()
+            for client in online:
+                past = self.options.server_memory if client in seen_clients else 0.0
+                self.mixed_KP[client].lerp_(self.theta_KP[client], 1 - past)
+        self.attention.note(online, updates)
+
+    def state(self) -> State:
+        state: State = {"attention": self.attention.state()}
+        if self.options.decomposition == "published":  # a client keeps the parts of its weights
+            state["theta"] = self.theta_KP
+        if self.options.server_memory:
+            state["mixed"] = self.mixed_KP
+        return state
+
+    def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
+        self.attention.restore(state["attention"])
+        for client in self.attention.history.seen_clients():
+            self.theta_KP[client] = state["theta"][client] if "theta" in state else theta_of(client)
+        if "mixed" in state:
+            self.mixed_KP = state["mixed"]

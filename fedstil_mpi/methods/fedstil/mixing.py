@@ -1,0 +1,109 @@
+"""What the clients tell for the sake of relevance, and the server's mixing matrix made of it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.comm.exchange import Message, Rows
+from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.methods import base
+from fedstil_mpi.methods.aids.prototypes import PEOPLE, people_of_new_task
+from fedstil_mpi.methods.base import ClientRound
+from fedstil_mpi.methods.fedstil.relevance import MEASURES, History, attention, own_weights, reference_relevance
+from fedstil_mpi.util.state_tree import State
+
+NAMES = (*MEASURES, "reference")
+"""The measures of relevance there are."""
+
+TASK = Part("header", 1, torch.int64)
+"""The number of the task that a token belongs to."""
+
+
+def parts(measure: str, representation: int) -> tuple[Part, ...]:
+    """What a client sends each round for this measure; `representation` is D, the length of a task token."""
+    token = Part("token", representation)
+    if measure == "overlap":
+        return (PEOPLE,)
+    if measure == "reference":
+        return (token,)
+    return (token, TASK) if measure.startswith("token") else ()
+
+
+def report(measure: str, learner: Learner) -> Message:
+    """The client's message with these parts, after its training."""
+    if measure == "overlap":
+        return {PEOPLE.kind: people_of_new_task(learner)}
+    if measure == "uniform":
+        return {}
+    token = {"token": learner.token()}
+    return token if measure == "reference" else token | {TASK.kind: torch.tensor([learner.task])}
+
+
+class Items(base.Items):
+    """People are reported once per task."""
+
+    def up(self, client: int, visit: ClientRound) -> dict[str, int]:
+        return {PEOPLE.kind: len(visit.people) if visit.begins else 0}
+
+
+@dataclass
+class Attention:
+    """The server's side: remembers what was reported, and says who should take how much from whom."""
+
+    clients: int
+    measure: str
+    tau: float
+    """Temperature of the softmax over the other clients."""
+    forgetting: float
+    """Factor by which a task counts less for each newer task of the same client."""
+    self_weight: float | None
+    """A receiver's own weight; None: 1/K."""
+    step: int
+    """The reference measure's stride in a client's tokens."""
+
+    def __post_init__(self) -> None:
+        self.history = History.empty(self.clients)
+        self._newest_task: dict[int, int] = {}
+        self._reported = {part.kind for part in parts(self.measure, 0)}
+
+    def note(self, online: list[int], updates: Rows) -> None:
+        """Take in the reports of the online clients, rows in the order of `online`."""
+        for row, client in enumerate(online):
+            people = updates[PEOPLE.kind][row][:, 0].tolist() if PEOPLE.kind in self._reported else []
+            token = updates["token"][row].clone() if "token" in self._reported else None
+            begins = bool(people) or not self.history.tasks[client]
+            if TASK.kind in self._reported:
+                task = int(updates[TASK.kind][row])
+                begins = task != self._newest_task.get(client)
+                self._newest_task[client] = task
+            self.history.note(client, begins, frozenset(people), token)
+
+    def state(self) -> State:
+        newest = {str(client): task for client, task in self._newest_task.items()}
+        return {"history": self.history.state(), "newest task": newest}
+
+    def restore(self, state: State) -> None:
+        self.history = History.of(state["history"])
+        self._newest_task = {int(client): task for client, task in state["newest task"].items()}
+
+    def matrix(self) -> Tensor:
+        """relevance_KK, float32: row i says how much receiver i takes from each contributor; rows sum to 1."""
+        seen_clients = self.history.seen_clients()
+        own = 1 / self.clients if self.self_weight is None else self.self_weight
+        own_K = [own] * self.clients
+        if self.measure == "reference":
+            return self._reference_matrix(seen_clients, own_K)
+        similarity_KK = MEASURES[self.measure](self.history, self.forgetting)
+        if self.measure == "overlap":
+            own_K = own_weights(similarity_KK, own, self.tau)
+        return attention(similarity_KK, self.tau, own_K, seen_clients)
+
+    def _reference_matrix(self, seen_clients: list[int], own_K: list[float]) -> Tensor:
+        """The published weights among the clients that were heard of; the plain mean of them for one that was not."""
+        relevance_KK = attention(torch.zeros(self.clients, self.clients), 1.0, own_K, seen_clients)
+        uploads = [self.history.uploads[client] for client in seen_clients]
+        among = torch.tensor(seen_clients)
+        relevance_KK[among[:, None], among] = reference_relevance(uploads, self.step, self.forgetting)[2].float()
+        return relevance_KK

@@ -1,0 +1,59 @@
+"""FedSTIL's client as the published code has it, for comparison: theta = alpha * B + A as trained layers."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.client.local_training import Batch
+from fedstil_mpi.comm.exchange import Message
+from fedstil_mpi.methods.base import Setup
+from fedstil_mpi.methods.federated import FederatedClient
+from fedstil_mpi.methods.fedstil.method import Client, Options
+from fedstil_mpi.models.adaptive import decompose, receive_base, tying
+from fedstil_mpi.util.state_tree import State
+
+
+class PublishedClient(Client):
+    """Every arriving base resets alpha, A and their tying anchors; the anchors are trained too (defects A2, A5)."""
+
+    def __init__(self, learner: Learner, setup: Setup, options: Options):
+        names = setup.layout.names
+        self.layers: dict[str, nn.Module] = {n: learner.tail.get_submodule(n.removesuffix(".weight")) for n in names}
+        super().__init__(learner, setup, options)
+
+    def theta(self) -> Tensor:
+        weights = {name: cast(Tensor, layer.weight) for name, layer in self.layers.items()}
+        return self.setup.layout.pack(weights).cpu()
+
+    def load(self, theta_P: Tensor) -> None:
+        for name, base in self.setup.layout.unpack(theta_P).items():
+            receive_base(self.layers[name], base)
+
+    def absorb(self, knowledge: Message) -> None:
+        """The start model is the first base; it comes under the names of plain layers, so they become others here."""
+        if not self.is_decomposed:
+            self.decompose()
+        FederatedClient.absorb(self, knowledge)
+
+    @property
+    def is_decomposed(self) -> bool:
+        return any(is_parametrized(layer, "weight") for layer in self.layers.values())
+
+    def decompose(self) -> None:
+        for layer in self.layers.values():
+            decompose(layer, self.options.alpha, trained_anchor=True)
+
+    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
+        if not self.options.tying:
+            return None
+        return self.options.tying * torch.stack([tying(layer) for layer in self.layers.values()]).sum()
+
+    def state(self) -> State:
+        return {"decomposed": self.is_decomposed}
+
+    def restore(self, state: State) -> None:
+        if state["decomposed"]:
+            self.decompose()

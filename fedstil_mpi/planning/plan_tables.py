@@ -1,0 +1,107 @@
+"""What a plan shows of a run that is not made yet, and how a run that was made compares with it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from fedstil_mpi.comm.ledger import DOWN, UP
+from fedstil_mpi.planning.footprint import COLUMNS
+from fedstil_mpi.planning.forecast import Forecast
+from fedstil_mpi.planning.prediction import by_kind_of_round
+from fedstil_mpi.planning.workload import KINDS
+from fedstil_mpi.results.writing.summary import new_table
+
+LONGEST = 24
+"""Tables of clients or ranks with more rows than these show the sum and the largest only."""
+
+
+def rounds_table(forecast: Forecast) -> Table:
+    """Bytes by what is new in a round: of a client, as a mean, and of all clients and all rounds alike together."""
+    table = new_table("rounds", "number", "MB down a client", "MB up a client", "MB down", "MB up")
+    groups = by_kind_of_round(forecast.schedule, forecast.ledger)
+    for group in groups:
+        shares = (group.down / group.visits, group.up / group.visits)
+        table.add_row(group.name, str(group.rounds), *map(_megabytes, (*shares, group.down, group.up)))
+    table.add_section()
+    sums = (forecast.ledger.total(DOWN), forecast.ledger.total(UP))
+    clients = sum(load.draws > 0 for load in forecast.loads)
+    means = (size / max(clients, 1) for size in sums)
+    table.add_row("total", str(forecast.schedule.total), *map(_megabytes, (*means, *sums)), style="bold")
+    return table
+
+
+def kinds_table(forecast: Forecast) -> Table:
+    table = new_table("direction", "kind", "MB", "")
+    for (direction, kind), (raw, _) in sorted(forecast.ledger.by_kind().items(), reverse=True):
+        table.add_row(direction, kind, _megabytes(raw), "before its codec" if kind in forecast.packed else "")
+    return table
+
+
+def clients_table(forecast: Forecast) -> Table:
+    """Bytes and passes by client."""
+    table = new_table("client", "MB down", "MB up", *KINDS)
+    clients = range(len(forecast.loads))
+    for client in clients if len(clients) <= LONGEST else ():
+        sizes = (_megabytes(forecast.ledger.total(way, client=client)) for way in (DOWN, UP))
+        table.add_row(str(client), *sizes, *(f"{forecast.loads[client].passes[kind]}" for kind in KINDS))
+    table.add_section()
+    sizes = (_megabytes(forecast.ledger.total(way)) for way in (DOWN, UP))
+    bounds = ("" if bound == "exactly" else f"{bound} " for bound in forecast.bounds.values())
+    sums = (f"{bound}{forecast.passes[kind]}" for bound, kind in zip(bounds, KINDS, strict=True))
+    table.add_row("all", *sizes, *sums, style="bold")
+    return table
+
+
+def memory_table(forecast: Forecast, libraries: int) -> Table:
+    """Estimated MB by rank and by `footprint.COLUMNS`; libraries: bytes of a process that has done nothing yet."""
+    gpu = any(footprint.gpu for footprint in forecast.footprints)
+    table = new_table("rank", *COLUMNS, "sum", *(["GPU"] if gpu else []))
+    rows = {str(rank): footprint for rank, footprint in enumerate(forecast.footprints)}
+    if len(rows) > LONGEST:
+        rows = dict(sorted(rows.items(), key=lambda row: row[1].host(), reverse=True)[:LONGEST])
+    for rank, footprint in rows.items():
+        parts = (_whole(footprint.parts.get(name, 0)) for name in COLUMNS)
+        sums = (footprint.host() + libraries, *([footprint.device()] if gpu else []))
+        table.add_row(rank, *parts, *map(_whole, sums))
+    return table
+
+
+def peaks_table(forecast: Forecast, measured: Sequence[Mapping[str, Any]]) -> Table:
+    """Estimated and measured peaks in MB by rank; measured: `resident.measure` of every rank."""
+    gpu = any(footprint.gpu for footprint in forecast.footprints)
+    table = new_table("rank", "host estimate", "host peak", *(["GPU estimate", "GPU peak"] if gpu else []))
+    for placement, footprint, found in zip(forecast.placements, forecast.footprints, measured, strict=True):
+        sizes = [footprint.host() + found["libraries"], found["host"]]
+        sizes += [footprint.device(), found["gpu"]] if gpu else []
+        table.add_row(str(placement["rank"]), *map(_whole, sizes))
+    return table
+
+
+def verdict(forecast: Forecast, measured: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
+    """One line each on passes and files; folder: of the run."""
+    passes: Counter[str] = sum((Counter(found["passes"]) for found in measured), Counter())
+    differences = forecast.differences(passes)
+    sizes = (
+        f"{name} {_megabytes((folder / name).stat().st_size)} MB (predicted {_megabytes(size)})"
+        for name, size in forecast.files.items()
+    )
+    return [f"passes: {', '.join(differences) or 'as predicted'}", f"disk: {', '.join(sizes)}"]
+
+
+def files_table(forecast: Forecast) -> Table:
+    table = new_table("file", "MB")
+    for name, size in forecast.files.items():
+        table.add_row(name, _megabytes(size))
+    table.add_row("checkpoints, until the run is complete, at least", _megabytes(forecast.checkpoints))
+    return table
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:.3f}"
+
+
+def _whole(size: float) -> str:
+    return f"{size / 1e6:.0f}"

@@ -1,0 +1,180 @@
+"""Run folders, read back as plain arrays; needs neither torch nor MPI."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from fedstil_mpi.config import loading
+from fedstil_mpi.util.errors import InputError
+
+VIEWS = ("local", "served")
+TASK_FREE = ("local_task_free", "served_task_free")
+"""Views that are there where tasks have models of their own."""
+
+
+class View(NamedTuple):
+    """What one view of the clients' models was worth."""
+
+    rounds: np.ndarray
+    """int [evaluations]: after which round each took place."""
+    metrics: np.ndarray
+    """float64 [evaluations, clients, tasks, Run.metrics], fractions; nan where nothing was searched."""
+    rank1_matrices: np.ndarray
+    """float64 [clients, stage, task], fractions: the last evaluation at that stage."""
+    final: dict[str, np.ndarray]
+    """At the end, in percent, float64 [clients] each: the metrics, forgetting and transfer."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One complete run."""
+
+    folder: Path
+    config: dict[str, Any]
+    """The resolved config, as nested sections."""
+    label: str | None
+    """What a comparison calls it, where one made it."""
+    environment: dict[str, Any]
+    metrics: tuple[str, ...]
+    """Names of the last axis of View.metrics."""
+    views: dict[str, View]
+    """By name."""
+    online: np.ndarray
+    """bool [rounds, clients]: who took part."""
+    ledger: dict[str, np.ndarray]
+    """Columns of one length: round, client, direction (S2C or C2S), kind, raw and encoded bytes."""
+    relevances: dict[int, np.ndarray]
+    """Round -> [clients, clients], the mixing matrix used at its start; empty where a method has none."""
+    seconds: list[dict[str, float]]
+    """By rank, seconds by activity."""
+
+    @property
+    def clients(self) -> int:
+        return self.online.shape[1]
+
+    @property
+    def tasks(self) -> int:
+        return self.views["served"].metrics.shape[2]
+
+    @property
+    def seed(self) -> int:
+        return self.config["seed"]
+
+    @property
+    def per_task(self) -> int:
+        """Rounds a client takes part in before its next task."""
+        return self.config["rounds"]["per_task"]
+
+
+def find(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The folders of complete and of interrupted runs at or below each path, each once, in alphabetical order.
+
+    Raises InputError for a path with no run at all, and where no run is complete.
+    """
+    complete: list[Path] = []
+    interrupted: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found = "is a file" if path.exists() else "does not exist"
+            raise InputError(f"{path} {found}; expected a run folder, or a folder that holds run folders")
+        done = {file.parent for file in path.rglob("results.h5")}
+        begun = {file.parent for file in path.rglob("config.yaml")} - done
+        if not done | begun:
+            raise InputError(
+                f"{path} has no results.h5, nor has a folder in it; expected a run folder, or one that holds run folders"
+            )
+        complete += sorted(done)
+        interrupted += sorted(begun)
+    if not complete:
+        names = ", ".join(map(str, interrupted))
+        raise InputError(f"{names}: config.yaml but no results.h5, so the run is not complete; run it again")
+    return list({folder.resolve(): folder for folder in complete}.values()), list(dict.fromkeys(interrupted))
+
+
+def read(folder: Path) -> Run:
+    """One complete run. Raises InputError where a file of it is missing or broken."""
+    path = folder / "results.h5"
+    try:
+        with h5py.File(path) as file:
+            found = _results(file)
+    except (OSError, LookupError, ValueError, TypeError, RuntimeError) as error:  # h5py's, and NumPy's of other shapes
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path} cannot be read ({reason}); expected a run's results: remove it and run again"
+        ) from None
+    return Run(
+        folder=folder,
+        config=_config(folder / "config.yaml"),
+        label=_label(folder / "label"),
+        environment=_json(folder / "environment.json"),
+        **found,
+    )
+
+
+def _results(file: h5py.File) -> dict[str, Any]:
+    ledger = file["ledger"][()]
+    reports = file["training/reports"][()]
+    return {
+        "metrics": tuple(map(str, file.attrs["metrics"])),
+        "views": {name: _view(file[name]) for name in (*VIEWS, *(name for name in TASK_FREE if name in file))},
+        "online": np.isfinite(reports[:, :, 2]),  # the images a client trained on; its loss may be anything
+        "ledger": {name: _plain(ledger[name]) for name in ("round", "client", "direction", "kind", "raw", "encoded")},
+        "relevances": dict(zip(*_relevances(file), strict=True)),
+        "seconds": [
+            {activity: float(value[()]) for activity, value in file["seconds"][rank].items()}
+            for rank in sorted(file["seconds"], key=int)
+        ],
+    }
+
+
+def _view(group: h5py.Group) -> View:
+    final = {name: values[()] for name, values in group["final"].items()}
+    return View(group["rounds"][()], group["metrics"][()], group["accuracy_matrix/rank1"][()], final)
+
+
+def _relevances(file: h5py.File) -> tuple[list[int], np.ndarray]:
+    if "relevance" not in file:
+        return [], np.empty(0)
+    return file["relevance/rounds"][()].tolist(), file["relevance/matrices"][()]
+
+
+def _plain(column: np.ndarray) -> np.ndarray:
+    """Text as NumPy's own strings, whose comparisons run over whole arrays."""
+    return column.astype("S").astype("U") if column.dtype == object else column
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """A resolved config that has what the report needs of it."""
+    config = loading.parse(path)
+    for key, kind in {"seed": int, "method.name": str, "rounds.per_task": int}.items():
+        value: Any = config
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
+            wanted = "a whole number" if kind is int else "a name"
+            raise InputError(f"{path} has {key} = {value!r}; expected {wanted}, as in the config that a run saves")
+    return config
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Raises InputError where the file is there but holds no JSON object."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); expected JSON as a run writes it") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds a {type(found).__name__}; expected a JSON object as a run writes it")
+    return found
+
+
+def _label(path: Path) -> str | None:
+    """The first line of the file in which a comparison names its run."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    return (lines[0].strip() or None) if lines else None

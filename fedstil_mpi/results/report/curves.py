@@ -1,0 +1,92 @@
+"""Curves over rounds and over bytes: one line a variant, a band of ± sd over its seeds."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+
+from fedstil_mpi.results.reading.measures import megabytes_by_round, moments, over_seeds
+from fedstil_mpi.results.reading.runs import Run
+from fedstil_mpi.results.reading.variants import Variant
+from fedstil_mpi.results.report.tables import Rows
+
+Looks = dict[str, dict[str, Any]]
+"""Label -> colour, line and marker."""
+ROUND, BYTES = "round", "mb_per_client"
+LOG_SPAN = 10
+"""Largest over smallest amount of bytes from which their axis is logarithmic."""
+FEW = 4
+"""Variants up to which bands are drawn strong."""
+
+
+def over_rounds(name: str, measure: Callable[[Run], np.ndarray]) -> Callable[[Sequence[Variant], Variant], Rows]:
+    """What gives the rows of a measure: after each evaluation its mean and sd, and the bytes that had crossed by then.
+
+    measure: run -> float64 [evaluations]. Evaluations at which no variant has a value give no rows.
+    """
+
+    def rows(variants: Sequence[Variant], chosen: Variant) -> Rows:
+        found: Rows = []
+        for variant in variants:
+            values = *moments(over_seeds(variant, measure)), moments(over_seeds(variant, megabytes_by_round))[0]
+            rounds = variant.runs[0].views["served"].rounds
+            for round, mean, sd, sent in zip(rounds.tolist(), *(value.tolist() for value in values), strict=True):
+                row = {"variant": variant.label, ROUND: round, BYTES: sent, f"{name}_mean": mean, f"{name}_sd": sd}
+                found.append(row | {"n": len(variant.runs)})
+        known = {row[ROUND] for row in found if not np.isnan(row[f"{name}_mean"])}
+        return [row for row in found if row[ROUND] in known]
+
+    return rows
+
+
+def over_bytes(name: str, measure: Callable[[Run], np.ndarray]) -> Callable[[Sequence[Variant], Variant], Rows]:
+    """The same; of a variant whose bytes never change, only the end."""
+
+    def rows(variants: Sequence[Variant], chosen: Variant) -> Rows:
+        found = over_rounds(name, measure)(variants, chosen)
+        ends = {row["variant"]: row for row in found}
+        sent: dict[str, set[float]] = {}
+        for row in found:
+            sent.setdefault(row["variant"], set()).add(row[BYTES])
+        return [row for row in found if len(sent[row["variant"]]) > 1 or row is ends[row["variant"]]]
+
+    return rows
+
+
+def draw_curves(x: str, y: str, x_title: str, y_title: str) -> Callable[[Rows, Looks], Figure]:
+    """What draws such rows against their key `x`."""
+
+    def draw(rows: Rows, looks: Looks) -> Figure:
+        figure = Figure(figsize=(8, 4.2), layout="constrained")
+        axes = figure.subplots()
+        lines(axes, rows, looks, x, y, emphasise_end=x == BYTES)
+        axes.set(xlabel=x_title, ylabel=y_title)
+        xs = [row[x] for row in rows]
+        if x == ROUND:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        elif 0 < LOG_SPAN * min(xs) < max(xs):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        figure.legend(loc="outside right upper")
+        return figure
+
+    return draw
+
+
+def lines(axes: Axes, rows: Rows, looks: Looks, x: str, y: str, emphasise_end: bool = False) -> None:
+    """A line and a band for each variant; emphasise_end: a larger, hollow marker with an error bar."""
+    labels = list(dict.fromkeys(row["variant"] for row in rows))
+    for label in labels:
+        look = looks[label]
+        of_label = [row for row in rows if row["variant"] == label]
+        xs, mean, sd = (np.array([row[key] for row in of_label]) for key in (x, f"{y}_mean", f"{y}_sd"))
+        axes.plot(xs, mean, label=label, **look)
+        alpha = 0.18 if len(labels) <= FEW else 0.08
+        axes.fill_between(xs, mean - sd, mean + sd, color=look["color"], alpha=alpha, linewidth=0)
+        if emphasise_end:
+            axes.errorbar(xs[-1:], mean[-1:], sd[-1:], **look, ms=8, mfc="white", capsize=4, elinewidth=1)

@@ -1,0 +1,157 @@
+"""The words and the smaller tables of report.md."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fedstil_mpi.comm.ledger import DOWN, UP
+from fedstil_mpi.results.reading.measures import Spread, at_end, megabytes, over_seeds, spread
+from fedstil_mpi.results.reading.runs import Run
+from fedstil_mpi.results.reading.variants import SHARED, Variant, differences, listed
+from fedstil_mpi.results.report.tables import markdown, mb
+
+DEFINITIONS = """\
+- **served**: what a client holds after the exchange that follows a round; **local**: its model after its own training.
+- **rank-1, mAP**: a client's mean over its tasks, then the mean over clients, after the last round. *now* below is then.
+- **forgetting**: mean over the old tasks (all but a client's newest) of (best rank-1 at any earlier task - rank-1 now).
+  *Now* is no candidate for the best, so a task that is better than ever counts as negative forgetting (Chaudhry et al.
+  2018, Riemannian Walk for Incremental Learning, ECCV).
+- **transfer** (in results.h5): mean over the old tasks of (rank-1 now - rank-1 right after training that task); Lopez-Paz
+  and Ranzato 2017, Gradient Episodic Memory, NeurIPS.
+- **±**: standard deviation over seeds, with n - 1; **n**: number of seeds. A single seed has none.
+- **MB**: 10^6 bytes per client over the whole run, as they leave the codec (encoded), first contact and the closing
+  distribution included; **raw**: the same as dense numbers. **S2C**: server to client; **C2S**: client to server.
+- **time**: training, evaluation and exchange of the rank that worked longest; it depends on machine and ranks."""
+
+GALLERIES = {
+    "client": "- **gallery client**: a query is searched in the galleries of all evaluated tasks of its client.",
+    "all": """\
+- **gallery all**: a query is searched in the galleries of all clients and their evaluated tasks, each described by its own
+  client's model; features of different models fit together only as far as the models agree. **MB** has none of this.""",
+}
+"""By evaluation.gallery, what to know where it is not the gallery of the query's task."""
+
+
+def definitions(variants: Sequence[Variant]) -> str:
+    """What the terms of a report on these variants mean."""
+    scopes = dict.fromkeys(variant.config["evaluation.gallery"] for variant in variants)
+    return "\n".join([DEFINITIONS, *(GALLERIES[scope] for scope in scopes if scope in GALLERIES)])
+
+
+def compared(variants: Sequence[Variant]) -> str:
+    """What was run: data, model, sizes, seeds, software, and in which keys the variants differ."""
+    runs = [run for variant in variants for run in variant.runs]
+    lines = [
+        f"- data: {_values(variants, 'data.kind')}, {_values(variants, 'data.height')} x {_values(variants, 'data.width')} "
+        "pixels (height x width)",
+        f"- model: {_values(variants, 'model.backbone')}, weights {_weights(variants)}, warm-up steps "
+        f"{_values(variants, 'warmup.steps')}",
+        f"- searched: {_values(variants, 'evaluation.tasks')} tasks, gallery {_values(variants, 'evaluation.gallery')}, "
+        f"protocol {_values(variants, 'evaluation.protocol')}",
+        f"- clients: {_each([run.clients for run in runs])}; tasks per client: {_each([run.tasks for run in runs])}; "
+        f"rounds: {_each([len(run.online) for run in runs])}",
+        f"- seeds: {_each([seed for variant in variants for seed in variant.seeds])}",
+        f"- ran on: torch {_each([run.environment.get('packages', {}).get('torch', 'unknown') for run in runs])}, ranks: "
+        f"{_each([len(run.seconds) for run in runs])}",
+    ]
+    own = {key: labels for key, labels in differences(variants).items() if key.partition(".")[0] not in SHARED}
+    own.pop("method.name", None)
+    lines += ["", "What differs:", "", *(f"- `{key}`: {listed(labels)}" for key, labels in own.items())] if own else []
+    return "\n".join(lines)
+
+
+def savings(variants: Sequence[Variant]) -> str:
+    """Each variant's saving of bytes against each other one, with first contact and without."""
+    parts = [
+        "Saving of X against baseline Y = 1 - bytes(X) / bytes(Y), in encoded bytes of both directions over the whole run, "
+        "per client, mean over seeds. Negative: X sends more; where it sends more than ten times as much, how many times. "
+        "Variants that send the same stand together.",
+        _savings(variants, megabytes),
+        "The same without first contact (the start model, which every method sends once to every client):",
+        _savings(variants, lambda run: megabytes(run, first_contact=False)),
+    ]
+    return "\n\n".join(parts)
+
+
+def _savings(variants: Sequence[Variant], measure: Callable[[Run], float]) -> str:
+    equal: defaultdict[str, list[str]] = defaultdict(list)
+    sizes: dict[str, float] = {}
+    for variant in variants:
+        size = spread(over_seeds(variant, measure)).mean
+        equal[mb(size)].append(variant.label)
+        sizes.setdefault(mb(size), size)
+    rows = [
+        [", ".join(equal[of]), *("–" if other == of else saving(sizes[of], sizes[other]) for other in sizes)]
+        for of in sizes
+    ]
+    return markdown(["saving of", *(f"against {', '.join(labels)}" for labels in equal.values())], rows)
+
+
+def saving(size: float, baseline: float) -> str:
+    """1 - size / baseline in percent, or how many times as much; undefined against a baseline that sends nothing."""
+    if not baseline:
+        return "–"
+    times = size / baseline
+    return f"{times:.0f} times" if times > 10 else f"{100 * (1 - times):z.1f} %"
+
+
+def paired(variants: Sequence[Variant], reference: Variant) -> str:
+    """Served rank-1 of the reference minus that of each other variant, over the seeds that both have."""
+    rows = []
+    for variant in variants:
+        if variant is not reference:
+            points = paired_points(variant, reference)
+            cells = ["–"] * 3
+            if len(points):
+                value = spread(points)
+                cells = [_signed(value), f"{points.min():+.1f}", f"{points.max():+.1f}"]
+            rows.append([variant.label, str(len(points)), *cells])
+    return (
+        f"Served rank-1 of **{reference.label}** minus that of the variant, in points, seed by seed. Positive: "
+        f"{reference.label} is better.\n\n" + markdown(["variant", "n", "mean", "smallest", "largest"], rows)
+    )
+
+
+def paired_points(variant: Variant, reference: Variant) -> np.ndarray:
+    """Reference minus variant for each seed that both have. float64 [seeds]."""
+    ours, theirs = ({run.seed: at_end(run, "served", "rank1") for run in of.runs} for of in (reference, variant))
+    return np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
+
+
+def bytes_by_kind(variants: Sequence[Variant]) -> str:
+    """Encoded MB per client by direction and kind, raw ones behind where they differ."""
+    ledgers = [run.ledger for variant in variants for run in variant.runs]
+    found = {pair for ledger in ledgers for pair in zip(ledger["direction"], ledger["kind"], strict=True)}
+    rows = [
+        [f"{direction} {kind}", *(_encoded_and_raw(variant, direction, kind) for variant in variants)]
+        for way in (DOWN, UP)
+        for direction, kind in sorted(pair for pair in found if pair[0] == way)
+    ]
+    return "MB per client over the whole run, mean over seeds.\n\n" + markdown(
+        ["kind", *(variant.label for variant in variants)], rows
+    )
+
+
+def _encoded_and_raw(variant: Variant, direction: str, kind: str) -> str:
+    encoded = spread(over_seeds(variant, lambda run: megabytes(run, direction, kind))).mean
+    raw = spread(over_seeds(variant, lambda run: megabytes(run, direction, kind, "raw"))).mean
+    return mb(encoded) if encoded == raw else f"{mb(encoded)} (raw {mb(raw)})"
+
+
+def _signed(value: Spread) -> str:
+    return f"{value.mean:+.1f}" + (f" ± {value.sd:.1f}" if value.n > 1 else "")
+
+
+def _weights(variants: Sequence[Variant]) -> str:
+    """Files by name alone: where they lie is nobody else's business."""
+    return _each([Path(str(variant.config.get("model.weights", "unknown"))).name for variant in variants])
+
+
+def _values(variants: Sequence[Variant], key: str) -> str:
+    return _each([variant.config.get(key, "unknown") for variant in variants])
+
+
+def _each(values: Sequence) -> str:
+    return ", ".join(str(value) for value in dict.fromkeys(values))

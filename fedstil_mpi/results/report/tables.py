@@ -1,0 +1,161 @@
+"""The main table: one row a variant, each number a mean over seeds; as Markdown, CSV and for the terminal."""
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.markup import escape
+from rich.table import Table as Printed
+
+from fedstil_mpi.comm.ledger import DOWN, UP
+from fedstil_mpi.results.reading.measures import Spread, at_end, megabytes, over_seeds, seconds, spread
+from fedstil_mpi.results.reading.runs import Run
+from fedstil_mpi.results.reading.variants import Variant
+
+Rows = list[dict[str, Any]]
+"""Lines of a CSV file, all of the same keys."""
+PERCENT, MEGABYTES, SECONDS = "%", "MB", "s"
+PRINTED_WIDTH = 10
+"""Characters of a number with its spread; longer titles are wrapped."""
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    """In a CSV file, before _mean and _sd."""
+    title: str
+    unit: str
+    best: Callable[[Sequence[float]], float]
+    """min or max."""
+    measure: Callable[[Run], float]
+
+    def mean(self, value: Spread) -> str:
+        if np.isnan(value.mean):
+            return "–"
+        return mb(value.mean) if self.unit == MEGABYTES else f"{value.mean:z.1f}"
+
+    def text(self, value: Spread) -> str:
+        """Accuracies with their spread."""
+        return self.mean(value) + (f" ± {value.sd:.1f}" if self.unit == PERCENT and not np.isnan(value.sd) else "")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Means over seeds."""
+
+    columns: list[Column]
+    rows: dict[str, list[Spread]]
+    """Label -> a value for each column."""
+    seeds: dict[str, list[int]]
+    """Label -> the seeds behind the row."""
+
+
+def main_table(variants: Sequence[Variant]) -> Table:
+    """What is served in the end and what it cost."""
+    columns = [
+        *_accuracy("served"),
+        Column("local_rank1", "local rank-1", PERCENT, max, lambda run: at_end(run, "local", "rank1")),
+        Column("s2c_mb", "S2C", MEGABYTES, min, lambda run: megabytes(run, DOWN)),
+        Column("c2s_mb", "C2S", MEGABYTES, min, lambda run: megabytes(run, UP)),
+        Column("total_mb", "total", MEGABYTES, min, megabytes),
+    ]
+    if any(not np.array_equal(run.ledger["raw"], run.ledger["encoded"]) for v in variants for run in v.runs):
+        columns.append(Column("raw_mb", "raw total", MEGABYTES, min, lambda run: megabytes(run, column="raw")))
+    columns.append(Column("seconds", "time", SECONDS, min, seconds))
+    return _table(variants, columns)
+
+
+def task_free_table(variants: Sequence[Variant]) -> Table:
+    """Of the variants whose tasks have models of their own: their newest model, searched on all tasks."""
+    local = Column("local_rank1", "local rank-1", PERCENT, max, lambda run: at_end(run, "local_task_free", "rank1"))
+    return _table([variant for variant in variants if variant.task_aware], [*_accuracy("served_task_free"), local])
+
+
+def _accuracy(view: str) -> list[Column]:
+    return [
+        Column("served_rank1", "served rank-1", PERCENT, max, lambda run: at_end(run, view, "rank1")),
+        Column("served_map", "mAP", PERCENT, max, lambda run: at_end(run, view, "map")),
+        Column("served_forgetting", "forgetting", PERCENT, min, lambda run: at_end(run, view, "forgetting")),
+    ]
+
+
+def _table(variants: Sequence[Variant], columns: list[Column]) -> Table:
+    rows = {v.label: [spread(over_seeds(v, column.measure)) for column in columns] for v in variants}
+    return Table(columns, rows, {v.label: v.seeds for v in variants})
+
+
+# -- as text -----------------------------------------------------------------------------------------------------------
+
+
+def cells(table: Table, bold: str) -> dict[str, list[str]]:
+    """Label -> its cells as text; `bold`, for example "**{}**", dresses what is printed as the best of its column."""
+    texts = {label: [c.text(v) for c, v in zip(table.columns, row, strict=True)] for label, row in table.rows.items()}
+    for index, column in enumerate(table.columns):
+        values = {label: row[index] for label, row in table.rows.items() if not np.isnan(row[index].mean)}
+        means = {label: column.mean(value) for label, value in values.items()}
+        if len(set(means.values())) > 1:
+            best = column.best([value.mean for value in values.values()])
+            winner = column.mean(Spread(best, np.nan, 1))
+            for label in (label for label, mean in means.items() if mean == winner):
+                texts[label][index] = bold.format(texts[label][index])
+    return texts
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column holds names, the others numbers."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def as_markdown(table: Table, starred: Sequence[str] = ()) -> str:
+    header = ["variant", "n", *_titles(table)]
+    rows = [
+        [label + (" \\*" if label in starred else ""), str(len(table.seeds[label])), *row]
+        for label, row in cells(table, "**{}**").items()
+    ]
+    return markdown(header, rows)
+
+
+def printed(table: Table, starred: Sequence[str] = ()) -> Printed:
+    """For a terminal."""
+    shown = Printed(box=None, padding=(0, 1, 0, 0))
+    shown.add_column("variant", overflow="fold")
+    shown.add_column("n", justify="right")
+    for title in _titles(table):
+        shown.add_column("\n".join(title.rsplit(" ", 1)), justify="right", max_width=PRINTED_WIDTH)
+    for label, row in cells(table, "[bold]{}[/bold]").items():
+        shown.add_row(escape(label) + (" *" if label in starred else ""), str(len(table.seeds[label])), *row)
+    return shown
+
+
+def as_rows(table: Table) -> Rows:
+    """For a CSV file: mean and sd of every column, in full precision."""
+    return [
+        {"variant": label, "n": len(table.seeds[label]), "seeds": " ".join(map(str, table.seeds[label]))}
+        | {
+            f"{column.name}_{part}": getattr(value, part)
+            for column, value in zip(table.columns, row, strict=True)
+            for part in ("mean", "sd")
+        }
+        for label, row in table.rows.items()
+    ]
+
+
+def write_csv(path: Path, rows: Rows) -> None:
+    """Numbers in full precision, nan for what is unknown."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def mb(value: float) -> str:
+    """Megabytes with one decimal, small ones with three digits."""
+    return f"{value:.1f}" if abs(value) >= 10 or value == 0 else f"{value:.3g}"
+
+
+def _titles(table: Table) -> list[str]:
+    return [f"{column.title} ({column.unit})" for column in table.columns]

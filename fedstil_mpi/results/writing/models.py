@@ -1,0 +1,86 @@
+"""Models of a finished run, each a safetensors file, which holds nothing but tensors and can be read from anybody."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from fedstil_mpi.util.errors import InputError
+
+STEM = "stem.safetensors"
+"""Beside the clients' tails: the stem that they share."""
+
+
+def model_file(folder: Path, client: int) -> Path:
+    """Where a run folder has the tail that a client ended with."""
+    return folder / "models" / f"client-{client}.safetensors"
+
+
+def save_models(folder: Path, tails: Mapping[int, nn.Module], stem: nn.Module | None) -> None:
+    """Keep one rank's clients' tails, by client, and, on the rank that is given it, the stem, in a run folder."""
+    for client, tail in tails.items():
+        save_tail(model_file(folder, client), tail)
+    if stem is not None:
+        save_tail(folder / "models" / STEM, stem)
+
+
+def save_tail(path: Path, tail: nn.Module) -> None:
+    """Write the parameters and buffers as they are searched with; the file is there only when it is complete.
+
+    A weight that is made of parts is written as their result, under the name that it has in a plain model. Makes the
+    folder if need be. Any module will do, a stem too. Not collective.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(save(plain_state(tail)))  # its save_file makes files that only the user can read
+    partial.rename(path)
+
+
+@torch.no_grad()
+def plain_state(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict in evaluation mode, on the CPU, with weights instead of what they are parametrized by."""
+    was_training = model.training
+    model.eval()
+    state = {name: tensor for name, tensor in model.state_dict().items() if "parametrizations." not in name}
+    for name, module in model.named_modules():
+        if is_parametrized(module):
+            state |= {f"{name}.{of}": getattr(module, of) for of in module.parametrizations}
+    model.train(was_training)
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+@torch.no_grad()
+def load_tail(path: Path, tail: nn.Module) -> None:
+    """Fill a plain model, one without parametrizations, with what `save_tail` has written; on its device.
+
+    Raises InputError, before any value is changed, where the file cannot be read or does not hold exactly the model's
+    names, shapes and dtypes.
+    """
+    expected = tail.state_dict()
+    found = _read(path)
+    if different := found.keys() ^ expected.keys():
+        name = min(different)
+        has = "lacks" if name in expected else "has the unknown"
+        raise InputError(
+            f"model file {path} {has} {name}; expected a model of this config's backbone, split and neck, as a run writes it"
+        )
+    for name, tensor in found.items():
+        kinds = [f"{list(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in (tensor, expected[name])]
+        if kinds[0] != kinds[1]:
+            raise InputError(
+                f"model file {path}: {name} is {kinds[0]}, expected {kinds[1]}; give the config that it was trained with"
+            )
+    tail.load_state_dict(found)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"model file {path} does not exist; expected a safetensors file that a run has written")
+    try:
+        return load_file(path)
+    except Exception as error:  # a damaged or hostile file can make the reader raise anything
+        reason = " ".join(str(error).split())
+        raise InputError(f"model file {path} cannot be read ({reason}); expected a complete safetensors file") from None

@@ -1,0 +1,189 @@
+"""What a run has found, collected on rank 0, and its HDF5 form."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+
+from fedstil_mpi.client.tasks import task_of_draw
+from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.evaluation import lifelong
+from fedstil_mpi.evaluation.lifelong import METRICS, mean_of_known
+from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.results.writing.run_folder import RunFolder
+from fedstil_mpi.util.state_tree import State
+
+METRICS_FILE = "metrics.jsonl"
+"""A line a round."""
+
+RESUMED, LOST = "resumed", "rank lost"
+"""Kinds of events."""
+
+VIEWS = ("local", "served", "local_task_free", "served_task_free")
+"""local: a client's model after its training; served: what it holds after the exchange that follows. Methods with a model
+for each task are also searched with their newest model alone, as if nobody knew which task a query is from."""
+
+
+class Record:
+    """Metrics, losses, relevance matrices and bytes by round. Lives on rank 0."""
+
+    def __init__(self, folder: RunFolder, schedule: Schedule, ledger: Ledger):
+        self.folder = folder
+        self.schedule = schedule
+        self.ledger = ledger
+        self.metrics: dict[str, dict[int, np.ndarray]] = {view: {} for view in VIEWS}
+        """view -> round -> float64 [clients, tasks, METRICS]."""
+        self.reports: dict[int, np.ndarray] = {}
+        """round -> float64 [clients, 3]: loss, accuracy, new images of the local training; nan when offline."""
+        self.relevances: dict[int, np.ndarray] = {}
+        """round -> float32 [clients, clients]: the mixing matrix used at its start."""
+        self.events: list[dict[str, Any]] = []
+        """What befell the run, in order: that it was resumed, that a rank was lost and what became of its clients."""
+
+    def training(self, round: int, reports: np.ndarray) -> None:
+        self.reports[round] = reports
+
+    def relevance(self, round: int, relevance_KK: Any) -> None:
+        if relevance_KK is not None:
+            self.relevances[round] = relevance_KK.numpy().copy()
+
+    def evaluation(self, round: int, view: str, metrics: np.ndarray) -> None:
+        """metrics: [clients, tasks, METRICS] as gathered."""
+        self.metrics[view][round] = metrics
+
+    def served_is_local(self, round: int) -> None:
+        """Nothing comes back from the server, so the served model is the local one."""
+        for local in ("local", "local_task_free"):
+            if round in self.metrics[local]:
+                self.metrics[local.replace("local", "served")][round] = self.metrics[local][round]
+
+    def end_round(self, round: int, online: Sequence[int]) -> None:
+        """Append the round's line to metrics.jsonl. The served model of a round is known one round later."""
+        line: dict[str, Any] = {
+            "round": round,
+            "online": list(online),
+            "loss": float(mean_of_known(self.reports[round][:, 0])),
+            "bytes_down": self.ledger.total(DOWN, round),
+            "bytes_up": self.ledger.total(UP, round),
+        }
+        for view, at in (("local", round), ("served", round - 1)):
+            if at in self.metrics[view]:
+                line[f"{view}_round_{at}"] = self.headline(view, at)
+        if lost := [event for event in self.events if event["event"] == LOST and event["round"] == round]:
+            line["events"] = lost
+        self.folder.append(METRICS_FILE, line)
+
+    def headline(self, view: str, round: int) -> dict[str, float]:
+        """Mean over clients of the mean over evaluated tasks, in percent, by metric."""
+        metrics = self.metrics[view][round]
+        means = {name: mean_of_known(metrics[:, :, column]) for column, name in enumerate(METRICS)}
+        return {name: float(mean_of_known(100 * of_clients)) for name, of_clients in means.items()}
+
+    # -- interruptions ------------------------------------------------------------------------------------------------
+
+    def state(self) -> State:
+        return {
+            "metrics": {view: _by_round(rounds) for view, rounds in self.metrics.items()},
+            "reports": _by_round(self.reports),
+            "relevances": _by_round(self.relevances),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from what `state` gave."""
+        self.metrics = {view: _arrays(rounds) for view, rounds in state["metrics"].items()}
+        self.reports = _arrays(state["reports"])
+        self.relevances = _arrays(state["relevances"])
+
+    # -- the lifelong view ---------------------------------------------------------------------------------------------
+
+    def accuracy_matrices(self, view: str, metric: str = "rank1") -> np.ndarray:
+        """R[client, stage, task] as fractions: the last evaluation while the client was at that stage; nan where none.
+
+        float64 [clients, tasks, tasks].
+        """
+        column = METRICS.index(metric)
+        tasks = self.schedule.tasks
+        matrices = np.full((self.schedule.clients, tasks, tasks), np.nan)
+        draws = np.zeros(self.schedule.clients, dtype=int)
+        for round, online in self.schedule.rounds():
+            draws[online] += 1
+            if round in self.metrics[view]:
+                for client in np.flatnonzero(draws):
+                    stage = task_of_draw(int(draws[client]), self.schedule.per_task, tasks)
+                    found = self.metrics[view][round][client, :, column]
+                    if not np.isnan(found).all():  # lost clients have none
+                        matrices[client, stage] = found
+        return matrices
+
+    def final(self, view: str) -> dict[str, np.ndarray]:
+        """Per client at the end, in percent, float64 [clients]: every metric averaged over tasks, and forgetting.
+
+        nan for clients that were never drawn, or that are lost.
+        """
+        last = self.metrics[view][self.schedule.total]
+        result = {name: 100 * mean_of_known(last[:, :, column]) for column, name in enumerate(METRICS)}
+        matrices = self.accuracy_matrices(view)
+        for name, metric in (("forgetting", lifelong.forgetting), ("transfer", lifelong.backward_transfer)):
+            values = 100 * np.array([_lifelong(matrix, metric) for matrix in matrices])
+            result[name] = np.where(np.isnan(last).all(axis=(1, 2)), np.nan, values)
+        return result
+
+    # -- storage -------------------------------------------------------------------------------------------------------
+
+    def save(self, path: Path, timings: list[dict[str, float]], fingerprints: list[str]) -> None:
+        """Write everything to an HDF5 file, which is there only when it is complete.
+
+        timings: per rank, seconds by activity; fingerprints: per client, of its last model. The ledger is a table with
+        the columns round, client, direction, kind, raw, encoded.
+        """
+        partial = path.with_suffix(".partial")
+        with h5py.File(partial, "w") as file:
+            file.attrs["metrics"] = METRICS
+            file.attrs["events"] = json.dumps(self.events)
+            for view in (view for view in VIEWS if self.metrics[view]):
+                group = file.create_group(view)
+                rounds = sorted(self.metrics[view])
+                group["rounds"] = np.array(rounds)
+                group["metrics"] = np.stack([self.metrics[view][r] for r in rounds])
+                for metric in METRICS:
+                    group[f"accuracy_matrix/{metric}"] = self.accuracy_matrices(view, metric)
+                for name, values in self.final(view).items():
+                    group[f"final/{name}"] = values
+            file["training/rounds"] = np.array(sorted(self.reports))
+            file["training/reports"] = np.stack([self.reports[r] for r in sorted(self.reports)])
+            file["training/reports"].attrs["columns"] = ("loss", "accuracy", "images")
+            efforts = self.schedule.efforts()
+            file["participation/online"] = ~np.isnan(efforts)
+            file["participation/effort"] = efforts
+            if self.relevances:
+                file["relevance/rounds"] = np.array(sorted(self.relevances))
+                file["relevance/matrices"] = np.stack([self.relevances[r] for r in sorted(self.relevances)])
+            text = h5py.string_dtype()
+            file["final/fingerprints"] = np.array(fingerprints, dtype=text)
+            kinds = [("round", "i8"), ("client", "i8"), ("direction", text), ("kind", text)]
+            kinds += [("raw", "i8"), ("encoded", "i8")]
+            file["ledger"] = np.array([tuple(e) for e in self.ledger.entries], dtype=kinds)
+            for rank, seconds in enumerate(timings):
+                for activity, value in seconds.items():
+                    file[f"seconds/{rank}/{activity}"] = value
+        partial.rename(path)
+
+
+def _by_round(arrays: dict[int, np.ndarray]) -> State:
+    return {str(round): torch.from_numpy(array) for round, array in arrays.items()}
+
+
+def _arrays(by_round: State) -> dict[int, np.ndarray]:
+    return {int(round): tensor.numpy() for round, tensor in by_round.items()}
+
+
+def _lifelong(matrix: np.ndarray, metric: Any) -> float:
+    """The metric over the stages the client reached and was evaluated at."""
+    reached = np.flatnonzero(~np.isnan(matrix).all(axis=1))
+    if not len(reached):
+        return float("nan")
+    return float(metric(matrix[: reached[-1] + 1]))

@@ -1,0 +1,116 @@
+"""What a run prints: where the ranks sit, one line of progress, and the final tables."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from fedstil_mpi.comm.ledger import DOWN, UP
+from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.evaluation.lifelong import mean_of_known
+from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.results.writing.record import RESUMED, Record
+
+ACTIVITIES = ("train", "evaluate", "exchange", "wait", "checkpoint", "set-up")
+
+
+def headline(experiment: Experiment, schedule: Schedule) -> str:
+    """One line that says what is about to run."""
+    method, data, model = experiment.method, experiment.data, experiment.model
+    return (
+        f"{experiment.name}: {method.name} ({method.preset}) on {data.kind}, {schedule.clients} clients x "
+        f"{schedule.tasks} tasks, {schedule.total} rounds, {model.backbone}, seed {experiment.seed}{_absences(schedule)}"
+    )
+
+
+def _absences(schedule: Schedule) -> str:
+    """A clause on what full participation lacks, or nothing."""
+    efforts = schedule.efforts()
+    online = ~np.isnan(efforts)
+    short, never = (efforts < 1).sum(), (~online.any(axis=0)).sum()
+    if online.all() and not short:
+        return ""
+    parts = [f"; clients take part {online.sum()} of {online.size} times"]
+    parts += [f"{short} times with less training"] if short else []
+    parts += [f"{never} of {schedule.clients} clients never"] if never else []
+    return ", ".join(parts)
+
+
+def result_line(record: Record, timings: Sequence[dict[str, float]]) -> str:
+    """One line that says how it ended: means over clients of what is served, bytes of all clients, seconds."""
+    served = record.final("served")
+    accuracy = ", ".join(
+        f"{word} {_number(mean_of_known(served[name]))}"
+        for word, name in (("rank-1", "rank1"), ("mAP", "map"), ("forgetting", "forgetting"))
+    )
+    megabytes = (record.ledger.total(DOWN) + record.ledger.total(UP)) / 1e6
+    return f"  {accuracy}; {megabytes:.1f} MB; {max(sum(seconds.values()) for seconds in timings):.0f} s"
+
+
+def placement_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """rows: one per rank, as `placement.table` gives them."""
+    table = new_table("rank", "host", "plays", "device", "threads")
+    for row in rows:
+        roles = ["server"] * (row["rank"] == 0) + [f"client {client}" for client in row["clients"]]
+        table.add_row(
+            str(row["rank"]),
+            row["host"],
+            ", ".join(roles) or "nothing",
+            row["gpu"] or row["device"],
+            str(row["threads"]),
+        )
+    return table
+
+
+def results_table(record: Record) -> Table:
+    """Per client and mean: the served model's accuracy in the end, forgetting, the local rank-1, and bytes."""
+    served, local = record.final("served"), record.final("local")
+    table = new_table("client", "rank-1", "rank-5", "mAP", "forgetting", "local rank-1", "MB down", "MB up")
+    columns = [served["rank1"], served["rank5"], served["map"], served["forgetting"], local["rank1"]]
+    clients = range(record.schedule.clients)
+    columns += [np.array([record.ledger.total(way, client=c) / 1e6 for c in clients]) for way in (DOWN, UP)]
+    for client in clients:
+        table.add_row(str(client), *(_number(column[client]) for column in columns))
+    table.add_section()
+    table.add_row("mean", *(_number(mean_of_known(column)) for column in columns), style="bold")
+    return table
+
+
+def bytes_table(record: Record) -> Table:
+    table = new_table("direction", "kind", "raw MB", "encoded MB")
+    for (direction, kind), (raw, encoded) in sorted(record.ledger.by_kind().items(), reverse=True):
+        table.add_row(direction, kind, f"{raw / 1e6:.3f}", f"{encoded / 1e6:.3f}")
+    return table
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """One line on an entry of `Record.events`."""
+    if event["event"] == RESUMED:
+        return f"goes on after round {event['after_round']} with {event['ranks']} ranks"
+    start = f"rank {event['rank']} on {event['host']} was lost in round {event['round']}"
+    if not event["clients"]:
+        return f"{start}; it played no client"
+    if event["adopted_by"] is None:
+        return f"{start}; {', '.join(f'client {client} is absent' for client in event['clients'])} from then on"
+    adopted = zip(event["clients"], event["adopted_by"], strict=True)
+    return f"{start}; {', '.join(f'client {client} is played on by rank {rank}' for client, rank in adopted)}"
+
+
+def time_table(timings: Sequence[dict[str, float]], placements: Sequence[dict[str, Any]]) -> Table:
+    table = new_table("rank", *ACTIVITIES)
+    for placement, seconds in zip(placements, timings, strict=True):
+        table.add_row(str(placement["rank"]), *(f"{seconds.get(activity, 0.0):.1f}" for activity in ACTIVITIES))
+    return table
+
+
+def new_table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in columns:
+        words = ("host", "plays", "device", "kind", "direction", "rounds", "file")
+        table.add_column(column, justify="left" if column in words else "right")
+    return table
+
+
+def _number(value: float | np.ndarray) -> str:
+    return "-" if np.isnan(value) else f"{value:.1f}"
