@@ -9,8 +9,9 @@ import sys
 
 import numpy as np
 import pytest
-from launch import environment, find_mpirun, mpirun
 from PIL import Image
+
+from support.launch import environment, find_mpirun, mpirun
 
 PEOPLE = (3, 14)
 

@@ -3,13 +3,13 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import h5py
 import pytest
-from launch import environment, find_mpirun, mpirun
 
-BASE = Path(__file__).parent / "tiny.yaml"
+from support import TINY
+from support.launch import environment, find_mpirun, mpirun
+
 VARIANTS = {
     "alone": {"method.name": "single", "method.preset": "paper"},
     "FedAvg": {"method.name": "fedavg"},
@@ -19,7 +19,7 @@ VARIANTS = {
 
 def config(folder, **changes):
     """The file of a comparison whose runs go to `folder`/results/both."""
-    plan = {"base": str(BASE), "name": "both", "output": str(folder / "results"), "seeds": [1, 2], "variants": VARIANTS}
+    plan = {"base": str(TINY), "name": "both", "output": str(folder / "results"), "seeds": [1, 2], "variants": VARIANTS}
     path = folder / "compare.yaml"
     path.write_text(json.dumps(plan | changes))
     return path
@@ -55,7 +55,7 @@ def compared(tmp_path_factory):
 
 def test_runs_are_those_of_the_run_command(compared, tmp_path):
     """Also the last of its seed, which found the scene as two runs before it left it."""
-    arguments = [BASE, f"output={tmp_path}", "name=one", "seed=2", "method.name=fedstil", "method.relevance=uniform"]
+    arguments = [TINY, f"output={tmp_path}", "name=one", "seed=2", "method.name=fedstil", "method.relevance=uniform"]
     done = mpirun(3, ["-m", "fedstil_mpi.run", *arguments])
     assert done.returncode == 0, done.stderr
     assert found(compared / "fedstil-2" / "results.h5") == found(tmp_path / "one" / "results.h5")

@@ -21,8 +21,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from launch import environment, find_mpirun
-from test_run import CONFIG, different, results
+
+from support import TINY
+from support.launch import environment, find_mpirun
+from support.results import different, results
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +89,7 @@ def carried(network, folder):
 
 def run(method, folder):
     settings = ["data.clients=[0,1]", f"method.name={method}", f"name={method}", f"output={folder}"]
-    return ["-m", "fedstil_mpi.run", CONFIG, *settings]
+    return ["-m", "fedstil_mpi.run", TINY, *settings]
 
 
 def payload(counts, way):

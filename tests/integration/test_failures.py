@@ -3,21 +3,20 @@
 import platform
 import re
 import time
-from pathlib import Path
 
 import pytest
-from launch import ULFM, mpirun
-from test_run import different, results
-from test_world import lines_of, survivors
 
-HERE = Path(__file__).parent
+from support import TINY
+from support.launch import SCRIPTS, ULFM, lines_of, mpirun, survivors
+from support.results import different, results
+
 HOST = platform.node()
 
 
 def play(how, folder, *overrides, options=()):
     """Run until client 2 fails; returns how mpirun ended, and how many seconds after the failure."""
-    config = [HERE / "tiny.yaml", f"output={folder}", *overrides]
-    done = mpirun(3, [HERE / "scripts" / "fail_in_training.py", how, folder, *config], timeout=300, options=options)
+    config = [TINY, f"output={folder}", *overrides]
+    done = mpirun(3, [SCRIPTS / "fail_in_training.py", how, folder, *config], timeout=300, options=options)
     ended = time.time()
     assert (folder / "failed").exists(), done.stderr
     return done, ended - float((folder / "failed").read_text())
@@ -47,7 +46,7 @@ def test_kill_in_training(tmp_path):
     assert not (tmp_path / "tiny" / "results.h5").exists()
 
     for name, ranks in (("tiny", 2), ("whole", 1)):
-        config = [HERE / "tiny.yaml", f"output={tmp_path}", f"name={name}", "--resume"]
+        config = [TINY, f"output={tmp_path}", f"name={name}", "--resume"]
         resumed = mpirun(ranks, ["-m", "fedstil_mpi.run", *config], timeout=300)
         assert resumed.returncode == 0, resumed.stderr
         assert ("goes on after round 1" in resumed.stdout) == (name == "tiny")
@@ -91,7 +90,7 @@ main(sys.argv[1:])
 
 
 def test_a_disk_without_room_for_a_checkpoint_ends_the_run_until_there_is(tmp_path):
-    config = [HERE / "tiny.yaml", f"output={tmp_path}"]
+    config = [TINY, f"output={tmp_path}"]
     done = mpirun(3, ["-c", FULL_FOR_RANK_1, *config])
     assert done.returncode == 2, done.stderr
     (line,) = lines_of(done.stderr)

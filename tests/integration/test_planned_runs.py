@@ -4,16 +4,14 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import h5py
 import pytest
-from launch import environment, find_mpirun, mpirun
 
 from fedstil_mpi import plan
+from support import TINY
+from support.launch import SCRIPTS, environment, find_mpirun, mpirun
 
-HERE = Path(__file__).parent
-CONFIG = HERE / "tiny.yaml"
 RANKS = 2
 
 EPOCHS = ["train.steps=0", "train.epochs=2"]
@@ -38,7 +36,7 @@ def planned(capsys, *arguments):
 def runs(tmp_path_factory):
     """The folder of all experiments, run in one job, and what the job printed."""
     folder = tmp_path_factory.mktemp("runs")
-    script = [HERE / "scripts" / "play.py", folder, CONFIG, json.dumps(EXPERIMENTS)]
+    script = [SCRIPTS / "play.py", folder, TINY, json.dumps(EXPERIMENTS)]
     done = mpirun(RANKS, script, timeout=600)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
@@ -50,7 +48,7 @@ def test_passes_are_as_predicted(runs):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_ledger_is_the_plan(runs, capsys, name):
-    found = planned(capsys, CONFIG, *EXPERIMENTS[name], "--ranks", RANKS)
+    found = planned(capsys, TINY, *EXPERIMENTS[name], "--ranks", RANKS)
     with h5py.File(runs[0] / name / "results.h5") as file:
         ledger = file["ledger"][()]
     for direction in ("S2C", "C2S"):
@@ -64,7 +62,7 @@ def test_ledger_is_the_plan(runs, capsys, name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_files_are_about_as_large_as_planned(runs, capsys, name):
     """Lines are planned with all digits, but rates of so few queries have few."""
-    planned_sizes = planned(capsys, CONFIG, *EXPERIMENTS[name], "--ranks", RANKS)["files"]
+    planned_sizes = planned(capsys, TINY, *EXPERIMENTS[name], "--ranks", RANKS)["files"]
     sizes = {file: (runs[0] / name / file).stat().st_size for file in planned_sizes}
     assert sizes["results.h5"] == pytest.approx(planned_sizes["results.h5"], rel=0.05)
     assert 0.7 < sizes["metrics.jsonl"] / planned_sizes["metrics.jsonl"] <= 1
@@ -89,7 +87,7 @@ def test_memory_is_within_a_factor(tmp_path, capsys, name, overrides):
     the C library keeps for itself what was freed in pieces of less than 32 MB.
     """
     find_mpirun()  # skips where MPI is not installed
-    arguments = [CONFIG, *overrides, f"output={tmp_path}", f"name={name}"]
+    arguments = [TINY, *overrides, f"output={tmp_path}", f"name={name}"]
     (rank,) = planned(capsys, *arguments, "--ranks", 1)["memory"]
     done = subprocess.run(
         [sys.executable, "-m", "fedstil_mpi.run", *map(str, arguments)],

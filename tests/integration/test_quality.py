@@ -6,7 +6,8 @@ from pathlib import Path
 
 import h5py
 import pytest
-from launch import mpirun
+
+from support.launch import mpirun
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 METHODS = ("single", "fedavg", "fedstil")

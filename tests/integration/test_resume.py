@@ -9,17 +9,14 @@ import subprocess
 import sys
 import time
 from itertools import cycle
-from pathlib import Path
 
 import pytest
-from launch import environment, find_mpirun, mpirun
-from test_run import different, results
 
 from fedstil_mpi import methods
 from fedstil_mpi.launch.signals import PAUSED
-
-HERE = Path(__file__).parent
-CONFIG = HERE / "tiny.yaml"
+from support import TINY
+from support.launch import SCRIPTS, environment, find_mpirun, kill_session, mpirun
+from support.results import different, results
 
 LONGER = ["rounds.per_task=2", "train.steps=3"]
 EPOCHS = ["rounds.per_task=2", "train.steps=0", "train.epochs=2"]
@@ -70,9 +67,9 @@ def play(ranks, folder, moments, experiments=EXPERIMENTS):
 
 def started(ranks, folder, moments, experiments, *delay):
     script = [
-        HERE / "scripts" / "pause.py",
+        SCRIPTS / "pause.py",
         folder,
-        CONFIG,
+        TINY,
         json.dumps(experiments),
         json.dumps(moments),
         *map(str, delay),
@@ -153,20 +150,22 @@ def test_a_run_that_is_killed_again_and_again_loses_at_most_the_round_in_progres
         sys.executable,
         "-m",
         "fedstil_mpi.run",
-        CONFIG,
+        TINY,
         "--resume",
     ]
     command += [f"output={tmp_path}", "name=killed", *whole]
     for _ in range(KILLS):
         before = rounds_of(folder)
-        job = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        job = subprocess.Popen(
+            command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         deadline = time.monotonic() + 120
         while rounds_of(folder) <= before and job.poll() is None and time.monotonic() < deadline:
             assert len(generations_of(folder)) <= 2
             time.sleep(0.02)
         time.sleep(draw.uniform(0, 0.5))
-        subprocess.run(["pkill", "-KILL", "-f", f"fedstil_mpi.run .*output={tmp_path}"], check=False)
-        job.communicate()
+        kill_session(job)
+        job.wait()
         lines = rounds_of(folder)
         assert before < lines < 40, "killed too late to say anything"
         assert newest_of(folder) in (lines - 1, lines)
@@ -194,7 +193,7 @@ def newest_of(folder):
 
 @pytest.mark.slow
 def test_a_signal_to_the_launcher_pauses_the_run(tmp_path):
-    command = [find_mpirun(), "-n", "3", "--bind-to", "none", sys.executable, "-m", "fedstil_mpi.run", CONFIG]
+    command = [find_mpirun(), "-n", "3", "--bind-to", "none", sys.executable, "-m", "fedstil_mpi.run", TINY]
     command += [f"output={tmp_path}", "name=asked", "rounds.per_task=30", "train.steps=4"]
     job = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while rounds_of(tmp_path / "asked") < 2 and job.poll() is None:

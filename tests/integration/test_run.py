@@ -12,13 +12,13 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 import pytest
-from launch import environment, find_mpirun, mpirun
 
 from fedstil_mpi import methods
 from fedstil_mpi.config import loading
+from support import TINY
+from support.launch import SCRIPTS, environment, find_mpirun, mpirun
+from support.results import different, results
 
-HERE = Path(__file__).parent
-CONFIG = HERE / "tiny.yaml"
 RANKS = (1, 3, 6)  # of 3 clients: all on the server's rank; two and one; one each, and two ranks with nothing to do
 MOST = 6  # the ranks that only play the CORE
 CLIENTS, TASKS = 3, 2
@@ -61,37 +61,12 @@ def plays(tmp_path_factory):
     for ranks in RANKS:
         folder = tmp_path_factory.mktemp(f"ranks{ranks}")
         chosen = {name: EXPERIMENTS[name] for name in (CORE if ranks == MOST else EXPERIMENTS)}
-        script = [HERE / "scripts" / "play.py", folder, CONFIG, json.dumps(chosen)]
+        script = [SCRIPTS / "play.py", folder, TINY, json.dumps(chosen)]
         began = time.monotonic()
         done = mpirun(ranks, script, timeout=600)
         assert done.returncode == 0, done.stderr
         found[ranks] = Play(folder, list(chosen), done.stdout, time.monotonic() - began)
     return found
-
-
-def results(folder):
-    """Every data set of a run's results.h5 but the times, by path."""
-    arrays = {}
-
-    def note(path, item):
-        if isinstance(item, h5py.Dataset) and not path.startswith("seconds/"):
-            arrays[path] = item[()]
-
-    with h5py.File(folder / "results.h5") as file:
-        file.visititems(note)
-    return arrays
-
-
-def equal(a, b):
-    return np.array_equal(a, b, equal_nan=np.issubdtype(a.dtype, np.floating))
-
-
-def different(found, expected):
-    """The paths of the data sets that differ between two runs' results, which have to have the same ones."""
-    assert found.keys() == expected.keys()
-    return [
-        path for path, array in expected.items() if found[path].dtype != array.dtype or not equal(found[path], array)
-    ]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -186,7 +161,7 @@ def test_folder_holds_config_environment_and_results(plays, ranks):
         assert sorted(client for placement in placements for client in placement["clients"]) == list(range(CLIENTS))
         assert {placement["threads"] for placement in placements} == {1}
         assert environment["packages"]["torch"]
-        asked = complete(CONFIG, [f"output={plays[ranks].folder}", f"name={name}", *overrides])
+        asked = complete(TINY, [f"output={plays[ranks].folder}", f"name={name}", *overrides])
         assert complete(folder / "config.yaml", []) == asked
 
 
@@ -252,7 +227,7 @@ def command(*arguments):
 
 
 def test_command_runs_once_per_folder(plays, tmp_path):
-    arguments = [CONFIG, f"output={tmp_path}", "name=single", "method.name=single"]
+    arguments = [TINY, f"output={tmp_path}", "name=single", "method.name=single"]
     first = command(*arguments)
     assert first.returncode == 0, first.stderr
     assert f"results in {tmp_path / 'single'}" in first.stdout.replace(os.linesep, "")
@@ -272,7 +247,7 @@ def test_command_runs_once_per_folder(plays, tmp_path):
 
 
 def test_config_that_does_not_fit_the_stream_is_refused(tmp_path):
-    done = command(CONFIG, f"output={tmp_path}", "rounds.clients_per_round=4")
+    done = command(TINY, f"output={tmp_path}", "rounds.clients_per_round=4")
     assert done.returncode == 2
     assert done.stderr == "fedstil_mpi: rounds.clients_per_round = 4, but there are 3 clients\n"
     assert not list(tmp_path.iterdir())

@@ -8,12 +8,11 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 import pytest
-from launch import ULFM, mpirun
-from test_run import different, equal, results
-from test_world import lines_of
 
-HERE = Path(__file__).parent
-CONFIG = HERE / "tiny.yaml"
+from support import TINY
+from support.launch import SCRIPTS, ULFM, lines_of, mpirun
+from support.results import different, equal, results
+
 HOST = platform.node()
 CLIENTS = 5
 USUAL = [f"data.synthetic.clients={CLIENTS}", "rounds.per_task=2", "fault_tolerance=true"]
@@ -62,7 +61,7 @@ def play(ranks, folder, deaths, overrides=None, **rest):
         name: {"deaths": of, "overrides": [*USUAL, *(overrides or {}).get(name, [])], **rest}
         for name, of in deaths.items()
     }
-    script = [HERE / "scripts" / "die.py", folder, CONFIG, json.dumps(trials)]
+    script = [SCRIPTS / "die.py", folder, TINY, json.dumps(trials)]
     done = mpirun(ranks, script, timeout=300, options=ULFM)
     return Play(folder, done.stdout, done.stderr, done.returncode)
 
@@ -191,7 +190,7 @@ def test_loss_of_the_server_ends_the_job(ulfm, adopted, tmp_path):
     assert lines_of(done.errors) == [f"fedstil_mpi: rank 0 on {HOST}, the server, was lost; go on with --resume"]
     assert "Traceback" not in done.errors
 
-    config = [CONFIG, *USUAL, f"output={tmp_path}", "name=server", "--resume"]
+    config = [TINY, *USUAL, f"output={tmp_path}", "name=server", "--resume"]
     resumed = mpirun(1, ["-m", "fedstil_mpi.run", *config], timeout=300)
     assert resumed.returncode == 0, resumed.stderr
     assert not different(results(tmp_path / "server"), results(adopted.folder / "whole"))
@@ -207,7 +206,7 @@ def test_a_pause_after_losses_has_its_code(ulfm, tmp_path):
     assert (tmp_path / "pause" / "checkpoints" / "00002" / "learning" / "checkpoint.json").exists()
     assert not (tmp_path / "pause" / "complete").exists()
 
-    config = [CONFIG, *USUAL, f"output={tmp_path}", "name=pause", "--resume"]
+    config = [TINY, *USUAL, f"output={tmp_path}", "name=pause", "--resume"]
     resumed = mpirun(1, ["-m", "fedstil_mpi.run", *config], timeout=300)
     assert resumed.returncode == 0, resumed.stderr
     stored, _ = events(tmp_path / "pause")
@@ -217,7 +216,7 @@ def test_a_pause_after_losses_has_its_code(ulfm, tmp_path):
 
 @pytest.mark.slow
 def test_a_round_that_kills_every_rank_that_plays_it_ends_the_job(ulfm, tmp_path):
-    script = [HERE / "scripts" / "fail_in_training.py", "exception", tmp_path, CONFIG]
+    script = [SCRIPTS / "fail_in_training.py", "exception", tmp_path, TINY]
     done = mpirun(5, [*script, f"output={tmp_path}", "fault_tolerance=true"], timeout=300, options=ULFM)
     assert done.returncode == 1
     *failures, end = lines_of(done.stderr)
@@ -227,7 +226,7 @@ def test_a_round_that_kills_every_rank_that_plays_it_ends_the_job(ulfm, tmp_path
 
 
 def test_a_job_that_cannot_outlive_its_ranks_is_refused(tmp_path):
-    done = mpirun(2, ["-m", "fedstil_mpi.run", CONFIG, f"output={tmp_path}", "fault_tolerance=true"])
+    done = mpirun(2, ["-m", "fedstil_mpi.run", TINY, f"output={tmp_path}", "fault_tolerance=true"])
     assert done.returncode == 2
     (line,) = lines_of(done.stderr)
     assert "--with-ft ulfm" in line

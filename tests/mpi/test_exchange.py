@@ -2,16 +2,13 @@
 
 import json
 import re
-import sys
 from typing import NamedTuple
 
 import pytest
-from launch import SCRIPTS, mpirun
 
 from fedstil_mpi.launch.placement import assign_clients
-
-sys.path.append(str(SCRIPTS))
-from exchange_tour import DOWN, ROUNDS, UP, items, plain, tensor
+from support.launch import SCRIPTS, mpirun
+from support.scripts.exchange_tour import DOWN, ROUNDS, UP, items, plain, tensor
 
 BYTES = {"torch.float32": 12, "torch.float64": 24, "torch.float16": 6, "torch.bfloat16": 6, "torch.int64": 24}
 BYTES |= {"torch.uint8": 3, "torch.bool": 3, "one": 4, "shared": 12, "shared int": 24, "ragged": 12, "ragged int": 8}

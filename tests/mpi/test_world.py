@@ -4,16 +4,13 @@ import json
 import os
 import platform
 import re
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-from launch import SCRIPTS, environment, find_mpirun, mpirun
 
 from fedstil_mpi.comm.world import check_launch, prepare_environment
 from fedstil_mpi.util.errors import InputError
+from support.launch import SCRIPTS, alone, lines_of, mpirun, survivors
 
 HOST = platform.node()
 
@@ -25,19 +22,6 @@ def tour():
     done = mpirun(3, [SCRIPTS / "tour.py"], env=spinning)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
-
-
-def alone(*args, **env):
-    """Run Python without mpirun."""
-    find_mpirun()  # skips where MPI is not installed
-    return subprocess.run(
-        [sys.executable, *map(str, args)], env=environment(env), capture_output=True, text=True, timeout=60
-    )
-
-
-def lines_of(text):
-    """The program's own lines. mpirun ends its notices with a NUL, which may stand before ours."""
-    return [line for line in text.replace("\0", "").splitlines() if line.startswith("fedstil_mpi:")]
 
 
 def test_ranks_know_themselves(tour):
@@ -127,24 +111,6 @@ def test_others_are_waited_for_only_so_long(tmp_path):
     assert lines
     assert "Traceback" not in done.stderr
     assert not survivors(tmp_path)
-
-
-def survivors(folder, patience=5.0):
-    """Process ids of ranks that are still alive some seconds after mpirun has ended."""
-    pids = [int(file.name) for file in folder.iterdir()]
-    assert len(pids) == 3
-    end = time.monotonic() + patience
-    while (alive := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < end:
-        time.sleep(0.05)
-    return alive
-
-
-def is_alive(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"  # dead, though nobody has asked for its exit code
 
 
 def test_verdict_is_shared_and_ends_all_ranks_in_order():

@@ -15,13 +15,14 @@ import time
 from pathlib import Path
 
 import pytest
-from launch import environment, find_mpirun
-from test_run import different, results
+
+from support import TINY
+from support.launch import environment, find_mpirun
+from support.results import different, results
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "tests" / "integration" / "tiny.yaml"
 LONG = ["rounds.total=30", "rounds.evaluate_every=15", "train.steps=1"]
 """Rounds enough for a signal to come in the midst of them."""
 ENDED = ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL")
@@ -101,7 +102,7 @@ def cluster():
 def whole(tmp_path_factory):
     """The run without Slurm or interruption, on one rank."""
     folder = tmp_path_factory.mktemp("whole")
-    play("run", CONFIG, *LONG, "name=run", f"output={folder}")
+    play("run", TINY, *LONG, "name=run", f"output={folder}")
     return folder / "run"
 
 
@@ -129,7 +130,7 @@ def wait_for_rounds(run, rounds, log):
 def test_two_nodes(cluster, whole, tmp_path):
     """Each rank has seen all GPUs of its node, as mpirun needs it, and was told to leave them alone."""
     log = tmp_path / "log"
-    arguments = [CONFIG, *LONG, "name=run", f"output={tmp_path}"]
+    arguments = [TINY, *LONG, "name=run", f"output={tmp_path}"]
     shown = cluster.wait(
         cluster.submit(log, "multinode.sbatch", *arguments, options=["--ntasks-per-node=2"]),
         log,
@@ -143,7 +144,7 @@ def test_two_nodes(cluster, whole, tmp_path):
 
 def test_a_job_that_is_signalled_comes_back_and_completes(cluster, whole, tmp_path):
     log = tmp_path / "log"
-    arguments = [CONFIG, *LONG, "name=run", f"output={tmp_path}"]
+    arguments = [TINY, *LONG, "name=run", f"output={tmp_path}"]
     job = cluster.submit(log, "run.sbatch", *arguments, options=["--ntasks-per-node=3"])
     wait_for_rounds(tmp_path / "run", 3, log)
     cluster.signal(job)
@@ -158,7 +159,7 @@ def test_a_job_that_is_signalled_comes_back_and_completes(cluster, whole, tmp_pa
 def test_a_job_longer_than_its_time_comes_back_until_it_is_complete(cluster, tmp_path):
     """Slurm looks at the time every half minute or so, and grants a minute more here or there."""
     log = tmp_path / "log"
-    arguments = [CONFIG, "rounds.total=300", "rounds.evaluate_every=150", "train.steps=4", "train.batch=16"]
+    arguments = [TINY, "rounds.total=300", "rounds.evaluate_every=150", "train.steps=4", "train.batch=16"]
     options = ["--ntasks-per-node=2", "--time=1", "--signal=B:USR1@20"]
     job = cluster.submit(log, "run.sbatch", *arguments, "name=run", f"output={tmp_path}", options=options)
     shown = cluster.wait(job, log)
@@ -192,7 +193,7 @@ def test_an_array_of_seeds_of_which_one_comes_back(cluster, tmp_path):
 def plan(folder, name):
     """The file of a comparison whose runs go to `folder`/`name`."""
     variants = {"alone": {"method.name": "single"}, "FedAvg": {"method.name": "fedavg"}, "FedSTIL": {}}
-    tree = {"base": str(CONFIG), "name": name, "output": str(folder), "seeds": [7], "variants": variants}
+    tree = {"base": str(TINY), "name": name, "output": str(folder), "seeds": [7], "variants": variants}
     path = folder / f"{name}.yaml"
     path.write_text(json.dumps(tree))
     return path
@@ -200,7 +201,7 @@ def plan(folder, name):
 
 def test_a_config_that_cannot_be_used_fails_at_once(cluster, tmp_path):
     log = tmp_path / "log"
-    job = cluster.submit(log, "sweep.sbatch", CONFIG, "train.stepps=1", options=["--ntasks-per-node=2"])
+    job = cluster.submit(log, "sweep.sbatch", TINY, "train.stepps=1", options=["--ntasks-per-node=2"])
     shown = cluster.wait(f"{job}_0", log)
     assert (shown["JobState"], shown["ExitCode"]) == ("FAILED", "2:0")
     assert "unknown config key train.stepps; did you mean train.steps?" in log.read_text()

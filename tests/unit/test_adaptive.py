@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_files import golden
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fedstil_mpi.models.adaptive import Adaptive, AttentiveAdaptive, decompose, parts, receive_base, tying
+from support.golden_files import golden
 
 PREFIXES = ("linear", "conv")
 cases = pytest.mark.parametrize("path", golden("h_adaptive"), ids=lambda path: path.stem)

@@ -1,21 +1,13 @@
 """What holds for every method there is."""
 
 import pytest
-import tiny
 import torch
-from test_ledger import Schedule, played
 
-from fedstil_mpi import methods
 from fedstil_mpi.evaluation.search import evaluate
+from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.models.network import network_state
-
-STREAMS = [
-    [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2), tiny.task(5, 6, seed=3)],
-    [tiny.task(2, 5, seed=4), tiny.task(1, 6, seed=5), tiny.task(3, 7, seed=6)],
-    [tiny.task(7, 8, seed=7), tiny.task(9, 10, seed=8), tiny.task(2, 8, seed=9)],
-]
-SETTINGS = {"train.steps": 2, "train.batch": 8, "rounds.per_task": 1, "memory.size": 6}
-PRESETS = [(name, preset) for name in methods.names() for preset in methods.load(name).PRESETS]
+from support import played, tiny
+from support.cases import PRESETS, SETTINGS, STREAMS
 
 
 def play(method: str, preset: str, streams: list, rounds: int = 4) -> tuple[tiny.Federation, dict, dict]:
@@ -64,5 +56,5 @@ def test_a_lone_client_is_served(method, preset):
 def test_prediction_is_what_passes(method, preset, drawn):
     """Also to late joiners, and with prototypes beside."""
     plan = Schedule(3, clients=4, tasks=3, per_task=2, total=7, clients_per_round=drawn, evaluate_every=1)
-    passed, predicted = played(method, preset, plan, {"prototypes.exchange": True})
+    passed, predicted = played.ledgers(method, preset, plan, {"prototypes.exchange": True})
     assert passed.difference(predicted) == []

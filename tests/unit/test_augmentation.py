@@ -7,7 +7,6 @@ from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from fedstil_mpi.config import schema
 from fedstil_mpi.models.torchvision_cpu import import_models
 from fedstil_mpi.planning.workload import Workload
 from fedstil_mpi.util.errors import InputError
+from support import tiny
 
 import_models()  # before other modules of torchvision
 from torchvision.transforms import v2  # noqa: E402

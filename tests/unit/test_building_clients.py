@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from made_pools import made_pool, random_pool
 
 from fedstil_mpi.data.building.clients import assign_clients
 from fedstil_mpi.util.errors import InputError
+from support.made_pools import made_pool, random_pool
 
 
 def cameras_with(people_of):

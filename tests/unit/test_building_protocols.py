@@ -3,8 +3,6 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from golden_files import golden
-from made_pools import made_pool, random_pool
 
 from fedstil_mpi.data.building.clients import assign_clients
 from fedstil_mpi.data.building.protocols import PROTOCOLS, Protocol, divide
@@ -12,6 +10,8 @@ from fedstil_mpi.data.building.tasks import assign_tasks
 from fedstil_mpi.data.pack.manifest import ROLES
 from fedstil_mpi.data.streams.base import SPLITS
 from fedstil_mpi.util.errors import InputError
+from support.golden_files import golden
+from support.made_pools import made_pool, random_pool
 
 CLIENTS, TASKS = 4, 3
 

@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_pools import made_pool, random_pool, records
 
 from fedstil_mpi.data.building.clients import assign_clients
 from fedstil_mpi.data.building.pool import pool
 from fedstil_mpi.data.building.tasks import assign_tasks
 from fedstil_mpi.util.errors import InputError
+from support.made_pools import made_pool, random_pool, records
 
 
 def tasks_of(made, client=None, tasks=2, order="time", ratio=0.0, distance=3.0, seed=0):

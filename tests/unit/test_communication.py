@@ -7,12 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from launch import mpirun
 
 from fedstil_mpi import methods
 from fedstil_mpi.comm.flat import Part
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.methods.base import Traffic
+from support.launch import mpirun
 
 BENCH = Path(__file__).parents[2] / "bench"
 sys.path.append(str(BENCH))

@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from golden_files import golden
 from torch import Tensor
 
 from fedstil_mpi.models.distillation import distillation_loss, sigmoid_distillation_loss
+from support.golden_files import golden
 
 cases = pytest.mark.parametrize("path", golden("k_distill"), ids=lambda path: path.stem)
 

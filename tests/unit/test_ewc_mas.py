@@ -2,11 +2,11 @@ import hashlib
 from dataclasses import replace
 
 import pytest
-import tiny
 import torch
 from torch import Tensor
 
 from fedstil_mpi.methods.importance import fisher, sensitivity
+from support import tiny
 
 STREAMS = [
     [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2), tiny.task(5, 6, seed=3)],

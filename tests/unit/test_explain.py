@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -24,8 +23,8 @@ from fedstil_mpi.models.network import Network, Stem, Tail, adaptive_parameters,
 from fedstil_mpi.results.report.explanation import Match, Shown, row
 from fedstil_mpi.results.writing.models import STEM, load_tail, model_file, plain_state, save_tail
 from fedstil_mpi.util.errors import InputError
+from support import TINY, tiny
 
-CONFIG = Path(__file__).parents[1] / "integration" / "tiny.yaml"
 PLACE = (5, 2)
 
 
@@ -282,7 +281,7 @@ def chosen(output: Path, *images: int) -> list[object]:
 
 
 def start_network(*overrides: str) -> Network:
-    experiment = loading.resolve(loading.read(CONFIG, list(overrides)))
+    experiment = loading.resolve(loading.read(TINY, list(overrides)))
     stream = open_stream(experiment.data, experiment.seed)
     return load_network(make_plan(experiment, methods.load("fedstil"), stream), stream, None)
 
@@ -290,7 +289,7 @@ def start_network(*overrides: str) -> Network:
 @pytest.fixture(scope="module")
 def explained(tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("explained") / "heat"
-    command(CONFIG, *chosen(output, 0, 3))
+    command(TINY, *chosen(output, 0, 3))
     return output
 
 
@@ -319,7 +318,7 @@ def test_pictures_and_numbers(explained):
 
 
 def test_deterministic(explained, tmp_path):
-    command(CONFIG, *chosen(tmp_path, 0, 3))
+    command(TINY, *chosen(tmp_path, 0, 3))
     for path in explained.iterdir():
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
@@ -327,14 +326,14 @@ def test_deterministic(explained, tmp_path):
 def test_a_run_folder_gives_config_tail_and_stem(explained, tmp_path, monkeypatch):
     run = tmp_path / "run"
     run.mkdir()
-    shutil.copy(CONFIG, run / "config.yaml")
+    shutil.copy(TINY, run / "config.yaml")
     network = start_network("seed=5")  # another start model than the config's
     save_tail(model_file(run, 1), network.tail)
     command(run, *chosen(tmp_path / "tail", 0))
     save_tail(run / "models" / STEM, network.stem)
     monkeypatch.setattr(explain, "warm_up", None)  # not needed with a stem
     command(run, "warmup.steps=3", *chosen(tmp_path / "both", 0))
-    command(CONFIG, *chosen(tmp_path / "file", 0), "--model", model_file(run, 1))
+    command(TINY, *chosen(tmp_path / "file", 0), "--model", model_file(run, 1))
     found = {name: lines(tmp_path / name) for name in ("tail", "both", "file")}
     assert found["file"] == found["both"]
     assert found["both"] != found["tail"]  # its stem is the config's, drawn from another seed
@@ -352,14 +351,14 @@ def test_a_run_folder_gives_config_tail_and_stem(explained, tmp_path, monkeypatc
         (["--images", "one"], "invalid int value: 'one'"),
         (["--model", "absent.safetensors"], "model file absent.safetensors does not exist"),
         (["--layer", "layer3"], "unknown layer 'layer3'"),
-        (["--output", str(CONFIG)], "cannot write to"),
+        (["--output", str(TINY)], "cannot write to"),
         (["model.backbone=resnet"], "unknown backbone 'resnet'"),
         (["trian.lr=1"], "unknown config key trian"),
     ],
 )
 def test_wrong_input_gets_one_line_and_exit_code_2(tmp_path, capsys, arguments, reason):
     with pytest.raises(SystemExit) as left:
-        command(CONFIG, *chosen(tmp_path, 0), *arguments)
+        command(TINY, *chosen(tmp_path, 0), *arguments)
     assert left.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("fedstil_mpi: ")
@@ -370,7 +369,7 @@ def test_wrong_input_gets_one_line_and_exit_code_2(tmp_path, capsys, arguments, 
     ("name", "reason"), [("absent.yaml", "does not exist"), ("", "models/client-1.safetensors does not exist")]
 )
 def test_a_folder_without_what_is_needed(tmp_path, capsys, name, reason):
-    shutil.copy(CONFIG, tmp_path / "config.yaml")
+    shutil.copy(TINY, tmp_path / "config.yaml")
     with pytest.raises(SystemExit):
         command(tmp_path / name, *chosen(tmp_path / "heat", 0))
     (line,) = capsys.readouterr().err.splitlines()

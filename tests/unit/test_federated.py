@@ -2,9 +2,7 @@ import math
 
 import numpy as np
 import pytest
-import tiny
 import torch
-from golden_files import golden
 from torch import Tensor
 
 from fedstil_mpi.methods import fedavg
@@ -12,6 +10,8 @@ from fedstil_mpi.methods.aids.prototypes import Relay
 from fedstil_mpi.methods.base import Client, Setup
 from fedstil_mpi.methods.federated import weighted_mean
 from fedstil_mpi.models.network import adaptive_parameters, trainable_parameters
+from support import tiny
+from support.golden_files import golden
 
 STREAMS = [[tiny.task(1, 2, seed=1)], [tiny.task(3, 2, seed=2)], [tiny.task(5, 4, seed=3)]]
 

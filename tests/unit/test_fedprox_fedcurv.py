@@ -1,8 +1,6 @@
 from dataclasses import replace
 
 import pytest
-import test_ledger
-import tiny
 import torch
 from torch import Tensor
 
@@ -15,6 +13,8 @@ from fedstil_mpi.methods.fedcurv import IMPORTANCE
 from fedstil_mpi.methods.pending_updates import PendingUpdates
 from fedstil_mpi.models.network import build
 from fedstil_mpi.util.errors import InputError
+from support import tiny
+from support.played import ledgers
 
 STREAMS = [
     [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2)],
@@ -284,7 +284,7 @@ def test_the_server_sends_the_sum_over_the_others_once():
 def test_prediction_is_what_passes(preset, settings, drawn):
     total = 6 if drawn == 4 else 11
     plan = Schedule(3, clients=4, tasks=3, per_task=2, total=total, clients_per_round=drawn, evaluate_every=1)
-    passed, predicted = test_ledger.played("fedcurv", preset, plan, settings)
+    passed, predicted = ledgers("fedcurv", preset, plan, settings)
     assert passed.difference(predicted) == []
     for direction in (DOWN, UP):
         assert any(entry.kind == IMPORTANCE and entry.direction == direction for entry in passed.entries)

@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
-import tiny
 import torch
-from golden_files import golden
 from torch import Tensor
 
 from fedstil_mpi.comm.flat import Layout
@@ -12,6 +10,8 @@ from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.methods.fedstil.relevance import MEASURES
 from fedstil_mpi.models.adaptive import parts
 from fedstil_mpi.util.errors import InputError
+from support import tiny
+from support.golden_files import golden
 
 STREAMS = [
     [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2)],

@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
-import tiny
 import torch
-from test_ledger import played
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 
@@ -15,6 +13,7 @@ from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.models.adaptive import AttentiveAdaptive
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError
+from support import played, tiny
 
 STREAMS = [
     [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2)],
@@ -313,7 +312,7 @@ def test_published_traffic():
 )
 def test_prediction_is_what_passes(preset, settings, drawn):
     plan = Schedule(3, clients=4, tasks=3, per_task=2, total=9, clients_per_round=drawn, evaluate_every=1)
-    passed, predicted = played("fedstil_atten", preset, plan, settings)
+    passed, predicted = played.ledgers("fedstil_atten", preset, plan, settings)
     assert passed.difference(predicted) == []
     assert passed.by_kind() == predicted.by_kind()
 

@@ -2,10 +2,7 @@ import math
 
 import numpy as np
 import pytest
-import tiny
 import torch
-from golden_files import golden
-from test_ledger import played, size, traffic
 from torch import Tensor, nn
 
 from fedstil_mpi.comm import codec
@@ -21,6 +18,9 @@ from fedstil_mpi.models.masked import Masked
 from fedstil_mpi.models.network import build
 from fedstil_mpi.planning.prediction import predict
 from fedstil_mpi.util.errors import InputError
+from support import played, tiny
+from support.golden_files import golden
+from support.traffic import size, traffic
 
 STREAMS = [
     [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2), tiny.task(5, seed=3)],
@@ -414,7 +414,7 @@ def test_the_reference_sends_what_is_published():
 def test_prediction_is_what_passes(preset, settings, drawn):
     total = 6 if drawn == 4 else 11
     plan = Schedule(3, clients=4, tasks=3, per_task=2, total=total, clients_per_round=drawn, evaluate_every=1)
-    passed, predicted = played("fedweit", preset, plan, settings)
+    passed, predicted = played.ledgers("fedweit", preset, plan, settings)
     assert passed.difference(predicted) == []
     assert drawn == 4 or {entry.round for entry in passed.entries if entry.kind == "model"} > {1}  # late joiners
     if preset == "best":

@@ -4,9 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tiny
 import torch
-from golden_files import golden
 from torch import Tensor
 
 from fedstil_mpi.client.local_training import Batch
@@ -15,6 +13,8 @@ from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.methods import icarl
 from fedstil_mpi.methods.base import Client
 from fedstil_mpi.util.errors import InputError
+from support import tiny
+from support.golden_files import golden
 
 STREAMS = [
     [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2), tiny.task(5, 1, seed=3)],

@@ -4,19 +4,19 @@ from itertools import chain
 
 import numpy as np
 import pytest
-import tiny
 import torch
 import torch.nn.functional as F
-from golden_files import golden
 from torch import Tensor
 
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.methods import ewc, fedcurv, fedprox, mas
+from fedstil_mpi.methods import ewc, fedcurv, mas
 from fedstil_mpi.methods.importance import fisher, per_batch, per_sample, published, sensitivity, training_loss
 from fedstil_mpi.methods.regularised import quadratic
 from fedstil_mpi.models.losses import smoothed_cross_entropy
 from fedstil_mpi.models.network import trainable_parameters
 from fedstil_mpi.util.errors import InputError
+from support import tiny
+from support.golden_files import golden
 
 NAMES = ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
 GOLDEN = pytest.mark.parametrize("path", golden("j_importance"), ids=lambda path: path.stem)
@@ -92,8 +92,8 @@ def test_golden_curvature(path):
 @GOLDEN
 def test_golden_proximal_term(path):
     case = load(path)
-    client = fedprox.Client.__new__(fedprox.Client)
-    client.options = fedprox.Options(mu=2 * case["lam"].item())
+    config = tiny.experiment({"method.mu": 2 * case["lam"].item()}, "fedprox")
+    client = tiny.federation(config, [[tiny.task(1)]]).clients[0]
     client.parameters = dict(zip(NAMES, of(case, "moved"), strict=True))
     client.anchors = dict(zip(NAMES, of(case, "param"), strict=True))
     assert client.penalty(None, None).item() == pytest.approx(case["fedprox_penalty"].item(), rel=1e-4)

@@ -2,19 +2,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from torch import Tensor
 
-from fedstil_mpi import methods
-from fedstil_mpi.comm.flat import Layout, Part
+from fedstil_mpi.comm.flat import Part
 from fedstil_mpi.comm.ledger import DOWN, UP, Entry, Ledger
 from fedstil_mpi.federation.initial_model import InitialModel
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.methods.aids.prototypes import PrototypeItems
-from fedstil_mpi.methods.base import Items, Setup, Traffic
+from fedstil_mpi.methods.base import Items, Traffic
 from fedstil_mpi.models.network import Network, adaptive_parameters, build, network_state
 from fedstil_mpi.planning.prediction import predict
+from support import played, tiny
+from support.traffic import size, traffic
 
 BOOKED = [(1, 0, DOWN, "model", 100), (1, 1, DOWN, "model", 100), (1, 0, UP, "weights", 40), (2, 0, UP, "weights", 40)]
 
@@ -75,19 +75,6 @@ FULL, SIXTY_ROUNDS = (
 def resnet() -> Network:
     with torch.device("meta"):
         return build("resnet18", num_classes=8000, image_size=(128, 64))
-
-
-def traffic(network: Network, method: str, preset: str = "reference", **settings) -> Traffic:
-    options = tiny.experiment(
-        {f"method.{key}": value for key, value in settings.items()}, method, preset
-    ).method.options
-    module = methods.load(method)
-    layout = Layout.of(module.Client.travelling(network.tail, options))
-    return module.Client.traffic(Setup(5, layout, 256 * 8 * 4, torch.empty(0)), options)
-
-
-def size(parts: tuple[Part, ...]) -> tuple[int, int]:
-    return sum(part.scalars for part in parts), sum(part.itemsize for part in parts)
 
 
 def nobody(client: int, task: int) -> np.ndarray:
@@ -153,35 +140,6 @@ def test_sixty_rounds(resnet, method, down, up):
 
 # -- the prediction and what really passes -----------------------------------------------------------------------------
 
-STREAMS = [[{1, 2}, {3, 4}, {5}], [{2, 3}, {1}, {6, 5}], [{4, 2}, {2}, {1, 3}], [{7, 8}, {8, 9}, {2, 7}]]
-
-
-def people(client: int, task: int) -> np.ndarray:
-    return np.array(sorted(STREAMS[client][task]), np.int64)
-
-
-def played(method: str, preset: str, plan: Schedule, settings: dict) -> tuple[Ledger, Ledger]:
-    """The ledger of a federation that was played without training, and the predicted one."""
-    config = tiny.experiment({"rounds.per_task": plan.per_task} | settings, method, preset)
-    start = tiny.network()
-    federation = tiny.federation(config, [[tiny.task(*of, images=2) for of in tasks] for tasks in STREAMS], start)
-    contact = InitialModel(start, (), federation.clients[0].setup.layout.names if federation.traffic.down else ())
-    met: set[int] = set()
-    for number, online in plan.rounds():
-        for client in sorted(set(online) - met):
-            for part in contact.parts(number):
-                federation.ledger.book(number, client, DOWN, part.kind, part.itemsize)
-        met |= set(online)
-        federation.distribute(number, online)
-        for client in online:
-            side = federation.clients[client]
-            side.learner.begin_round()
-            side.begin()
-            side.end()
-        federation.collect(number, online)
-    federation.distribute(plan.total + 1, sorted(met))
-    return federation.ledger, predict(plan, contact.parts, federation.traffic, people)
-
 
 @pytest.mark.parametrize("drawn", [4, 2])
 @pytest.mark.parametrize(
@@ -202,7 +160,7 @@ def played(method: str, preset: str, plan: Schedule, settings: dict) -> tuple[Le
 def test_prediction_is_what_passes(method, preset, settings, drawn):
     total = 6 if drawn == 4 else 11
     plan = Schedule(3, clients=4, tasks=3, per_task=2, total=total, clients_per_round=drawn, evaluate_every=1)
-    passed, predicted = played(method, preset, plan, settings)
+    passed, predicted = played.ledgers(method, preset, plan, settings)
     assert passed.difference(predicted) == []
     assert drawn == 4 or {entry.round for entry in passed.entries if entry.kind == "model"} > {1}  # late joiners
     if settings.get("prototypes.exchange"):

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_files import golden
 from torch import Tensor
 
 from fedstil_mpi.models.losses import smoothed_cross_entropy, supervised_contrast
+from support.golden_files import golden
 
 
 def batch(classes: int = 7, size: int = 5) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from golden_files import golden
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from fedstil_mpi.models.masked import Masked, ReferenceMasked, decompose
+from support.golden_files import golden
 
 cases = pytest.mark.parametrize("path", golden("i_fedweit_layer"), ids=lambda path: path.stem)
 layers = pytest.mark.parametrize("layer_kind", ["linear", "conv"])

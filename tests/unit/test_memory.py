@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from golden_files import golden
 from torch import Tensor
 
 from fedstil_mpi.client.rehearsal import Memory, Samples, collided_labels, herd
+from support.golden_files import golden
 
 
 def rng(seed: int = 0) -> torch.Generator:

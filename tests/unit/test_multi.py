@@ -1,11 +1,11 @@
 import numpy as np
-import tiny
 import torch
 from torch import Tensor
 
 from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.methods import multi, single
 from fedstil_mpi.models.network import Tail
+from support import tiny
 
 STREAMS = [
     [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2), tiny.task(5, 1, seed=3)],

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import hashlib
 import os
 import subprocess
 import sys
@@ -20,43 +19,7 @@ from fedstil_mpi.data.pack.format import read
 from fedstil_mpi.data.pack.manifest import Manifest, Plan, Selection
 from fedstil_mpi.data.pack.pixels import copied
 from fedstil_mpi.util.errors import InputError
-
-HEIGHT, WIDTH = 4, 2
-ABOUT = {"program": "a test", "nothing": "", "größe": "ä" * 70_000}
-PIXELS = np.random.default_rng(0).integers(0, 256, (11, HEIGHT, WIDTH, 3), np.uint8)
-SIZE = {"height": HEIGHT, "width": WIDTH}
-
-
-def numbers(*values):
-    return np.array(values, np.int64)
-
-
-def hashed(pixels):
-    digests = [hashlib.sha256(image.tobytes()).digest() for image in pixels]
-    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
-
-
-MANIFEST = Manifest(
-    client=numbers(-1, -1, 0, 0, 0, 0, 1, 1, 1, 1, 1),
-    task=numbers(-1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0),
-    role=np.array([3, 3, 0, 0, 1, 2, 0, 1, 2, 2, 2], np.uint8),
-    person=numbers(900, 901, 5, 3, 5, 5, 7, 7, 5, 3, 5),
-    camera=numbers(0, 1, 0, 0, 0, 0, 1, 1, 1, -1, 1),
-    source=(*(f"set/{i}.jpg" for i in range(10)), "set/ä 10.jpg"),
-    file_sha256=np.random.default_rng(1).integers(0, 256, (11, 32), np.uint8),
-    pixels_sha256=hashed(PIXELS),
-)
-ROWS = {"train": ([3, 2], [6]), "query": ([4], []), "gallery": ([8, 9, 10, 5], [10, 5])}
-"""By split: the rows of client 0's only task, and of client 1's."""
-SPLITS = {
-    split: Selection(numbers(*first, *second), numbers(0, len(first), len(first) + len(second)))
-    for split, (first, second) in ROWS.items()
-}
-PLAN = Plan(2, 1, MANIFEST, SPLITS)
-
-
-def write(path, plan=PLAN, pixels=None, about=ABOUT):
-    write_pack(path, plan, np.array_split(PIXELS, 3) if pixels is None else pixels, **SIZE, about=about)
+from support.made_packs import ABOUT, HEIGHT, MANIFEST, PIXELS, PLAN, ROWS, SPLITS, WIDTH, hashed, numbers, write
 
 
 @pytest.fixture
@@ -444,7 +407,8 @@ LIMITED = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from test_pack import InputError, write
+from fedstil_mpi.util.errors import InputError
+from support.made_packs import write
 path = Path(sys.argv[2])
 write(path)
 size = path.stat().st_size
@@ -463,7 +427,7 @@ write(path)
 
 def test_wherever_the_disk_is_full(tmp_path):
     """In a process of its own, as the library that makes HDF5 files is known to crash then, even at the end."""
-    command = [sys.executable, "-c", LIMITED, str(Path(__file__).parent), str(tmp_path / "x.h5")]
+    command = [sys.executable, "-c", LIMITED, str(Path(__file__).parents[1]), str(tmp_path / "x.h5")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("needs about 3,080 bytes, but there is no room for them (File too large): make room") == 5

@@ -2,18 +2,12 @@
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import h5py
-import made_runs
 import numpy as np
 import pytest
-import tiny
 import torch
 from rich.console import Console
-from test_all_methods import STREAMS
-from test_plan import EPOCHS, OF_THEIR_OWN, Given
-from test_plan import played as passes_of
 from torch import Tensor
 
 from fedstil_mpi import methods, plan, report
@@ -36,8 +30,9 @@ from fedstil_mpi.results.reading.measures import stage_by_round
 from fedstil_mpi.results.writing import summary
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError
-
-TINY = Path(__file__).parents[1] / "integration" / "tiny.yaml"
+from support import TINY, made_runs, played, tiny
+from support.cases import EPOCHS, OF_THEIR_OWN, STRANGER, STREAMS
+from support.played import Given
 
 
 def attendance(clients=10, total=12, seed=1, lost=None, **settings):
@@ -299,13 +294,13 @@ def test_passes_of_stragglers_are_as_predicted(name):
     settings = {"rounds.per_task": 1, "memory.size": 7, "train.batch": 4} | OF_TRAINING[name]
     plan = schedule(Given.clients, 5, **MIXED)
     assert (plan.efforts() < 1).any()
-    learners, loads = passes_of(tiny.experiment(settings), plan)
+    learners, loads = played.passes(tiny.experiment(settings), plan)
     assert [load.passes for load in loads] == [learner.passes for learner in learners]
 
 
 # -- every method ------------------------------------------------------------------------------------------------------
 
-PEOPLE = [*STREAMS, [tiny.task(1, 9, seed=10), tiny.task(2, 3, seed=11), tiny.task(4, 5, seed=12)]]
+PEOPLE = [*STREAMS, STRANGER]
 SCENARIOS = {
     "mixed": schedule(**MIXED),
     # Client 1 never joins, client 2 in the last round; clients 0, 0 and 3 are alone in the first three.
@@ -408,7 +403,7 @@ def state(network):
 @pytest.mark.parametrize("method", methods.names())
 def test_passes_of_every_method_are_as_predicted(method):
     config = tiny.experiment({"train.steps": 4, "train.batch": 6, "rounds.per_task": 1}, method)
-    learners, loads = passes_of(config, schedule(Given.clients, 5, **MIXED))
+    learners, loads = played.passes(config, schedule(Given.clients, 5, **MIXED))
     for load, learner in zip(loads, learners, strict=True):
         for kind in workload.KINDS:
             assert load.passes[kind] <= learner.passes[kind]

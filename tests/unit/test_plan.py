@@ -5,12 +5,9 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from PIL import Image
 from torch import nn
@@ -19,28 +16,24 @@ from fedstil_mpi import methods, plan
 from fedstil_mpi.client.rehearsal import Memory, Samples
 from fedstil_mpi.comm.flat import Part
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
-from fedstil_mpi.config import loading
 from fedstil_mpi.config.schema import Data, Placement
 from fedstil_mpi.config.synthetic import SyntheticOptions
 from fedstil_mpi.data.pack.export import write_folder
-from fedstil_mpi.data.streams.base import SPLITS, Stream
+from fedstil_mpi.data.streams.base import SPLITS
 from fedstil_mpi.data.streams.pku import PkuStream
 from fedstil_mpi.data.streams.sources import open_stream
 from fedstil_mpi.federation import setup
-from fedstil_mpi.federation.initial_model import InitialModel
 from fedstil_mpi.federation.schedule import Schedule
-from fedstil_mpi.launch.placement import table
 from fedstil_mpi.models.activations import measure_passing
 from fedstil_mpi.models.network import build
 from fedstil_mpi.planning import forecast, workload
 from fedstil_mpi.planning.footprint import Footprint
-from fedstil_mpi.planning.prediction import by_kind_of_round, predict
+from fedstil_mpi.planning.prediction import by_kind_of_round
 from fedstil_mpi.planning.workload import Workload
 from fedstil_mpi.util.errors import InputError
-
-TINY = Path(__file__).parents[1] / "integration" / "tiny.yaml"
-CLASSES = ["model.num_classes=32"]
-
+from support import TINY, played, tiny
+from support.cases import EPOCHS, OF_THEIR_OWN
+from support.forecasts import CLASSES, make
 
 # -- labels without images ---------------------------------------------------------------------------------------------
 
@@ -72,57 +65,7 @@ def test_labels_are_those_of_the_images(tmp_path):
 
 # -- passes ------------------------------------------------------------------------------------------------------------
 
-PEOPLE = [[(1, 2), (2, 3, 4), (5,)], [(2, 6), (1,), (6, 4, 7)], [(3, 4), (2,), (1, 3)]]
-IMAGES = [[3, 4, 2], [5, 3, 4], [4, 3, 3]]
 
-
-class Given(Stream):
-    """Tasks of noise pictures, which know their labels by way of the pictures."""
-
-    clients, tasks = 3, 3
-
-    def task(self, client, task):
-        return tiny.task(*PEOPLE[client][task], images=IMAGES[client][task])
-
-    def people(self, client, task):
-        return np.array(sorted(PEOPLE[client][task]))
-
-
-def played(config, schedule):
-    """The passes of a federation that really trains and is really searched, and the predicted ones."""
-    stream, start = Given(), tiny.network()
-    streams = [[stream.task(client, task) for task in range(3)] for client in range(3)]
-    parts = tiny.federation(config, streams, start)
-    learners = [side.learner for side in parts.clients]
-
-    def search():
-        for by_task in (True, False) if parts.clients[0].task_aware else (False,):
-            parts.search(by_task)
-
-    for number, online in schedule.rounds():
-        parts.distribute(number, online)
-        if number > 1 and parts.traffic.down and schedule.evaluates(number - 1):
-            search()
-        for client in online:
-            side = parts.clients[client]
-            side.learner.begin_round()
-            side.begin()
-            side.learner.train(number, side.penalty, schedule.attendance.effort(client, number))
-            side.end()
-        if schedule.evaluates(number):
-            search()
-        parts.collect(number, online)
-    parts.distribute(schedule.total + 1, [learner.client for learner in learners if learner.draws])
-    if parts.traffic.down:
-        search()
-    contact = InitialModel(start, (), parts.clients[0].setup.layout.names)
-    ledger = predict(schedule, contact.parts, parts.traffic, stream.people)
-    module = methods.load(config.method.name)
-    loads = workload.play(config, module, schedule, stream, parts.traffic, ledger)
-    return learners, loads
-
-
-EPOCHS = {"train.steps": 0, "train.epochs": 2}
 SETTINGS = {
     "house": {},
     "epochs": EPOCHS,
@@ -150,15 +93,11 @@ SETTINGS = {
 def test_passes_are_those_of_the_learners(name, drawn):
     settings = {"rounds.per_task": 2, "memory.size": 7, "train.steps": 3, "train.batch": 4} | SETTINGS[name]
     schedule = Schedule(3, clients=3, tasks=3, per_task=2, total=7, clients_per_round=drawn, evaluate_every=3)
-    learners, loads = played(tiny.experiment(settings), schedule)
+    learners, loads = played.passes(tiny.experiment(settings), schedule)
     assert [load.passes for load in loads] == [learner.passes for learner in learners]
     assert [load.relayed for load in loads] == [sum(map(len, learner.relayed)) for learner in learners]
     kept = [learner.memory.recall() for learner in learners]
     assert [sum(load.exemplars.values()) for load in loads] == [len(k) if k is not None else 0 for k in kept]
-
-
-OF_THEIR_OWN = {"ewc", "mas", "fedcurv", "icarl"}
-"""Methods that pass images for importances, or for what an old model says to them."""
 
 
 @pytest.mark.parametrize("gallery", ["task", "client", "all"])
@@ -168,7 +107,7 @@ def test_passes_of_every_method(method, preset, gallery):
     settings = {"train.steps": 2, "train.batch": 6, "rounds.per_task": 1, "evaluation.gallery": gallery}
     config = tiny.experiment(settings, method, preset)
     schedule = Schedule(3, clients=3, tasks=3, per_task=1, total=3, clients_per_round=3, evaluate_every=1)
-    learners, loads = played(config, schedule)
+    learners, loads = played.passes(config, schedule)
     bounds = workload.bounds(config, methods.load(method))
     for load, learner in zip(loads, learners, strict=True):
         for kind, bound in bounds.items():
@@ -247,17 +186,6 @@ def test_differences_name_what_does_not_fit():
 
 
 # -- bytes -------------------------------------------------------------------------------------------------------------
-
-
-@cache
-def make(*overrides, ranks=4):
-    """The forecast of tiny.yaml: MobileNetV2 on images of 32 x 16, 3 clients, 2 tasks of one round."""
-    source = loading.read(TINY, [*CLASSES, *overrides])
-    method = methods.load(loading.resolve(source).method.name)
-    experiment = loading.resolve(source, method.Options, method.PRESETS)
-    stream = open_stream(experiment.data, experiment.seed)
-    placements = table(plan.placement(stream.clients, ranks, experiment.placement))
-    return forecast.make(setup.make_plan(experiment, method, stream), stream, placements)
 
 
 TRAVELS = 160 * 960 + 9 * 960 + 960 * 320 + 320 * 1280 + 1280 * 32

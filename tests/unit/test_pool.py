@@ -1,9 +1,9 @@
 from dataclasses import replace
 
-import made_pools
 import numpy as np
 
 from fedstil_mpi.data.building.pool import pool
+from support import made_pools
 
 
 def test_people_and_cameras_are_numbered_by_set_then_in_natural_order():

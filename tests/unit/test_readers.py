@@ -3,11 +3,11 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-import made_sets
 import pytest
 
 from fedstil_mpi.data import readers
 from fedstil_mpi.util.errors import InputError
+from support import made_sets
 
 SHOTS = 3
 

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 
 from fedstil_mpi import methods
+from support import tiny
 
 README = Path(__file__).parents[2] / "README.md"
 STREAMS = [[tiny.task(1, 2, seed=1)], [tiny.task(3, 2, seed=2)], [tiny.task(5, 4, seed=3)]]

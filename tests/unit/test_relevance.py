@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from golden_files import golden
 from torch import Tensor
 
 from fedstil_mpi.methods.fedstil.relevance import (
@@ -14,6 +13,7 @@ from fedstil_mpi.methods.fedstil.relevance import (
     own_weights,
     reference_relevance,
 )
+from support.golden_files import golden
 
 KINDS = [*MEASURES, "reference"]
 

@@ -2,15 +2,15 @@
 
 import re
 
-import made_runs
 import numpy as np
 import pytest
-from made_runs import FIRST, MB, NAN, SECOND, csv_rows
 
 from fedstil_mpi import report
 from fedstil_mpi.evaluation.lifelong import mean_of_known
 from fedstil_mpi.results.reading import measures, runs, variants
 from fedstil_mpi.results.report import sections
+from support import made_runs
+from support.made_runs import FIRST, MB, NAN, SECOND, csv_rows
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import subprocess
 import sys
 
 import h5py
-import made_runs
 import numpy as np
 import pytest
-from made_runs import FIRST
 
 from fedstil_mpi import report
 from fedstil_mpi.util.errors import InputError
+from support import made_runs
+from support.made_runs import FIRST
 
 
 @pytest.fixture

@@ -1,15 +1,15 @@
 """The plots of a report: what they show is what their CSV files hold, and both are what the runs found."""
 
-import made_runs
 import numpy as np
 import pytest
-from made_runs import NAN, SKEWED, UNIFORM, csv_rows
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
 from fedstil_mpi import report
 from fedstil_mpi.results.report import plots
+from support import made_runs
+from support.made_runs import NAN, SKEWED, UNIFORM, csv_rows
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from golden_files import golden
 
 from fedstil_mpi.evaluation.retrieval import Retrieval, evaluate
 from fedstil_mpi.util.errors import InputError
+from support.golden_files import golden
 
 
 def brute_force(junk, query, q_persons, gallery, g_persons, q_cameras, g_cameras):

@@ -3,11 +3,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from golden_files import golden
 
 from fedstil_mpi.client.epochs import EarlyStop, Epoch, ReferenceRate, run_epochs
 from fedstil_mpi.client.tasks import task_of_draw
 from fedstil_mpi.federation.schedule import plan
+from support.golden_files import golden
 
 
 def replay(losses, accuracies, images=None):

@@ -4,12 +4,9 @@ import copy
 import re
 from collections.abc import Sequence
 
-import made_runs
 import numpy as np
 import pytest
-import tiny
 import torch
-from test_plan import make
 from torch import Tensor, nn
 
 from fedstil_mpi import report
@@ -19,6 +16,8 @@ from fedstil_mpi.evaluation import retrieval
 from fedstil_mpi.evaluation.lifelong import METRICS
 from fedstil_mpi.evaluation.search import client_gallery, evaluate, gather
 from fedstil_mpi.models.network import Network, Stem, Tail
+from support import made_runs, tiny
+from support.forecasts import make
 
 SCOPES = ("task", "client", "all")
 RANK1, RANK3, MAP = (METRICS.index(name) for name in ("rank1", "rank3", "map"))

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from safetensors.torch import load, save
-from test_all_methods import PRESETS, SETTINGS, STREAMS
 from torch import Tensor, nn
 
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.util.state_tree import State, flatten, unflatten
+from support import tiny
+from support.cases import PRESETS, SETTINGS, STRANGER, STREAMS
 
 Written = tuple[bytes, str]
 """A state as a file holds it: tensors as safetensors, plain values as JSON."""
@@ -180,7 +180,6 @@ class Plan(NamedTuple):
         return ((number, online) for number, online in enumerate(self.online, 1) if number > after)
 
 
-STRANGER = [tiny.task(1, 9, seed=10), tiny.task(2, 3, seed=11), tiny.task(4, 5, seed=12)]
 PLANS = {
     "everybody": Plan([[0, 1, 2]] * 6, STREAMS, "bnneck"),
     # Client 1 misses what is told in rounds 1 to 4, client 2 joins late, client 3 never does.

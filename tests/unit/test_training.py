@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.models.losses import supervised_contrast
 from fedstil_mpi.models.network import Tail, network_state
 from fedstil_mpi.models.triplet import triplet_loss
+from support import tiny
 
 STREAM = [tiny.task(1, 4, seed=1), tiny.task(2, 7, 9, seed=2), tiny.task(4, 10, seed=3)]
 

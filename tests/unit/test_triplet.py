@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_files import golden
 from torch import Tensor
 
 from fedstil_mpi.models.triplet import cosine_distance, squared_distance, triplet_loss
+from support.golden_files import golden
 
 cases = pytest.mark.parametrize("path", golden("e_triplet"), ids=lambda path: path.stem)
 

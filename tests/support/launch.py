@@ -1,16 +1,19 @@
 """Start Python programs under mpirun from tests."""
 
+import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).parent / "scripts"
+SCRIPTS = Path(__file__).with_name("scripts")
 
 SETTINGS = {
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",  # Open MPI 5: more ranks than cores
@@ -80,3 +83,42 @@ def stop(process: subprocess.Popen[str]) -> tuple[str, str]:
     except subprocess.TimeoutExpired:
         process.kill()
         return process.communicate()
+
+
+def kill_session(process: subprocess.Popen) -> None:
+    """Kill a process that leads a session (start_new_session=True), and all that it has started, at once."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(int(folder.name)) == process.pid:
+                os.kill(int(folder.name), signal.SIGKILL)
+
+
+def alone(*args, **env):
+    """Run Python without mpirun."""
+    find_mpirun()  # skips where MPI is not installed
+    return subprocess.run(
+        [sys.executable, *map(str, args)], env=environment(env), capture_output=True, text=True, timeout=60
+    )
+
+
+def lines_of(text):
+    """The program's own lines. mpirun ends its notices with a NUL, which may stand before ours."""
+    return [line for line in text.replace("\0", "").splitlines() if line.startswith("fedstil_mpi:")]
+
+
+def survivors(folder, patience=5.0):
+    """Process ids of ranks that are still alive some seconds after mpirun has ended."""
+    pids = [int(file.name) for file in folder.iterdir()]
+    assert len(pids) == 3
+    end = time.monotonic() + patience
+    while (alive := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < end:
+        time.sleep(0.05)
+    return alive
+
+
+def is_alive(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"  # dead, though nobody has asked for its exit code

@@ -1,0 +1,6 @@
+"""What the tests share; tests import it as `support`, and no test module imports another."""
+
+from pathlib import Path
+
+TINY = Path(__file__).with_name("tiny.yaml")
+"""The config of a run of a few seconds."""
