@@ -14,13 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from fedstil_mpi.config.schema import Experiment, Method, check
+from fedstil_mpi.util import plugins
 from fedstil_mpi.util.errors import InputError
+
+PLUGINS = (("method", "name"), ("data", "kind"), ("model", "backbone"))
+"""The keys, by section, whose value may be a plug-in."""
 
 
 def read(path: str | Path, overrides: list[str] | None = None) -> dict[str, Any]:
     """The file's keys, with what it extends below them and `section.key=value` overrides above, not yet checked.
 
-    The result is plain: `${...}` is filled in, from other keys of the files or from this process's environment.
+    The result is plain: `${...}` is filled in, from other keys of the files or from this process's environment. Paths of
+    plug-ins, which are relative to the current folder, become absolute, so that a saved config means the same anywhere.
     Raises InputError where a file cannot be read, is no plain YAML mapping (tags that build objects are refused) or
     extends itself.
     """
@@ -29,11 +34,14 @@ def read(path: str | Path, overrides: list[str] | None = None) -> dict[str, Any]
 
     try:
         merged = OmegaConf.merge(load(Path(path)), _overrides(overrides or []))
-        source = OmegaConf.to_container(merged, resolve=True)
+        source: Any = OmegaConf.to_container(merged, resolve=True)
         json.dumps(source)  # how it will travel to the other ranks
     except (OmegaConfBaseException, TypeError) as error:
         raise InputError(f"config file {path} does not give plain sections and values: {_one_line(error)}") from None
-    return source  # type: ignore[return-value]
+    for section, key in PLUGINS:
+        if isinstance(keys := source.get(section), dict) and isinstance(name := keys.get(key), str):
+            keys[key] = plugins.absolute(name)
+    return source
 
 
 def load(path: Path, seen: tuple[Path, ...] = ()) -> Any:

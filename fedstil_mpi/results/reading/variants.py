@@ -9,6 +9,7 @@ from typing import Any
 from fedstil_mpi.config.loading import leaves
 from fedstil_mpi.results.reading.runs import Run
 from fedstil_mpi.results.writing.run_folder import NO_MATTER
+from fedstil_mpi.util import plugins
 from fedstil_mpi.util.errors import InputError
 
 NOT_COMPARED = ("seed", *NO_MATTER)
@@ -32,7 +33,7 @@ class Variant:
 
     @property
     def method(self) -> str:
-        return self.config["method.name"]
+        return plugins.label(self.config["method.name"])
 
     @property
     def seeds(self) -> list[int]:
@@ -113,7 +114,7 @@ def _flat(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _method(config: Mapping[str, str]) -> str:
     preset = config.get("method.preset", "best")
-    return config["method.name"] + (f" {preset}" if preset != "best" else "")
+    return plugins.label(config["method.name"]) + (f" {preset}" if preset != "best" else "")
 
 
 def _named(variants: Sequence[Variant]) -> list[Variant]:

@@ -11,6 +11,7 @@ from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.evaluation.lifelong import mean_of_known
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.results.writing.record import RESUMED, Record
+from fedstil_mpi.util.plugins import label
 
 ACTIVITIES = ("train", "evaluate", "exchange", "wait", "checkpoint", "set-up")
 
@@ -19,8 +20,8 @@ def headline(experiment: Experiment, schedule: Schedule) -> str:
     """One line that says what is about to run."""
     method, data, model = experiment.method, experiment.data, experiment.model
     return (
-        f"{experiment.name}: {method.name} ({method.preset}) on {data.kind}, {schedule.clients} clients x "
-        f"{schedule.tasks} tasks, {schedule.total} rounds, {model.backbone}, seed {experiment.seed}{_absences(schedule)}"
+        f"{experiment.name}: {label(method.name)} ({method.preset}) on {label(data.kind)}, {schedule.clients} clients x "
+        f"{schedule.tasks} tasks, {schedule.total} rounds, {label(model.backbone)}, seed {experiment.seed}{_absences(schedule)}"
     )
 
 
