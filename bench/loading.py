@@ -26,7 +26,7 @@ from fedstil_mpi.data.pack.export import write_folder
 from fedstil_mpi.data.pack.packing import pack_stream
 from fedstil_mpi.data.streams.base import SPLITS, Stream, Task
 from fedstil_mpi.data.streams.folder import FolderStream
-from fedstil_mpi.data.synthetic.stream import SyntheticStream
+from fedstil_mpi.data.streams.synthetic import SyntheticStream
 
 SIZES = ((64, 32), (128, 64), (256, 128))
 OPTIONS = SyntheticOptions(warmup_people=0)

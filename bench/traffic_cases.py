@@ -10,8 +10,8 @@ from fedstil_mpi.comm.flat import Part
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.base import Stream
-from fedstil_mpi.data.streams.sources import open_stream
 from fedstil_mpi.federation.messages import MessageSchema, wire
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.models.network import Network, build, network_state
@@ -78,7 +78,7 @@ def predicted(case: Case, wired: MessageSchema, plan: Schedule) -> Ledger:
     ledger = Ledger()
     directions = {DOWN: wired.traffic.down, UP: wired.traffic.up}
     sparse = {(way, part.kind): part for way, parts in directions.items() for part in parts if part.codec == "sparse"}
-    for entry in predict(plan, wired.contact.parts, wired.traffic, stream(case).people).entries:
+    for entry in predict(plan, wired.contact.parts, wired.traffic, stream(case).pids).entries:
         encoded = entry.encoded
         if part := sparse.get((entry.direction, entry.kind)):
             encoded = entry.raw // part.itemsize * (8 + 8 * nonzeros(part))

@@ -60,7 +60,7 @@ def play(world: World, case: Case, model: Network) -> dict[str, Any]:
     """All rounds of a case. Collective: all ranks must call; the result is valid on rank 0."""
     plan = schedule(case.clients, TASKS, PER_TASK)
     wired = wires(case, model)
-    traffic, people, rows = wired.traffic, stream(case).people, Rows()
+    traffic, people, rows = wired.traffic, stream(case).pids, Rows()
     clients_of = assign_clients(case.clients, world.size)
     exchange = Exchange(world, clients_of, torch.device("cpu"), Clock(), cuda_aware=False)
     counted = traffic.items(case.clients)

@@ -22,8 +22,8 @@ from fedstil_mpi.client.representations import normalise, represent
 from fedstil_mpi.comm.guard import INPUT_ERROR, say
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import Parser
+from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.base import Stream, Task
-from fedstil_mpi.data.streams.sources import open_stream
 from fedstil_mpi.evaluation.gradcam import default_layer, heat, likeness
 from fedstil_mpi.federation.setup import Plan, build_network, make_plan, warmup_images
 from fedstil_mpi.federation.warm_up import warm_up

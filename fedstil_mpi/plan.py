@@ -15,7 +15,7 @@ from fedstil_mpi.comm.guard import INPUT_ERROR, say
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import Parser
 from fedstil_mpi.config.schema import Placement
-from fedstil_mpi.data.streams.sources import open_stream
+from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.launch.gpus import find_gpus
 from fedstil_mpi.launch.placement import (
     HostResources,

@@ -39,7 +39,7 @@ class Plan:
 
 def make_plan(experiment: Experiment, method: MethodModule, stream: Stream) -> Plan:
     """Raises InputError where the stream does not fit the config."""
-    largest = max(int(stream.people(c, t).max()) for c in range(stream.clients) for t in range(stream.tasks))
+    largest = max(int(stream.pids(c, t).max()) for c in range(stream.clients) for t in range(stream.tasks))
     num_classes = experiment.model.num_classes or largest + 1
     if largest >= num_classes:
         raise InputError(

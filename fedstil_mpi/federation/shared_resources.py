@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.base import Stream, Task
-from fedstil_mpi.data.streams.sources import open_stream
 from fedstil_mpi.launch.placement import RankPlacement, assign_clients, place_rank, table
 from fedstil_mpi.util.errors import InputError
 

@@ -83,7 +83,7 @@ def make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Foreca
     experiment, method, schedule = plan.experiment, plan.method, plan.schedule
     network = blank_network(plan)
     wires = wire(experiment, method, schedule.clients, network)
-    ledger = predict(schedule, wires.contact.parts, wires.traffic, stream.people)
+    ledger = predict(schedule, wires.contact.parts, wires.traffic, stream.pids)
     loads = workload.play(experiment, method, schedule, stream, wires.traffic, ledger)
     mixes = any(part.kind == WEIGHTS and not part.shared for part in wires.traffic.down)
     return Forecast(

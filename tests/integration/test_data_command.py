@@ -20,8 +20,8 @@ from PIL import Image
 from fedstil_mpi.data.__main__ import main
 from fedstil_mpi.data.building import disk_space, scratch
 from fedstil_mpi.data.building.scratch import Scratch
-from fedstil_mpi.data.commands.inspection import overlaps
-from fedstil_mpi.data.images import read
+from fedstil_mpi.data.files.images import read
+from fedstil_mpi.data.inspection.overlaps import overlaps
 from fedstil_mpi.data.pack import PackStream, seal, write_pack
 from fedstil_mpi.data.pack.manifest import ROLES, Manifest, Plan, Selection
 from fedstil_mpi.data.streams.base import SPLITS

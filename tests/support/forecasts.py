@@ -4,7 +4,7 @@ from functools import cache
 
 from fedstil_mpi import methods, plan
 from fedstil_mpi.config import loading
-from fedstil_mpi.data.streams.sources import open_stream
+from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.federation import setup
 from fedstil_mpi.launch.placement import table
 from fedstil_mpi.planning import forecast

@@ -54,9 +54,6 @@ class Given(Stream):
     def task(self, client, task):
         return tiny.task(*PEOPLE[client][task], images=IMAGES[client][task])
 
-    def people(self, client, task):
-        return np.array(sorted(PEOPLE[client][task]))
-
 
 def passes(config, schedule):
     """The passes of a federation that really trains and is really searched, and the predicted ones."""
@@ -86,7 +83,7 @@ def passes(config, schedule):
     if parts.traffic.down:
         search()
     contact = InitialModel(start, (), parts.clients[0].setup.layout.names)
-    ledger = predict(schedule, contact.parts, parts.traffic, stream.people)
+    ledger = predict(schedule, contact.parts, parts.traffic, stream.pids)
     module = methods.load(config.method.name)
     loads = workload.play(config, module, schedule, stream, parts.traffic, ledger)
     return learners, loads

@@ -73,11 +73,11 @@ class Made(Stream):
     def task(self, client, task):
         raise AssertionError("a plan looks at no image")
 
-    def people(self, client, task):
+    def pids(self, client, task):
         return 256 * (self.tasks * client + task) + np.arange(256)
 
     def labels(self, client, task):
-        return {split: self.people(client, task).repeat(count) for split, count in IMAGES.items()}
+        return {split: self.pids(client, task).repeat(count) for split, count in IMAGES.items()}
 
 
 STREAM = Made()
@@ -120,7 +120,7 @@ def costs(name: str) -> str:
     """What a file's comment has to say of bytes and work."""
     experiment = resolved(name, "paper")
     plan, travel = planned(experiment), wires(experiment)
-    ledger = predict(plan.schedule, travel.contact.parts, travel.traffic, STREAM.people)
+    ledger = predict(plan.schedule, travel.contact.parts, travel.traffic, STREAM.pids)
     loads = workload.play(experiment, plan.method, plan.schedule, STREAM, travel.traffic, ledger)
     down, up = (ledger.total(way, client=0) for way in (DOWN, UP))
     assert ledger.total(DOWN) + ledger.total(UP) == 5 * (down + up)
@@ -181,7 +181,7 @@ def test_numbers_in_the_comment(name):
 
 def test_the_stream_that_the_numbers_are_for_is_described():
     described = (
-        f"{STREAM.clients} clients x {STREAM.tasks} tasks of {len(STREAM.people(0, 0))} people, of each {IMAGES['train']} "
+        f"{STREAM.clients} clients x {STREAM.tasks} tasks of {len(STREAM.pids(0, 0))} people, of each {IMAGES['train']} "
         f"images to train on, {IMAGES['query']} to search for and {IMAGES['gallery']} to search in"
     )
     assert described in comment("paper/base")

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from fedstil_mpi import explain, methods
 from fedstil_mpi.config import loading
+from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.base import Images, Task
-from fedstil_mpi.data.streams.sources import open_stream
 from fedstil_mpi.evaluation.gradcam import default_layer, heat, layers, likeness
 from fedstil_mpi.explain import best, load_network
 from fedstil_mpi.federation.setup import make_plan

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedstil_mpi.data.images import read
+from fedstil_mpi.data.files.images import read
 from fedstil_mpi.data.streams.folder import FolderStream, camera_of
 from fedstil_mpi.util.errors import InputError
 
@@ -68,7 +68,7 @@ def test_people_need_no_decoding(tree):
     for path in tree.rglob("*.png"):
         path.write_bytes(b"no image")
     stream = FolderStream(tree, 8, 4)
-    people = stream.people(0, 1)
+    people = stream.pids(0, 1)
     assert (people.dtype, people.tolist()) == (np.int64, [2, 9, 10])
     with pytest.raises(InputError, match=r"task-0-1/train/2/.*cannot be read as an image"):
         stream.task(0, 1)

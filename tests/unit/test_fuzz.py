@@ -15,7 +15,7 @@ from fedstil_mpi.config import loading
 from fedstil_mpi.config.synthetic import SyntheticOptions
 from fedstil_mpi.data.pack import PackStream
 from fedstil_mpi.data.pack.packing import pack_stream
-from fedstil_mpi.data.synthetic.stream import SyntheticStream
+from fedstil_mpi.data.streams.synthetic import SyntheticStream
 from fedstil_mpi.util.errors import InputError
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))

@@ -10,8 +10,8 @@ EARLY = [
     *("run", "compare", "plan", "report", "methods", "comm.world", "comm.guard", "federation.shared_resources"),
     *("config.schema", "config.loading", "config.command_line", "launch.placement", "launch.gpus", "launch.signals"),
     *("util.seeding", "util.errors", "data.building.build", "data.pack.manifest", "data.pack", "data.readers"),
-    *("data.streams.sources", "data.streams.base", "data.images", "data.streams.folder", "data.streams.pku"),
-    *("data.synthetic.stream", "data.synthetic.rendering", "data.pack.export"),
+    *("data.sources", "data.streams.base", "data.files.images", "data.streams.folder", "data.streams.pku"),
+    *("data.streams.synthetic", "data.synthetic.rendering", "data.pack.export"),
     *("data.streams.pooled", "data.streams.subset", "data.streams.validation"),
 ]
 """What is imported before CUDA_VISIBLE_DEVICES and the number of threads are settled."""

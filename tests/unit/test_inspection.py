@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedstil_mpi.data.commands import contact_sheet, tables
-from fedstil_mpi.data.commands.inspection import Counts, Overlap, count, overlaps, read_folder
+from fedstil_mpi.data.commands import tables
+from fedstil_mpi.data.inspection import contact_sheet
+from fedstil_mpi.data.inspection.counts import Counts, count
+from fedstil_mpi.data.inspection.folder import read_folder
+from fedstil_mpi.data.inspection.overlaps import Overlap, overlaps
 from fedstil_mpi.data.pack.manifest import COLUMNS, ROLES, Manifest, Plan, Selection
 from fedstil_mpi.data.streams.base import Images, Stream, Task
 
@@ -190,9 +193,6 @@ class Plain(Stream):
     def images(self, split, pids):
         pixels = np.full((len(pids), 16, 8, 3), COLOURS[split], np.uint8)
         return Images(pixels, np.array(pids), np.zeros(len(pids), np.int64))
-
-    def people(self, client, task):
-        return np.arange(3)
 
 
 def fields(path, colour):

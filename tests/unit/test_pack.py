@@ -54,7 +54,7 @@ def test_tasks(pack):
             assert images.pids.tolist() == MANIFEST.person[rows].tolist()
             assert images.cameras.tolist() == MANIFEST.camera[rows].tolist()
             assert stream.labels(client, 0)[split].tolist() == images.pids.tolist()
-    assert stream.people(0, 0).tolist() == [3, 5]
+    assert stream.pids(0, 0).tolist() == [3, 5]
     warmup = stream.warmup()
     assert np.array_equal(warmup.pixels, PIXELS[:2])
     assert (warmup.pids.tolist(), warmup.cameras.tolist()) == ([900, 901], [0, 1])
@@ -266,7 +266,7 @@ def test_labels_need_no_pixels(pack):
         file.seek(start)
         file.write(bytes(length))
     stream = PackStream(pack)
-    assert stream.people(1, 0).tolist() == [7]
+    assert stream.pids(1, 0).tolist() == [7]
     assert stream.labels(0, 0)["gallery"].tolist() == [5, 3, 5, 5]
     with pytest.raises(InputError, match=r"2 of 2 images do not have their CRC-32, the first is set/0\.jpg"):
         stream.warmup()

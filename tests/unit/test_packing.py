@@ -10,8 +10,8 @@ from fedstil_mpi.config.synthetic import SyntheticOptions
 from fedstil_mpi.data.pack import PackStream, verify
 from fedstil_mpi.data.pack.manifest import ROLES
 from fedstil_mpi.data.pack.packing import pack_stream
+from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.base import SPLITS, Images, Stream, Task
-from fedstil_mpi.data.streams.sources import open_stream
 from fedstil_mpi.util.errors import InputError
 
 OPTIONS = SyntheticOptions(clients=3, people_per_task=3, train_images=2, warmup_people=4, warmup_images=2)
@@ -45,7 +45,7 @@ def test_every_array_is_the_same(path, changes):
     for cell in product(range(source.clients), range(source.tasks)):
         one, other = source.task(*cell), packed.task(*cell)
         assert all(same(getattr(one, split), getattr(other, split)) for split in SPLITS)
-        assert np.array_equal(packed.people(*cell), source.people(*cell))
+        assert np.array_equal(packed.pids(*cell), source.pids(*cell))
         for split, pids in source.labels(*cell).items():
             assert np.array_equal(packed.labels(*cell)[split], pids)
     assert same(source.warmup(), packed.warmup())
@@ -97,9 +97,6 @@ class Sparse(Stream):
             return Images(np.full((count, 8, 8, 3), client + 7, np.uint8), pids, pids - 1)
 
         return Task(images(2), images(0), images(3 * client))
-
-    def people(self, client: int, task: int) -> np.ndarray:
-        return np.arange(2)
 
 
 class Wrong(Sparse):

@@ -17,7 +17,7 @@ from fedstil_mpi.comm.flat import Part
 from fedstil_mpi.comm.ledger import DOWN, Ledger
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.schema import Participation, Train
-from fedstil_mpi.data.streams.sources import open_stream
+from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.federation import setup
 from fedstil_mpi.federation.initial_model import InitialModel
 from fedstil_mpi.federation.participation import Attendance

@@ -63,9 +63,9 @@ def test_nothing_that_is_trained_on_is_searched(stream):
 
 
 def test_every_person_and_task_is_there(stream):
-    sizes = [[len(stream.people(client, task)) for task in range(stream.tasks)] for client in range(4)]
+    sizes = [[len(stream.pids(client, task)) for task in range(stream.tasks)] for client in range(4)]
     assert max(map(max, sizes)) - min(map(min, sizes)) <= 1
-    met = [np.concatenate([stream.people(client, task) for task in range(stream.tasks)]) for client in range(4)]
+    met = [np.concatenate([stream.pids(client, task) for task in range(stream.tasks)]) for client in range(4)]
     for people, sister in zip(met[:2], met[2:], strict=True):
         assert len(set(people)) == len(people), "a person is in two tasks of a client"
         assert set(people) == set(sister)
@@ -77,12 +77,12 @@ def test_splits(stream):
     for client, tasks in enumerate(all_tasks(stream)):
         camera, other, neighbour = (1, 2)[client // 2], (2, 1)[client // 2], (1, 0, 3, 2)[client]
         for number, task in enumerate(tasks):
-            own = stream.people(client, number)
+            own = stream.pids(client, number)
             assert own.dtype == np.int64
             np.testing.assert_array_equal(task.train.pids, np.repeat(own, 5))
             for images, people in (
                 (task.query, own),
-                (task.gallery, np.union1d(own, stream.people(neighbour, number))),
+                (task.gallery, np.union1d(own, stream.pids(neighbour, number))),
             ):
                 pids, counts = np.unique(images.pids, return_counts=True)
                 np.testing.assert_array_equal(pids, people)
@@ -95,9 +95,9 @@ def test_sister_sees_people_half_a_task_later(stream):
     """Of a task's people the sister sees some in the same task and the others in the next one, never earlier."""
     for client in (0, 1):
         for task in range(stream.tasks):
-            people = set(stream.people(client, task))
-            now = set(stream.people(client + 2, task))
-            then = set(stream.people(client + 2, (task + 1) % stream.tasks))
+            people = set(stream.pids(client, task))
+            now = set(stream.pids(client + 2, task))
+            then = set(stream.pids(client + 2, (task + 1) % stream.tasks))
             assert people <= now | then
             assert people & now
             assert people & then
@@ -125,7 +125,7 @@ def test_seed_decides(root, made):
             for split in ("train", "query", "gallery"):
                 np.testing.assert_array_equal(getattr(one, split).pixels, getattr(two, split).pixels)
                 np.testing.assert_array_equal(getattr(one, split).pids, getattr(two, split).pids)
-    assert any(not np.array_equal(made.people(0, task), other.people(0, task)) for task in range(TASKS))
+    assert any(not np.array_equal(made.pids(0, task), other.pids(0, task)) for task in range(TASKS))
     # With one task the people are the same for all seeds; which of their images are trained on is not.
     mine, theirs = (PkuStream(root, height=8, width=4, seed=seed, tasks=1).task(0, 0).train for seed in (1, 2))
     np.testing.assert_array_equal(mine.pids, theirs.pids)

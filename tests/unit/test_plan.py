@@ -19,9 +19,9 @@ from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.config.schema import Data, Placement
 from fedstil_mpi.config.synthetic import SyntheticOptions
 from fedstil_mpi.data.pack.export import write_folder
+from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.base import SPLITS
 from fedstil_mpi.data.streams.pku import PkuStream
-from fedstil_mpi.data.streams.sources import open_stream
 from fedstil_mpi.federation import setup
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.models.activations import measure_passing

@@ -8,8 +8,9 @@ from PIL import Image
 
 from fedstil_mpi.data.building import scratch as scratch_module
 from fedstil_mpi.data.building.scratch import Scratch
-from fedstil_mpi.data.building.survey import WINDOW, pictures, survey
-from fedstil_mpi.data.images import read
+from fedstil_mpi.data.building.survey import survey
+from fedstil_mpi.data.files.hashed import WINDOW, read_hashed
+from fedstil_mpi.data.files.images import read
 from fedstil_mpi.util.errors import InputError
 
 SIZE = (8, 4)
@@ -116,7 +117,7 @@ def test_few_files_are_read_ahead(files, threads):
                 asked += 1
                 yield file
 
-    for done, _ in enumerate(pictures(paths(), *SIZE, threads)):
+    for done, _ in enumerate(read_hashed(paths(), *SIZE, threads)):
         assert asked <= done + WINDOW * threads
     assert done + 1 == asked == 200
 

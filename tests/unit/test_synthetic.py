@@ -13,10 +13,10 @@ from fedstil_mpi.config.synthetic import COURSES, SyntheticOptions
 from fedstil_mpi.data.pack.export import write_folder
 from fedstil_mpi.data.streams.base import Images, Task
 from fedstil_mpi.data.streams.folder import FolderStream
+from fedstil_mpi.data.streams.synthetic import SyntheticStream
 from fedstil_mpi.data.synthetic import appearance, cameras, drifts, rendering
 from fedstil_mpi.data.synthetic.drifts import Drifts
 from fedstil_mpi.data.synthetic.people import People, Poses
-from fedstil_mpi.data.synthetic.stream import SyntheticStream
 from fedstil_mpi.util.errors import InputError
 
 SMALL = SyntheticOptions(clients=3, people_per_task=4, train_images=3, warmup_people=6, warmup_images=5)
@@ -42,7 +42,7 @@ def stops(stream: SyntheticStream) -> dict[int, list[tuple[int, int]]]:
     visits: dict[int, list[tuple[int, int]]] = {}
     for task in range(stream.tasks):
         for client in range(stream.clients):
-            for person in stream.people(client, task).tolist():
+            for person in stream.pids(client, task).tolist():
                 visits.setdefault(person, []).append((task, client))
     return visits
 
@@ -61,7 +61,7 @@ def test_every_task_has_its_number_of_people(walkers: float, clients: int) -> No
     stream = open_stream(SyntheticOptions(clients=clients, walkers=walkers), tasks=6)
     for client in range(clients):
         for task in range(stream.tasks):
-            people = stream.people(client, task)
+            people = stream.pids(client, task)
             assert people.dtype == np.int64
             assert len(people) == 12
             assert (np.diff(people) > 0).all()
@@ -75,7 +75,7 @@ def test_half_of_the_people_walk_on() -> None:
         any(task < later <= task + 2 and camera != client for later, camera in visits[person])
         for client in range(stream.clients)
         for task in range(stream.tasks - 1)
-        for person in stream.people(client, task).tolist()
+        for person in stream.pids(client, task).tolist()
     ]
     assert np.mean(walked) == pytest.approx(0.5, abs=0.04)
     assert max(map(len, visits.values())) > 2, "a walker may walk on again"
@@ -104,7 +104,7 @@ def test_splits_hold_the_same_people(small: SyntheticStream, tasks: dict[tuple[i
             assert images.pixels.shape == (4 * count, 64, 32, 3)
             assert images.pixels.dtype == np.uint8
             assert images.pids.dtype == images.cameras.dtype == np.int64
-            assert np.array_equal(images.pids, np.repeat(small.people(client, number), count))
+            assert np.array_equal(images.pids, np.repeat(small.pids(client, number), count))
         assert (task.train.cameras == client).all()
         assert (task.query.cameras == client).all()
 
@@ -439,7 +439,7 @@ def test_walkers_wear_what_they_were_first_seen_in() -> None:
     for task in (2, 3):
         pairs = dressed.task(0, task).train, plain.task(0, task).train
         changed = (pairs[0].pixels != pairs[1].pixels).any(axis=(1, 2, 3))
-        for person in dressed.people(0, task).tolist():
+        for person in dressed.pids(0, task).tolist():
             if visits[person][0][0] < 2:
                 assert not changed[pairs[0].pids == person].any()
                 late += 1
@@ -482,6 +482,6 @@ def test_a_thousand_clients_cost_no_more_than_their_walks() -> None:
         tracemalloc.stop()
         assert time.perf_counter() - start < 20
         assert opened < 30e6
-        assert np.array_equal(np.unique(task.train.pids), stream.people(clients - 1, 5))
+        assert np.array_equal(np.unique(task.train.pids), stream.pids(clients - 1, 5))
     assert stream.number_of_people > 10_000
     assert peaks[1000] < 1.2 * peaks[5]

@@ -5,11 +5,11 @@ import pytest
 
 from fedstil_mpi.config.schema import Data
 from fedstil_mpi.config.synthetic import SyntheticOptions
+from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.base import SPLITS, Images, Stream, Task
 from fedstil_mpi.data.streams.pooled import PooledStream
-from fedstil_mpi.data.streams.sources import open_stream
+from fedstil_mpi.data.streams.synthetic import SyntheticStream
 from fedstil_mpi.data.streams.validation import ValidationStream
-from fedstil_mpi.data.synthetic.stream import SyntheticStream
 from fedstil_mpi.util.errors import InputError
 
 OPTIONS = SyntheticOptions(clients=3, people_per_task=4, train_images=3, query_images=1, gallery_images=1)
@@ -28,9 +28,6 @@ class Counted(Stream):
         pids = np.repeat(np.arange(len(self.counts)), self.counts)
         pixels = np.arange(3 * len(pids), dtype=np.uint8).reshape(-1, 1, 1, 3) + np.uint8(100 * client)
         return Task(*(Images(pixels, pids, np.full(len(pids), client)) for _ in range(3)))
-
-    def people(self, client: int, task: int) -> np.ndarray:
-        return np.arange(len(self.counts))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +58,7 @@ def test_all_images_are_training_images_of_the_source_under_their_labels(source,
         train, task = source.task(*cell).train, view.task(*cell)
         assert labelled(task.train) | labelled(task.query) == labelled(train)
         assert len(task.train) + len(task.query) == len(train)
-        assert np.array_equal(view.people(*cell), np.unique(task.train.pids))
+        assert np.array_equal(view.pids(*cell), np.unique(task.train.pids))
     assert everybody(view, "train", "query", "gallery").isdisjoint(everybody(source, "query", "gallery"))
 
 
@@ -73,7 +70,7 @@ def test_the_gallery_is_what_is_held_out_of_all_tasks_of_the_others(view):
 
 def test_everyone_whom_another_client_trains_on_can_be_found(source, view):
     for client, task in CELLS:
-        seen = {p for other, when in CELLS if other != client for p in source.people(other, when).tolist()}
+        seen = {p for other, when in CELLS if other != client for p in source.pids(other, when).tolist()}
         split = view.task(client, task)
         assert set(split.query.pids.tolist()) & seen == set(split.query.pids.tolist()) & set(
             split.gallery.pids.tolist()

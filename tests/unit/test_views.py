@@ -6,7 +6,7 @@ import pytest
 from fedstil_mpi.config.synthetic import SyntheticOptions
 from fedstil_mpi.data.streams.pooled import PooledStream
 from fedstil_mpi.data.streams.subset import SubsetStream
-from fedstil_mpi.data.synthetic.stream import SyntheticStream
+from fedstil_mpi.data.streams.synthetic import SyntheticStream
 from fedstil_mpi.util.errors import InputError
 
 
@@ -20,7 +20,7 @@ def test_subset_shows_the_given_clients_unchanged(stream):
     part = SubsetStream(stream, [2, 0])
     assert (part.clients, part.tasks) == (2, 2)
     for client, member in enumerate((2, 0)):
-        assert np.array_equal(part.people(client, 1), stream.people(member, 1))
+        assert np.array_equal(part.pids(client, 1), stream.pids(member, 1))
         for split in ("train", "query", "gallery"):
             mine, source = getattr(part.task(client, 1), split), getattr(stream.task(member, 1), split)
             assert np.array_equal(mine.pixels, source.pixels)
@@ -37,7 +37,7 @@ def test_pooled_training_images_are_everybodys_and_tests_are_ones_own(stream):
     pooled = PooledStream(stream)
     own, all_of_them = stream.task(1, 0), pooled.task(1, 0)
     assert len(all_of_them.train) == sum(len(stream.task(client, 0).train) for client in range(3))
-    everybody = {person for client in range(3) for person in stream.people(client, 0).tolist()}
-    assert set(all_of_them.train.pids.tolist()) == set(pooled.people(1, 0).tolist()) == everybody
+    everybody = {person for client in range(3) for person in stream.pids(client, 0).tolist()}
+    assert set(all_of_them.train.pids.tolist()) == set(pooled.pids(1, 0).tolist()) == everybody
     assert np.array_equal(all_of_them.query.pixels, own.query.pixels)
     assert np.array_equal(all_of_them.gallery.pixels, own.gallery.pixels)

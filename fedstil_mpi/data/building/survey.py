@@ -1,31 +1,15 @@
 """Reads every file of the sets once: what it holds is hashed, scaled, and written to the scratch file."""
 
-import hashlib
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from fedstil_mpi.data.building.scratch import Scratch
-from fedstil_mpi.data.images import contents, decode
+from fedstil_mpi.data.files.hashed import read_hashed
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.progress import Watch
-
-WINDOW = 4
-"""Files a thread that are read ahead; a decoded file waits for those before it."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What is in an image file."""
-
-    pixels: np.ndarray
-    """uint8 [height, width, 3]."""
-    file_sha256: bytes
-    pixels_sha256: bytes
 
 
 @dataclass(frozen=True)
@@ -57,7 +41,7 @@ def survey(
     copies: dict[int, int] = {}
     unreadable: list[int] = []
     height, width, _ = scratch.shape
-    for number, found in enumerate(watch(pictures(paths, height, width, threads))):
+    for number, found in enumerate(watch(read_hashed(paths, height, width, threads))):
         if isinstance(found, InputError):
             if not skip_unreadable:
                 raise InputError(f"{found}, or leave such files out with --skip-unreadable")
@@ -70,31 +54,6 @@ def survey(
             scratch.append(found.pixels)
     kept = np.fromiter(first.values(), np.int64, len(first))
     return Survey(kept, _table(hashes), _table(list(first)), copies, tuple(unreadable))
-
-
-def pictures(paths: Iterable[Path], height: int, width: int, threads: int) -> Iterator[Picture | InputError]:
-    """What is in each file, in the order of `paths`, or why it cannot be read; a few are read ahead, by threads."""
-    ahead: deque[Future[Picture | InputError]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for path in paths:
-                ahead.append(pool.submit(_look, path, height, width))
-                if len(ahead) >= WINDOW * threads:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
-
-
-def _look(path: Path, height: int, width: int) -> Picture | InputError:
-    try:
-        content = contents(path)
-        pixels = decode(content, path, height, width)
-    except InputError as error:
-        return error
-    return Picture(pixels, hashlib.sha256(content).digest(), hashlib.sha256(pixels.data).digest())
 
 
 def _table(hashes: Sequence[bytes]) -> np.ndarray:

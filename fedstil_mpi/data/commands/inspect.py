@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fedstil_mpi.comm.guard import say
-from fedstil_mpi.data.commands import contact_sheet, inspection, tables
+from fedstil_mpi.data.commands import tables
+from fedstil_mpi.data.inspection import contact_sheet
+from fedstil_mpi.data.inspection.folder import read_folder
+from fedstil_mpi.data.inspection.overlaps import overlaps
 from fedstil_mpi.data.pack import PackStream
 from fedstil_mpi.data.pack.manifest import Plan
 from fedstil_mpi.data.streams.base import Stream
@@ -37,7 +40,7 @@ def run(given: argparse.Namespace) -> None:
     for name, text in about.items():
         console.print(f"{name}: {text}", soft_wrap=True, markup=False, highlight=False)
     console.print(f"{given.path}: {tables.headline(plan)}", soft_wrap=True, markup=False, highlight=False)
-    if not (found := inspection.overlaps(plan)):
+    if not (found := overlaps(plan)):
         console.print("no image is in two of train, query and gallery, warm-up images included")
     for overlap in found:
         one, other = overlap.splits
@@ -59,7 +62,7 @@ def _open(path: Path) -> tuple[Stream, Plan, dict[str, str]]:
         pack = PackStream(path)
         return pack, pack.plan(), {"images": f"{pack.height}x{pack.width}", **pack.about}
     threads = len(os.sched_getaffinity(0))
-    stream, plan, unreadable = inspection.read_folder(path, *SIZE, threads=threads, progress=shown)
+    stream, plan, unreadable = read_folder(path, *SIZE, threads=threads, progress=shown)
     for problem in unreadable:
         say(f"warning: {problem}")
     return stream, plan, {"unreadable files": str(len(unreadable))}

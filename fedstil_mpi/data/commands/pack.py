@@ -13,7 +13,7 @@ from fedstil_mpi.data.building.disk_space import make_folder
 from fedstil_mpi.data.commands import tables
 from fedstil_mpi.data.pack import PackStream
 from fedstil_mpi.data.pack.packing import pack_stream
-from fedstil_mpi.data.streams.sources import open_stream
+from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.util import terminal
 from fedstil_mpi.util.progress import shown
 

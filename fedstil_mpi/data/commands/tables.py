@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from rich.table import Table
 
-from fedstil_mpi.data.commands.inspection import count
+from fedstil_mpi.data.inspection.counts import count
 from fedstil_mpi.data.pack.manifest import ROLES, Plan
 
 COLUMNS = ("people trained on", "people searched", "train", "query", "gallery", "cameras")

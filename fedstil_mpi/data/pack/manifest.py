@@ -1,7 +1,7 @@
 """What is known of every image of a stream, and which images make up each task: a pack without its pixels."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +63,10 @@ class Selection:
     def of(self, number: int) -> np.ndarray:
         """The rows of task number `client * tasks + task`."""
         return self.rows[self.offsets[number] : self.offsets[number + 1]]
+
+    def rows_of(self, numbers: Sequence[int]) -> np.ndarray:
+        """The different rows of several tasks, ascending."""
+        return np.unique(np.concatenate([self.of(number) for number in numbers]))
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,6 @@ class PackStream(Stream):
         """As of every stream; raises InputError, naming the image's source, where pixels are not as they were packed."""
         return Task(**{split: self._images(rows) for split, rows in self._rows(client, task).items()})
 
-    def people(self, client: int, task: int) -> np.ndarray:
-        return np.unique(self.labels(client, task)["train"])
-
     def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
         pids = self._contents.plan.manifest.person
         return {split: pids[rows] for split, rows in self._rows(client, task).items()}

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from fedstil_mpi.data.listing import refuse_links_out
+from fedstil_mpi.data.files.listing import refuse_links_out
 from fedstil_mpi.data.readers.records import ImageRecord
 from fedstil_mpi.util.errors import InputError, did_you_mean
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from fedstil_mpi.data.listing import SUFFIXES, entries
+from fedstil_mpi.data.files.listing import SUFFIXES, entries
 from fedstil_mpi.data.readers.records import ImageRecord
 from fedstil_mpi.util.errors import InputError
 

@@ -7,13 +7,14 @@ Ma, Liu, Hu, Wang, Sun: Orientation driven bag of appearances for person re-iden
 The names tell no time.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from fedstil_mpi.data.readers.records import ImageRecord, files
-from fedstil_mpi.data.streams.pku import NAME
 
 LAYOUT = "images such as 001_01_1.png (person, camera, orientation)"
+NAME = re.compile(r"([0-9]{3})_([0-9]{2})_([0-9])\.png")
 
 
 def read(root: Path) -> Iterator[ImageRecord]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from fedstil_mpi.data.listing import entries
+from fedstil_mpi.data.files.listing import entries
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a data stream is: for every client and task, labelled images to train on, to search for, and to search in."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,16 @@ class Images:
     def __len__(self) -> int:
         return len(self.pids)
 
+    def select(self, rows: np.ndarray) -> "Images":
+        """Copies of the given rows, numbers or bool [n]."""
+        return Images(self.pixels[rows], self.pids[rows], self.cameras[rows])
+
+
+def join(parts: Sequence[Images]) -> Images:
+    """Copies of all images, part by part."""
+    pixels, pids, cameras = zip(*((part.pixels, part.pids, part.cameras) for part in parts), strict=True)
+    return Images(np.concatenate(pixels), np.concatenate(pids), np.concatenate(cameras))
+
 
 @dataclass(frozen=True)
 class Task:
@@ -43,14 +54,14 @@ class Stream(ABC):
     def task(self, client: int, task: int) -> Task:
         """The images of one task (0-based). Raises InputError naming the file where one cannot be read."""
 
-    @abstractmethod
-    def people(self, client: int, task: int) -> np.ndarray:
-        """Sorted unique ids, int64, of the people in the task's train split, without decoding images."""
-
     def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
-        """The person in each image of `task`, int64, by split and in its order; without decoding where that is known."""
+        """Split -> int64 [n], the person in each image of `task`. Override where that is known without decoding."""
         images = self.task(client, task)
         return {split: getattr(images, split).pids for split in SPLITS}
+
+    def pids(self, client: int, task: int) -> np.ndarray:
+        """Sorted unique ids, int64, of the people in the task's train split."""
+        return np.unique(self.labels(client, task)["train"])
 
     def warmup(self) -> Images | None:
         """The server's own labelled images, of people no client ever meets; None where the source has none."""

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fedstil_mpi.data.images import ImageFile, load, persons_of
-from fedstil_mpi.data.listing import SUFFIXES, entries
+from fedstil_mpi.data.files.listing import SUFFIXES, entries
 from fedstil_mpi.data.streams.base import SPLITS, Stream, Task
+from fedstil_mpi.data.streams.image_files import ImageFile, load, pids_of
 from fedstil_mpi.util.errors import InputError
 
 # At most 18 digits, so that every number fits an int64.
@@ -50,11 +50,8 @@ class FolderStream(Stream):
     def task(self, client: int, task: int) -> Task:
         return Task(**{split: load(files, *self._size) for split, files in self.files[client, task].items()})
 
-    def people(self, client: int, task: int) -> np.ndarray:
-        return np.unique(self.labels(client, task)["train"])
-
     def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
-        return {split: persons_of(files) for split, files in self.files[client, task].items()}
+        return {split: pids_of(files) for split, files in self.files[client, task].items()}
 
 
 def _task_folders(root: Path) -> dict[tuple[int, int], Path]:

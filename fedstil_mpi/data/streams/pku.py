@@ -4,18 +4,16 @@ The release is one folder of files `ddd_dd_d.png`: person, camera, frame. Ma, Li
 of appearances for person re-identification, 2016.
 """
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from fedstil_mpi.data.images import ImageFile, load, persons_of
+from fedstil_mpi.data.readers.pku import NAME
 from fedstil_mpi.data.streams.base import Stream, Task
+from fedstil_mpi.data.streams.image_files import ImageFile, load, pids_of
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError
-
-NAME = re.compile(r"([0-9]{3})_([0-9]{2})_([0-9])\.png")
 
 Shots = dict[tuple[int, int], list[ImageFile]]
 """(camera, person) -> different images, sorted by name."""
@@ -72,21 +70,18 @@ class PkuStream(Stream):
         return Task(**{split: load(files, *self._size) for split, files in self._files(client, task).items()})
 
     def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
-        return {split: persons_of(files) for split, files in self._files(client, task).items()}
+        return {split: pids_of(files) for split, files in self._files(client, task).items()}
 
     def _files(self, client: int, task: int) -> dict[str, list[ImageFile]]:
         camera, other = self._cameras if client < 2 else reversed(self._cameras)
         neighbour = client ^ 1  # the client with the other half of the people at this camera
-        own = self.people(client, task)
-        seen = np.union1d(own, self.people(neighbour, task))
+        own = self._people[client][task]
+        seen = np.union1d(own, self._people[neighbour][task])
         return {
             "train": _of(self._train, camera, own),
             "query": _of(self._held_out, camera, own),
             "gallery": _of(self._held_out, other, seen),
         }
-
-    def people(self, client: int, task: int) -> np.ndarray:
-        return self._people[client][task]
 
 
 def _scan(root: Path) -> Shots:

@@ -9,7 +9,7 @@ from fedstil_mpi.util.errors import InputError
 
 
 class SubsetStream(Stream):
-    """The given clients of `source`, numbered anew from 0 in the order given; galleries stay as they were."""
+    """The given clients of `source`, renumbered from 0 in the order given; galleries stay as they were."""
 
     def __init__(self, source: Stream, clients: Sequence[int]):
         """Raises InputError where the source has no such client, or a client is given twice."""
@@ -24,9 +24,6 @@ class SubsetStream(Stream):
 
     def task(self, client: int, task: int) -> Task:
         return self.source.task(self.members[client], task)
-
-    def people(self, client: int, task: int) -> np.ndarray:
-        return self.source.people(self.members[client], task)
 
     def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
         return self.source.labels(self.members[client], task)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedstil_mpi.data.streams.base import Images, Stream, Task
+from fedstil_mpi.data.streams.base import Images, Stream, Task, join
 from fedstil_mpi.util.errors import InputError
 
 
@@ -34,16 +34,13 @@ class ValidationStream(Stream):
     def task(self, client: int, task: int) -> Task:
         train, query = self._divide(client, task)
         others = [other for other in range(self.clients) if other != client]
-        gallery = _joined([self._divide(other, when)[1] for other in others for when in range(self.tasks)])
+        gallery = join([self._divide(other, when)[1] for other in others for when in range(self.tasks)])
         return Task(train, query, gallery)
 
     def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
         others = [other for other in range(self.clients) if other != client]
         gallery = [self._labels(other, when)["query"] for other in others for when in range(self.tasks)]
         return self._labels(client, task) | {"gallery": np.concatenate(gallery)}
-
-    def people(self, client: int, task: int) -> np.ndarray:
-        return self.source.people(client, task)
 
     def warmup(self) -> Images | None:
         return self.source.warmup()
@@ -66,7 +63,7 @@ class ValidationStream(Stream):
                     f"client {client}, task {task}: nobody has two training images, so data.validation can hold none "
                     "out; set it to false or add images"
                 )
-            self._divided[key] = _chosen(train, ~held), _chosen(train, held)
+            self._divided[key] = train.select(~held), train.select(held)
         return self._divided[key]
 
 
@@ -77,15 +74,3 @@ def _last_of_each(pids: np.ndarray, count: int) -> np.ndarray:
         rows = np.flatnonzero(pids == person)
         held[rows[max(1, len(rows) - count) :]] = True
     return held
-
-
-def _chosen(images: Images, rows: np.ndarray) -> Images:
-    return Images(images.pixels[rows], images.pids[rows], images.cameras[rows])
-
-
-def _joined(parts: list[Images]) -> Images:
-    return Images(
-        np.concatenate([part.pixels for part in parts]),
-        np.concatenate([part.pids for part in parts]),
-        np.concatenate([part.cameras for part in parts]),
-    )

@@ -1,25 +1,12 @@
-"""Image files: reading and resizing one, and reading a labelled list of them."""
+"""One image file: its bytes, decoded and resized."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from fedstil_mpi.data.streams.base import Images
 from fedstil_mpi.util.errors import InputError
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """An image that has not been read yet, and who is in it."""
-
-    path: Path
-    person: int
-    camera: int
-    """-1 where unknown."""
 
 
 def read(path: Path, height: int, width: int) -> np.ndarray:
@@ -54,17 +41,3 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     return InputError(
         f"{path} cannot be read as an image ({reason}): expected a complete image file; replace or remove it"
     )
-
-
-def load(files: Sequence[ImageFile], height: int, width: int) -> Images:
-    """The files' pixels and labels, in their order. Raises InputError as `read` does."""
-    pixels = np.empty((len(files), height, width, 3), np.uint8)
-    for row, file in zip(pixels, files, strict=True):
-        row[:] = read(file.path, height, width)
-    cameras = np.array([file.camera for file in files], np.int64)
-    return Images(pixels, persons_of(files), cameras)
-
-
-def persons_of(files: Sequence[ImageFile]) -> np.ndarray:
-    """The person in each of the files, int64 [n]."""
-    return np.array([file.person for file in files], np.int64)

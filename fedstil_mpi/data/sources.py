@@ -32,6 +32,6 @@ def _source(data: Data, seed: int) -> Stream:
         from fedstil_mpi.data.pack.stream import PackStream
 
         return PackStream(Path(str(data.path)), data.height, data.width)
-    from fedstil_mpi.data.synthetic.stream import SyntheticStream
+    from fedstil_mpi.data.streams.synthetic import SyntheticStream
 
     return SyntheticStream(data.synthetic, seed, tasks=data.tasks, height=data.height, width=data.width)
