@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedstil_mpi.checkpoints import files
+from fedstil_mpi.checkpoints import coverage, files
 from fedstil_mpi.checkpoints.background import Background
 from fedstil_mpi.checkpoints.store import Checkpoint, CheckpointStore
 from fedstil_mpi.comm.guard import OrderlyEnd, say
@@ -58,6 +58,8 @@ class CheckpointManager:
     """Whether one was begun, and not yet waited for; the same on all ranks."""
     _given_up: Event = field(default_factory=Event)
     """Whether a checkpoint that is not complete will never be."""
+    _covered: bool = False
+    """Whether the method's states were found to hold all that it keeps."""
     _patience: float = inf
     """Until when its files may still appear, as time.monotonic() tells it."""
 
@@ -78,6 +80,10 @@ class CheckpointManager:
             with f.clock("wait"):
                 seconds = f.world.gather_json(dict(f.clock.seconds))
             with f.clock("checkpoint"):
+                if not self._covered:
+                    with f.world.verdict():
+                        coverage.check(f.clients.values(), f.server, f.contact.network)
+                    self._covered = True
                 self._begin(f.world, round, _states(f, seconds))
                 if self.at_once:
                     self.settle(f.world)

@@ -24,6 +24,7 @@ class EarlyStop:
 class ReferenceRate:
     """The published step decay: x0.1 every 5 epochs over a client's whole life, but the rate is reset each round."""
 
+    derived = ("rate",)
     initial: float
     epochs: int = 0
     rate: float = 0.0

@@ -27,6 +27,9 @@ from fedstil_mpi.util.state_tree import State
 class Learner:
     """A client as every method sees it. What is special about a method stays in `methods/`."""
 
+    derived = ("experiment", "tasks", "stem", "shown", "_before", "_clean", "_view", "course")
+    """Attributes that are no state: see `methods.base.Client`."""
+
     def __init__(
         self,
         client: int,

@@ -88,6 +88,10 @@ class Client:
     """Whether it passes images through stem or tail besides what every method does: a plan then counts too few."""
     task_aware = False
     """Whether a task is searched with a model of its own, for which one has to know which task a query is from."""
+    derived: tuple[str, ...] = ("setup", "options")
+    """Attributes of this class that are no state: given to the constructor, or made again from the rest where missing."""
+    transient: tuple[str, ...] = ()
+    """Attributes of this class that every round sets before anything reads them; a state need not hold them."""
 
     def __init__(self, learner: Learner, setup: Setup, options: Any):
         self.learner = learner
@@ -144,6 +148,9 @@ class Client:
 class Server:
     """The server's side of a method. This one has nothing to tell."""
 
+    derived: tuple[str, ...] = ("setup", "options")
+    transient: tuple[str, ...] = ("relevance_KK",)
+    """As of a client."""
     relevance_KK: Tensor | None = None  # noqa: N815
     """The mixing matrix of the last `knowledge`, [K, K]; None where a method has none."""
 

@@ -91,6 +91,7 @@ class Items(base.Items):
 class Client(fedavg.Client):
     passes_more = True
     options: Options
+    transient = ("held",)
 
     def __init__(self, learner: Learner, setup: Setup, options: Options):
         super().__init__(learner, setup, options)

@@ -21,6 +21,8 @@ class FederatedClient(Client):
     last bit. This arithmetic runs on the CPU at both ends.
     """
 
+    transient: tuple[str, ...] = ("start",)
+
     def __init__(self, learner: Learner, setup: Setup, options: Any):
         super().__init__(learner, setup, options)
         self.parameters = self.travelling(learner.tail, options)

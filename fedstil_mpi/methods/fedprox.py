@@ -42,6 +42,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 class Client(fedavg.Client):
     options: Options
+    transient = ("anchors",)
 
     def absorb(self, knowledge: Message) -> None:
         # A late joiner has no weights of its own, and what it holds of the start model depends on its rank.

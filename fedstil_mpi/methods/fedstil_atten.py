@@ -72,6 +72,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 class Client(FederatedClient):
     options: Options
+    transient = ("tied", "bank_NP")
 
     def __init__(self, learner: Learner, setup: Setup, options: Options):
         super().__init__(learner, setup, options)
@@ -151,6 +152,8 @@ class Server(base.Server):
     A client that was never heard of stands in the bank with the mean of the others: so the bank's mean is theirs, and a
     late joiner starts from it.
     """
+
+    transient = ("theta_KP",)  # of clients that it has not heard of; it knows the others' from them
 
     def __init__(self, setup: Setup, options: Options):
         super().__init__(setup, options)

@@ -62,6 +62,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Client(base.Client):
     passes_more = True
     options: Options
+    transient = ("old_logits", "old", "allowed")
 
     def __init__(self, learner: Learner, setup: Setup, options: Options):
         super().__init__(learner, setup, options)

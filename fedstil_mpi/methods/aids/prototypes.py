@@ -87,6 +87,8 @@ class PrototypeClient(Client):
 class Relay:
     """Who knows whom, and which prototypes still have to reach which client: others' sightings of people it knows."""
 
+    derived = ("of_person", "knowers")
+
     def __init__(self, clients: int):
         self.known: list[set[int]] = [set() for _ in range(clients)]
         self.prototypes: list[tuple[int, int, Tensor]] = []

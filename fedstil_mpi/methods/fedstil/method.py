@@ -112,6 +112,7 @@ def interpolate(theta: Tensor, base: Tensor, alpha: float) -> Tensor:
 
 class Client(FederatedClient):
     options: Options
+    transient = ("tied",)
 
     @classmethod
     def create(cls, learner: Learner, setup: Setup, options: Options) -> "Client":

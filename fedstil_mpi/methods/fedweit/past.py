@@ -27,6 +27,8 @@ class Finished:
 class Past:
     """The models of finished tasks, of which one at a time is set up as a plain tail."""
 
+    derived = ("_tail",)
+
     def __init__(self, tail: Tail, layout: Layout):
         """tail: a model of this shape, not decomposed."""
         self.tasks: dict[int, Finished] = {}
