@@ -25,6 +25,7 @@ from fedstil_mpi.launch.signals import listening
 from fedstil_mpi.results.writing.run_folder import RunFolder
 from fedstil_mpi.run import execute
 from fedstil_mpi.util.errors import InputError, did_you_mean
+from fedstil_mpi.util.files import write_text
 
 
 @dataclass(kw_only=True)
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         compare(world, [Entry(**entry) for entry in world.broadcast_json([asdict(entry) for entry in entries])], asked)
         with world.verdict():
             for entry in entries:
-                (Path(entry.folder) / "label").write_text(entry.label + "\n")
+                write_text(Path(entry.folder) / "label", entry.label + "\n")
             if plan is not None and not options.no_report:
                 report_on(plan, entries)
 

@@ -33,6 +33,7 @@ from fedstil_mpi.results.report.explanation import Match, Shown
 from fedstil_mpi.results.report.tables import write_csv
 from fedstil_mpi.results.writing.models import STEM, load_tail, model_file
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.files import atomic
 
 CPU = torch.device("cpu")
 
@@ -79,7 +80,8 @@ def explain(options: Namespace) -> None:
         for query in options.images:
             matches = best(task, query, similarity[query], market)
             found = [show(network, task, query, match, layer) for match in matches]
-            explanation.draw(task, query, found).savefig(options.output / f"query-{query}.png", dpi=150)
+            with atomic(options.output / f"query-{query}.png") as partial:
+                explanation.draw(task, query, found).savefig(partial, format="png", dpi=150)
             rows += [explanation.row(task, query, shown) for shown in found]
         write_csv(options.output / "explain.csv", rows)
     except OSError as error:

@@ -17,6 +17,7 @@ from fedstil_mpi.results.reading.variants import Variant, group, warnings
 from fedstil_mpi.results.report import plots, sections, tables
 from fedstil_mpi.util import terminal
 from fedstil_mpi.util.errors import InputError, did_you_mean
+from fedstil_mpi.util.files import write_text
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _write(comparison: Comparison, output: Path) -> Path:
         drawn = plots.write_all(comparison.variants, comparison.reference, output)
         tables.write_csv(output / "table.csv", tables.as_rows(tables.main_table(comparison.variants)))
         file = output / "report.md"
-        file.write_text(text(comparison, drawn), encoding="utf-8")
+        write_text(file, text(comparison, drawn))
     except OSError as error:
         raise InputError(
             f"cannot write to {output}: {error.strerror or error}; choose another folder with --output"

@@ -5,7 +5,6 @@ A file is there only when it is complete, and is parsed only when its size and S
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import load
 
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.files import PARTIAL, atomic
 from fedstil_mpi.util.state_tree import State, flatten, unflatten
 
 PLAIN = "state.json"
@@ -83,17 +83,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def partial(path: Path) -> Path:
-    """What a file or folder is called until it is complete."""
-    return path.with_name(path.name + ".partial")
-
-
-def sync(path: Path) -> None:
-    """Bring a file's bytes, or a folder's names, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """What a folder is called until it is complete."""
+    return path.with_name(path.name + PARTIAL)
 
 
 def _text(content: dict[str, Any]) -> bytes:
@@ -103,15 +94,12 @@ def _text(content: dict[str, Any]) -> bytes:
 
 @contextmanager
 def _completed(path: Path) -> Iterator[Path]:
-    """What the block writes to the path that it is given is there, and on the disk, under `path` when it is complete."""
-    unfinished = partial(path)
+    """As `util.files.atomic`. Makes the folder if need be; raises InputError where the disk does not take the file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield unfinished
-        sync(unfinished)
-        unfinished.rename(path)
+        with atomic(path) as unfinished:
+            yield unfinished
     except (OSError, SafetensorError) as error:
-        unfinished.unlink(missing_ok=True)
         raise InputError(
             f"{path} cannot be written ({error}): see that the disk has room and the folder can be written, then go on "
             "with --resume"

@@ -15,6 +15,7 @@ from pathlib import Path
 from fedstil_mpi.checkpoints import files
 from fedstil_mpi.checkpoints.files import Note, Snapshot, partial
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.files import PARTIAL, complete
 from fedstil_mpi.util.state_tree import State
 
 FORMAT = 1
@@ -78,10 +79,8 @@ class CheckpointStore:
             path.unlink()
         content = {"format": FORMAT, "round": round, "settings": self.settings, "files": notes}
         files.write_json(partial(place) / MARKER, content)
-        files.sync(partial(place))
         shutil.rmtree(place, ignore_errors=True)
-        partial(place).rename(place)
-        files.sync(place.parent)
+        complete(partial(place), place)
 
     def make_room(self) -> None:
         """Remove all but the newest, before another one is written: there are never more than two, complete or not."""
@@ -114,7 +113,7 @@ class CheckpointStore:
 
     def clear(self) -> None:
         """Remove what an interrupted write has left."""
-        for rest in sorted(self.folder.glob("**/*.partial")):
+        for rest in sorted(self.folder.glob(f"**/*{PARTIAL}")):
             if rest.is_dir():
                 shutil.rmtree(rest)
             else:

@@ -17,6 +17,7 @@ from fedstil_mpi.data.pack.manifest import Plan
 from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.util import terminal
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.files import atomic
 from fedstil_mpi.util.progress import shown
 
 SIZE = (128, 64)
@@ -71,12 +72,8 @@ def _open(path: Path) -> tuple[Stream, Plan, dict[str, str]]:
 @contextmanager
 def _written(path: Path) -> Iterator[Path]:
     """A name to write to; becomes `path` when the block has ended well, else goes. Raises InputError where it cannot."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        try:
+        with atomic(path) as partial:
             yield partial
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot write {path} ({error.strerror or error}); name another file") from None

@@ -10,6 +10,7 @@ from PIL import Image
 from fedstil_mpi.data.pack.manifest import Plan
 from fedstil_mpi.data.streams.base import SPLITS, Images, Stream
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.files import complete
 from fedstil_mpi.util.progress import Watch
 
 LAST_CAMERA = 9999
@@ -40,7 +41,7 @@ def write_folder(stream: Stream, root: Path, plan: Plan | None = None, watch: Wa
                 for split in SPLITS:
                     sources = [plan.manifest.source[row] for row in plan.splits[split].of(number)] if plan else None
                     _write(getattr(images, split), sources, tree / f"task-{client}-{task}" / split)
-            tree.rename(root)  # which may replace an empty folder
+            complete(tree, root)  # which may replace an empty folder
     except OSError as error:
         raise InputError(
             f"cannot write the images to {root} ({error.strerror or error}): expected a folder with room for them; free "

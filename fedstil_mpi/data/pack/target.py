@@ -3,13 +3,13 @@
 import errno
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.files import atomic
 
 NO_SPACE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
@@ -22,16 +22,15 @@ def new_file(path: Path, needed: int) -> Iterator[BinaryIO]:
     whatever else the system has against the file.
     """
     check_target(path)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         free = shutil.disk_usage(path.parent).free
         if free < needed:
             raise OSError(errno.ENOSPC, f"{free:,} bytes are free")
-        with partial.open("xb", buffering=0) as file:
-            yield file
-            os.fsync(file.fileno())
-        check_target(path)  # somebody else may have written it meanwhile
-        partial.rename(path)
+        with atomic(path) as partial:
+            with partial.open("xb", buffering=0) as file:
+                yield file
+                os.fsync(file.fileno())
+            check_target(path)  # somebody else may have written it meanwhile
     except OSError as error:
         if error.errno is None:  # not the system's, but an error of h5py
             raise
@@ -41,10 +40,6 @@ def new_file(path: Path, needed: int) -> Iterator[BinaryIO]:
                 "choose another place"
             ) from error
         raise InputError(f"{path} cannot be written ({error}); choose another place or mend this one") from error
-    finally:
-        with suppress(OSError):  # mostly there is nothing to remove
-            partial.unlink()
-    _sync(path.parent)
 
 
 def check_target(path: Path) -> None:
@@ -55,13 +50,3 @@ def check_target(path: Path) -> None:
         raise InputError(f"{path} cannot be written: {path.parent} is no folder; create it or choose another one")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise InputError(f"{path} cannot be written: {path.parent} is not writable; allow it or choose another folder")
-
-
-def _sync(folder: Path) -> None:
-    """Makes the new name last through a power failure, where the file system can be told to."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -15,6 +15,7 @@ from fedstil_mpi.results.reading.variants import Variant
 from fedstil_mpi.results.report import heatmaps
 from fedstil_mpi.results.report.curves import BYTES, ROUND, Looks, draw_curves, over_bytes, over_rounds
 from fedstil_mpi.results.report.tables import Rows, write_csv
+from fedstil_mpi.util.files import atomic
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart by colour-blind eyes too (Okabe and Ito 2008); their yellow is too pale for lines."""
@@ -78,8 +79,8 @@ def write_all(variants: Sequence[Variant], chosen: Variant, folder: Path) -> lis
         picture, numbers = folder / f"{name}.png", folder / f"{name}.csv"
         rows = plot.rows(variants, chosen)
         if rows:
-            with matplotlib.rc_context(SETTINGS):
-                plot.draw(rows, looks).savefig(picture)
+            with matplotlib.rc_context(SETTINGS), atomic(picture) as partial:
+                plot.draw(rows, looks).savefig(partial, format="png")
             write_csv(numbers, rows)
             written.append(name)
         else:

@@ -14,6 +14,7 @@ from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.results.reading.measures import Spread, at_end, megabytes, over_seeds, seconds, spread
 from fedstil_mpi.results.reading.runs import Run
 from fedstil_mpi.results.reading.variants import Variant
+from fedstil_mpi.util.files import atomic
 
 Rows = list[dict[str, Any]]
 """Lines of a CSV file, all of the same keys."""
@@ -145,8 +146,8 @@ def as_rows(table: Table) -> Rows:
 
 
 def write_csv(path: Path, rows: Rows) -> None:
-    """Numbers in full precision, nan for what is unknown."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    """Numbers in full precision, nan for what is unknown. Raises OSError."""
+    with atomic(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.files import atomic
 
 STEM = "stem.safetensors"
 """Beside the clients' tails: the stem that they share."""
@@ -34,9 +35,8 @@ def save_tail(path: Path, tail: nn.Module) -> None:
     folder if need be. Any module will do, a stem too. Not collective.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(save(plain_state(tail)))  # its save_file makes files that only the user can read
-    partial.rename(path)
+    with atomic(path) as partial:
+        partial.write_bytes(save(plain_state(tail)))  # its save_file makes files that only the user can read
 
 
 @torch.no_grad()

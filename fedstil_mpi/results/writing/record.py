@@ -15,6 +15,7 @@ from fedstil_mpi.evaluation import lifelong
 from fedstil_mpi.evaluation.lifelong import METRICS, mean_of_known
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.results.writing.run_folder import RunFolder
+from fedstil_mpi.util.files import atomic
 from fedstil_mpi.util.state_tree import State
 
 METRICS_FILE = "metrics.jsonl"
@@ -140,8 +141,7 @@ class Record:
         timings: per rank, seconds by activity; fingerprints: per client, of its last model. The ledger is a table with
         the columns round, client, direction, kind, raw, encoded.
         """
-        partial = path.with_suffix(".partial")
-        with h5py.File(partial, "w") as file:
+        with atomic(path) as partial, h5py.File(partial, "w") as file:
             file.attrs["metrics"] = METRICS
             file.attrs["events"] = json.dumps(self.events)
             for view in (view for view in VIEWS if self.metrics[view]):
@@ -170,7 +170,6 @@ class Record:
             for rank, seconds in enumerate(timings):
                 for activity, value in seconds.items():
                     file[f"seconds/{rank}/{activity}"] = value
-        partial.rename(path)
 
 
 def _by_round(arrays: dict[int, np.ndarray]) -> State:

