@@ -9,7 +9,6 @@ The set is made up: JPEG files of 128x64 pixels named as those of Market-1501.
 import argparse
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,8 @@ from pathlib import Path
 import numpy as np
 import PIL
 from PIL import Image
+
+from fedstil_mpi.util.machine import cpu
 
 FOLDERS = ("bounding_box_train", "bounding_box_test", "query")
 CAMERAS = 6
@@ -38,7 +39,7 @@ PAGE = """# Building a pack: images a second
 
     {command}
 
-{cores} cores ({machine}), Python {python}, Pillow {pillow}, {threads} threads; {images:,} made-up JPEG files of {height}x{width}
+{machine}, Python {python}, Pillow {pillow}, {threads} threads; {images:,} made-up JPEG files of {height}x{width}
 pixels, {kilobytes:.1f} kB each, in the naming of Market-1501; folders and pack on one local disk of a machine with other
 work, files in the page cache.
 Copying is `shutil.copy`, one file after the other; building reads, hashes, decodes and scales every file, and writes the
@@ -74,11 +75,9 @@ def page(options: argparse.Namespace, folder: Path) -> str:
     copying = copy(files, folder / "copy")
     pack = folder / "made.h5"
     building, peak = build(folder / "set", pack, "--size", options.size, "--threads", str(options.threads))
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     return PAGE.format(
         command=" ".join([".venv/bin/python bench/building.py", *sys.argv[1:]]),
-        cores=len(os.sched_getaffinity(0)),
-        machine=model[1] if model else platform.machine(),
+        machine=cpu(),
         python=platform.python_version(),
         pillow=PIL.__version__,
         threads=options.threads,

@@ -8,7 +8,6 @@ Runs the same experiment with a checkpoint after every round and with none, in t
 import argparse
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,9 @@ from statistics import mean, median
 
 import h5py
 
+from fedstil_mpi.util.machine import cpu
+from fedstil_mpi.util.tables import markdown
+
 LOOK = 0.05
 """Seconds between two looks at the checkpoints on the disk, which are removed at the end."""
 
@@ -29,23 +31,19 @@ PAGE = """# Checkpoints: seconds and bytes
 
     {command}
 
-{cores} cores ({machine}), Python {python}, torch {torch}, Open MPI {openmpi}; {config} with {settings}: {rounds}
+{machine}, Python {python}, torch {torch}, Open MPI {openmpi}; {config} with {settings}: {rounds}
 rounds of FedSTIL, {clients} clients on {ranks} ranks, the run folder on {disk}. `checkpoint.every` is 1 and 0 in turns, {repeats} times each.
 Seconds are means over ranks and rounds: of a *round*, all but start and checkpoint, validation and last distribution
 included; of a *checkpoint*, while the run stands still for it: states are copied, and the one before is waited for. Files
 are written, and brought to the disk (fsync), while the next round trains, which makes that round longer, if anything.
 *Share*: the second by the first.
 
-| every | s of a round | s of a checkpoint | share (%) |
-| ---: | ---: | ---: | ---: |
-{rows}
+{rounds_table}
 
 Median share: **{share:.1f} %**. Medians of a round: {less:.2f} s where files are written beside it, {without:.2f} s ({least:.2f} to
 {most:.2f}) where none are; with what the run stands still for, {all:+.1f} %.
 
-| written | MB |
-| --- | ---: |
-{bytes}
+{bytes_table}
 
 There are never more than two generations, beside the start model, and none when the run is complete. Most on the disk at
 any time: {peak:.1f} MB. What was sent in the whole run: {sent:.1f} MB.
@@ -146,15 +144,13 @@ def disk(folder: Path) -> str:
 
 def page(options: argparse.Namespace, where: str, runs: list[Run]) -> str:
     with_them, without = ([run for run in runs if bool(run.every) is every] for every in (True, False))
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     rows = [
-        f"| {run.every} | {run.round:.2f} | {run.checkpoint:.3f} | {100 * run.checkpoint / run.round:.1f} |"
+        (str(run.every), f"{run.round:.2f}", f"{run.checkpoint:.3f}", f"{100 * run.checkpoint / run.round:.1f}")
         for run in runs
     ]
     return PAGE.format(
         command=" ".join([".venv/bin/python bench/checkpoint.py", *sys.argv[1:]]),
-        cores=len(os.sched_getaffinity(0)),
-        machine=model[1] if model else platform.machine(),
+        machine=cpu(),
         python=platform.python_version(),
         torch=version("torch"),
         openmpi=version("openmpi"),
@@ -165,14 +161,14 @@ def page(options: argparse.Namespace, where: str, runs: list[Run]) -> str:
         clients=runs[0].clients,
         disk=where,
         repeats=options.repeats,
-        rows="\n".join(rows),
+        rounds_table=markdown(["every", "s of a round", "s of a checkpoint", "share (%)"], rows, left=0),
         share=100 * median(run.checkpoint / run.round for run in with_them),
         without=median(run.round for run in without),
         least=min(run.round for run in without),
         most=max(run.round for run in without),
         less=median(run.round for run in with_them),
         all=100 * (median(run.round + run.checkpoint for run in with_them) / median(run.round for run in without) - 1),
-        bytes="\n".join(f"| {what} | {size / 1e6:.3f} |" for what, size in written(with_them[-1])),
+        bytes_table=markdown(["written", "MB"], [(what, f"{size / 1e6:.3f}") for what, size in written(with_them[-1])]),
         peak=max(run.peak for run in with_them) / 1e6,
         sent=runs[0].sent / 1e6,
     )

@@ -30,6 +30,8 @@ from traffic_cases import IMAGE, Case
 from fedstil_mpi import methods
 from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.models.network import Network
+from fedstil_mpi.util.machine import cpu
+from fedstil_mpi.util.tables import markdown
 
 BACKBONES = ("resnet18", "resnet50", "mobilenet_v2", "swin_t")
 CLIENTS = (2, 5, 16, 64)
@@ -38,7 +40,7 @@ INTRODUCTION = """# Communication: what every method sends
 
     {command}
 
-{cores} cores ({machine}), Python {python}, torch {torch}, mpi4py {mpi4py}, Open MPI {openmpi}. Nothing is trained: how large a
+{machine}, Python {python}, torch {torch}, mpi4py {mpi4py}, Open MPI {openmpi}. Nothing is trained: how large a
 message is does not depend on its values, but for parts that travel sparsely, of which {density:.0%} are taken to be not zero.
 
 Bytes are of one client's edge link, the mean over clients where they differ. *Published*: the messages of the code that
@@ -108,11 +110,9 @@ def page(options: argparse.Namespace) -> str:
 
 
 def introduction() -> str:
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     return INTRODUCTION.format(
         command=" ".join([".venv/bin/python bench/communication.py", *sys.argv[1:]]),
-        cores=len(os.sched_getaffinity(0)),
-        machine=model[1] if model else platform.machine(),
+        machine=cpu(),
         python=platform.python_version(),
         **{package: version(package) for package in ("torch", "mpi4py", "openmpi")},
         density=cases.DENSITY,
@@ -161,7 +161,7 @@ def measured_table(options: argparse.Namespace, networks: dict[str, Network]) ->
     for run, result in zip(small, measure([run.case for run in small], options.ranks), strict=True):
         run.result = result
     head = ["backbone", "K", "method (presets)", "MB down", "MB up", "MB of buffers", "ledger", "MB moved"]
-    return tables.markdown([*head, "s, quiet", "s, slowest"], map(cells, runs.values()))
+    return markdown([*head, "s, quiet", "s, slowest"], map(cells, runs.values()), left=3)
 
 
 def wanted(options: argparse.Namespace) -> list[Case]:

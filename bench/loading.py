@@ -27,6 +27,7 @@ from fedstil_mpi.data.pack.packing import pack_stream
 from fedstil_mpi.data.streams.base import SPLITS, Stream, Task
 from fedstil_mpi.data.streams.folder import FolderStream
 from fedstil_mpi.data.streams.synthetic import SyntheticStream
+from fedstil_mpi.util.tables import markdown
 
 SIZES = ((64, 32), (128, 64), (256, 128))
 OPTIONS = SyntheticOptions(warmup_people=0)
@@ -36,7 +37,7 @@ QUALITY = 90
 SHORTEST = 0.3
 """Seconds that a source is timed for at least; a fast one passes several epochs in them."""
 
-HEAD = "| images | source | images/s | MB/s | of the copy's speed |\n| --- | --- | --- | --- | --- |"
+HEAD = ("images", "source", "images/s", "MB/s", "of the copy's speed")
 
 
 def epoch(stream: Stream) -> Iterator[Task]:
@@ -79,8 +80,8 @@ def seconds(source: Callable[[], Iterator]) -> float:
     return passed / count
 
 
-def rows(height: int, width: int, repeats: int) -> list[str]:
-    """Of the table, for one size of images."""
+def rows(height: int, width: int, repeats: int) -> list[tuple[str, ...]]:
+    """The table's rows for one size of images."""
     with tempfile.TemporaryDirectory() as folder:
         held, passes = sources(Path(folder), height, width)
         times: dict[str, list[float]] = {name: [] for name in passes}
@@ -90,8 +91,13 @@ def rows(height: int, width: int, repeats: int) -> list[str]:
     images, size = sum(map(len, held)), sum(array.nbytes for array in held)
     copy = median(times["copy in memory"])
     return [
-        f"| {height} x {width} | {name} | {images / median(taken):,.0f} | {size / median(taken) / 1e6:,.0f} | "
-        f"{copy / median(taken):.3f} |"
+        (
+            f"{height} x {width}",
+            name,
+            f"{images / median(taken):,.0f}",
+            f"{size / median(taken) / 1e6:,.0f}",
+            f"{copy / median(taken):.3f}",
+        )
         for name, taken in times.items()
     ]
 
@@ -100,9 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--repeats", type=int, default=7)
     repeats = parser.parse_args().repeats
-    print(HEAD, flush=True)
-    for height, width in SIZES:
-        print("\n".join(rows(height, width, repeats)), flush=True)
+    print(markdown(HEAD, [row for height, width in SIZES for row in rows(height, width, repeats)], left=2))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The predicted tables of bench/communication.md: what the published code sends, and what ours does."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import traffic_cases as cases
 from reference_traffic import Counts, Payload, published
@@ -10,15 +10,12 @@ from traffic_cases import Case
 from fedstil_mpi import methods
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.models.network import Network
+from fedstil_mpi.util.tables import markdown
 
 PRESETS = ("best", "paper", "reference")
 TASKS, PER_TASK = 6, 10
 ROUNDS = TASKS * PER_TASK
 CLIENTS = 5
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
 
 
 def merged(rows: Mapping[tuple[str, str], Sequence[str]]) -> list[list[str]]:
@@ -65,7 +62,7 @@ def own_table(backbone: str, network: Network) -> str:
             total = (ledger.total(DOWN) + ledger.total(UP)) / CLIENTS
             rows[method, preset] = [*(f"{size:,.0f}" for size in first + rounds), f"{total / 1e9:.2f}"]
     head = ["method", "preset", "first contact", "with a checkpoint", "down, quiet", "down, busiest"]
-    return markdown([*head, "up, quiet", "up, busiest", "GB in 60 rounds"], merged(rows))
+    return markdown([*head, "up, quiet", "up, busiest", "GB in 60 rounds"], merged(rows), left=2)
 
 
 def savings(backbone: str, network: Network, counts: Counts) -> str:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from fedstil_mpi import methods
-from fedstil_mpi.comm.guard import say
 from fedstil_mpi.comm.world import World, start
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import Parser
@@ -26,6 +25,7 @@ from fedstil_mpi.results.writing.run_folder import RunFolder
 from fedstil_mpi.run import execute
 from fedstil_mpi.util.errors import InputError, did_you_mean
 from fedstil_mpi.util.files import write_text
+from fedstil_mpi.util.terminal import say
 
 
 @dataclass(kw_only=True)

@@ -19,9 +19,8 @@ from torch import Tensor
 
 from fedstil_mpi import methods
 from fedstil_mpi.client.representations import normalise, represent
-from fedstil_mpi.comm.guard import INPUT_ERROR, say
 from fedstil_mpi.config import loading
-from fedstil_mpi.config.command_line import Parser
+from fedstil_mpi.config.command_line import Parser, cli_main
 from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.base import Stream, Task
 from fedstil_mpi.evaluation.gradcam import default_layer, heat, likeness
@@ -49,11 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--layer", help="stage whose map is shown; default: the last that is not too coarse")
     parser.add_argument("--output", type=Path, required=True, help="folder for the pictures and explain.csv")
     parser.help_first(arguments)
-    try:
-        explain(parser.parse_intermixed_args(arguments))
-    except InputError as error:
-        say(str(error))
-        raise SystemExit(INPUT_ERROR) from None
+    cli_main(lambda: explain(parser.parse_intermixed_args(arguments)))
 
 
 def explain(options: Namespace) -> None:

@@ -11,9 +11,8 @@ import platform
 from collections.abc import Sequence
 
 from fedstil_mpi import methods
-from fedstil_mpi.comm.guard import INPUT_ERROR, say
 from fedstil_mpi.config import loading
-from fedstil_mpi.config.command_line import Parser
+from fedstil_mpi.config.command_line import Parser, cli_main
 from fedstil_mpi.config.schema import Placement
 from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.launch.gpus import find_gpus
@@ -38,12 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--json", action="store_true", help="for tools: sizes in bytes")
     parser.help_first(arguments)
-    try:
+
+    def plan() -> None:
         options = parser.parse_intermixed_args(arguments)
         show(options.config, options.overrides, options.ranks, as_json=options.json)
-    except InputError as error:
-        say(str(error))
-        raise SystemExit(INPUT_ERROR) from None
+
+    cli_main(plan)
 
 
 def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool) -> None:

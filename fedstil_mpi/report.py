@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedstil_mpi.comm.guard import INPUT_ERROR, say
-from fedstil_mpi.config.command_line import Parser
+from fedstil_mpi.config.command_line import Parser, cli_main
 from fedstil_mpi.results.reading import runs
 from fedstil_mpi.results.reading.variants import Variant, group, warnings
 from fedstil_mpi.results.report import plots, sections, tables
 from fedstil_mpi.util import terminal
 from fedstil_mpi.util.errors import InputError, did_you_mean
 from fedstil_mpi.util.files import write_text
+from fedstil_mpi.util.terminal import say
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="a run folder, or a folder that holds run folders")
     parser.add_argument("--output", type=Path, help="folder for the report; default: report/ in the only run, or here")
     parser.add_argument("--against", metavar="LABEL", help="variant to hold the others against; default: first FedSTIL")
-    try:
+
+    def report() -> None:
         options = parser.parse_args(arguments)
         comparison = load(options.runs, options.against)
         alone = options.runs[0] if len(options.runs) == 1 else Path()
-        file = _write(comparison, options.output or alone / "report")
-    except InputError as error:
-        say(str(error))
-        raise SystemExit(INPUT_ERROR) from None
-    show(comparison, file)
+        show(comparison, _write(comparison, options.output or alone / "report"))
+
+    cli_main(report)
 
 
 def write(runs: Sequence[Path], output: Path, against: str | None = None) -> Path:

@@ -19,7 +19,7 @@ from torch import Tensor
 from fedstil_mpi.checkpoints import coverage, files
 from fedstil_mpi.checkpoints.background import Background
 from fedstil_mpi.checkpoints.store import Checkpoint, CheckpointStore
-from fedstil_mpi.comm.guard import OrderlyEnd, say
+from fedstil_mpi.comm.guard import OrderlyEnd
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.federation.rounds import Federation
 from fedstil_mpi.launch.signals import PAUSED
@@ -28,6 +28,7 @@ from fedstil_mpi.models.network import Network, network_state
 from fedstil_mpi.results.writing.record import Record
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import State
+from fedstil_mpi.util.terminal import say
 
 APPEARS = 60.0
 """Seconds in which a file that one host has written appears on another."""

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 from fedstil_mpi.checkpoints.manager import CheckpointManager
-from fedstil_mpi.comm.guard import OrderlyEnd, say
+from fedstil_mpi.comm.guard import OrderlyEnd
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.federation import rounds, setup
 from fedstil_mpi.federation.rounds import Federation
@@ -21,6 +21,7 @@ from fedstil_mpi.results.writing import models
 from fedstil_mpi.results.writing.record import LOST, RESUMED
 from fedstil_mpi.results.writing.run_folder import path_of
 from fedstil_mpi.results.writing.run_output import Report
+from fedstil_mpi.util.terminal import say
 
 LOSSES = 3
 """So often may a round be lost before the job ends."""

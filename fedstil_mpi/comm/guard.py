@@ -18,13 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.errors import INPUT_ERROR, InputError
 
 if TYPE_CHECKING:
     from fedstil_mpi.comm.world import World
-
-INPUT_ERROR = 2
-"""The exit code for what the user can mend."""
 
 STUCK = 5.0
 """Seconds that MPI gets for what it may hang in where a link is cut."""
@@ -47,11 +44,6 @@ class RankLost(Exception):  # noqa: N818
 
 class GivenUp(BaseException):
     """Another rank has ended the job, and said why."""
-
-
-def say(message: str) -> None:
-    """One line of the program on standard error."""
-    print(f"fedstil_mpi: {message}", file=sys.stderr, flush=True)
 
 
 @contextmanager

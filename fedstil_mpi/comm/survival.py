@@ -10,9 +10,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from fedstil_mpi.comm.guard import OrderlyEnd, say, watchdog
+from fedstil_mpi.comm.guard import OrderlyEnd, watchdog
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.terminal import say
 
 T = TypeVar("T")
 

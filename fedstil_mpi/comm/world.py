@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedstil_mpi.comm.guard import INPUT_ERROR, GivenUp, OrderlyEnd, Overdue, RankLost, abort_on_error, say
-from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.comm.guard import GivenUp, OrderlyEnd, Overdue, RankLost, abort_on_error
+from fedstil_mpi.util.errors import INPUT_ERROR, InputError
+from fedstil_mpi.util.terminal import say
 
 if TYPE_CHECKING:
     from mpi4py import MPI

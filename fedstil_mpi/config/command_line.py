@@ -1,11 +1,13 @@
 """Command lines of the programs: a mistake in one is an InputError like any other, and help needs no MPI."""
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.errors import INPUT_ERROR, InputError
+from fedstil_mpi.util.terminal import say
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,3 +24,20 @@ class Parser(argparse.ArgumentParser):
         given = sys.argv[1:] if arguments is None else arguments
         if not {"-h", "--help"}.isdisjoint(given):
             self.parse_args(given)
+
+
+def cli_main(work: Callable[[], None], interrupted: str = "interrupted") -> None:
+    """Do the work of a program without MPI; an InputError becomes its one line on standard error and exit code 2.
+
+    interrupted: what is said where the user interrupts it.
+    """
+    try:
+        work()
+        return
+    except InputError as error:
+        message, code = str(error), INPUT_ERROR
+    except KeyboardInterrupt:
+        message, code = interrupted, 128 + signal.SIGINT
+    # Only now that the error and its frames are gone has been closed what they held, such as a progress bar.
+    say(message)
+    raise SystemExit(code)

@@ -5,7 +5,6 @@ relative to the one that names them) to start from; `section.key=value` on the c
 preset sets lies under all of these: defaults < preset < files < command line.
 """
 
-import difflib
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import Any
 
 from fedstil_mpi.config.schema import Experiment, Method, check
 from fedstil_mpi.util import plugins
-from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.errors import InputError, did_you_mean
 
 PLUGINS = (("method", "name"), ("data", "kind"), ("model", "backbone"))
 """The keys, by section, whose value may be a plug-in."""
@@ -165,8 +164,7 @@ def _refuse_unknown(layer: Any, schema: type, prefix: str) -> None:
     known = {f.name: f.type for f in fields(schema)} | ({} if prefix else {"extends": None})
     for key, value in layer.items():
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, 1)
-            hint = f"did you mean {prefix}{close[0]}?" if close else f"known here: {', '.join(known)}"
+            hint = did_you_mean(key, known, prefix).strip() or f"known here: {', '.join(known)}"
             raise InputError(f"unknown config key {prefix}{key}; {hint}")
         section = known[key]
         if is_dataclass(section) and isinstance(section, type):

@@ -11,10 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from fedstil_mpi.comm.guard import INPUT_ERROR, say
-from fedstil_mpi.config.command_line import Parser
+from fedstil_mpi.config.command_line import Parser, cli_main
 from fedstil_mpi.data.commands import build, inspect, pack, unpack, verify
-from fedstil_mpi.util.errors import InputError
 
 COMMANDS = {"build": build, "pack": pack, "inspect": inspect, "verify": verify, "unpack": unpack}
 
@@ -24,18 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Subparser)
     for command in COMMANDS.values():
         command.add(commands)
-    try:
+
+    def run() -> None:
         options = parser.parse_args(arguments)
         with _terminable():
             COMMANDS[options.command].run(options)
-        return
-    except InputError as error:
-        message, code = str(error), INPUT_ERROR
-    except KeyboardInterrupt:
-        message, code = "interrupted; nothing was written", 128 + signal.SIGINT
-    # Only now that the error and its frames are gone has been closed what they held, such as a progress bar.
-    say(message)
-    raise SystemExit(code)
+
+    cli_main(run, "interrupted; nothing was written")
 
 
 class _Subparser(Parser):

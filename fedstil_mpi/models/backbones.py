@@ -1,6 +1,5 @@
 """torchvision's backbones as a row of named stages that can be cut into stem and tail at any of them."""
 
-import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedstil_mpi.models.torchvision_cpu import import_models
-from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.errors import InputError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,4 @@ def in_stages(name: str, model: nn.Module, last_stride: int) -> Backbone:
 def unknown(what: str, found: str, known: Iterable[str]) -> str:
     """One line for a name that is not among the known ones, with the closest one as a suggestion."""
     known = list(known)
-    close = difflib.get_close_matches(found, known, n=1)
-    suggestion = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"unknown {what} {found!r}{suggestion}: choose one of {', '.join(known)}"
+    return f"unknown {what} {found!r}; {did_you_mean(found, known)}choose one of {', '.join(known)}"

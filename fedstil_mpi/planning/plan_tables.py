@@ -12,7 +12,7 @@ from fedstil_mpi.planning.footprint import COLUMNS
 from fedstil_mpi.planning.forecast import Forecast
 from fedstil_mpi.planning.prediction import by_kind_of_round
 from fedstil_mpi.planning.workload import KINDS
-from fedstil_mpi.results.writing.summary import new_table
+from fedstil_mpi.util.tables import plain
 
 LONGEST = 24
 """Tables of clients or ranks with more rows than these show the sum and the largest only."""
@@ -20,7 +20,7 @@ LONGEST = 24
 
 def rounds_table(forecast: Forecast) -> Table:
     """Bytes by what is new in a round: of a client, as a mean, and of all clients and all rounds alike together."""
-    table = new_table("rounds", "number", "MB down a client", "MB up a client", "MB down", "MB up")
+    table = plain("rounds", "number", "MB down a client", "MB up a client", "MB down", "MB up", left=["rounds"])
     groups = by_kind_of_round(forecast.schedule, forecast.ledger)
     for group in groups:
         shares = (group.down / group.visits, group.up / group.visits)
@@ -34,7 +34,7 @@ def rounds_table(forecast: Forecast) -> Table:
 
 
 def kinds_table(forecast: Forecast) -> Table:
-    table = new_table("direction", "kind", "MB", "")
+    table = plain("direction", "kind", "MB", "", left=("direction", "kind"))
     for (direction, kind), (raw, _) in sorted(forecast.ledger.by_kind().items(), reverse=True):
         table.add_row(direction, kind, _megabytes(raw), "before its codec" if kind in forecast.packed else "")
     return table
@@ -42,7 +42,7 @@ def kinds_table(forecast: Forecast) -> Table:
 
 def clients_table(forecast: Forecast) -> Table:
     """Bytes and passes by client."""
-    table = new_table("client", "MB down", "MB up", *KINDS)
+    table = plain("client", "MB down", "MB up", *KINDS)
     clients = range(len(forecast.loads))
     for client in clients if len(clients) <= LONGEST else ():
         sizes = (_megabytes(forecast.ledger.total(way, client=client)) for way in (DOWN, UP))
@@ -58,7 +58,7 @@ def clients_table(forecast: Forecast) -> Table:
 def memory_table(forecast: Forecast, libraries: int) -> Table:
     """Estimated MB by rank and by `footprint.COLUMNS`; libraries: bytes of a process that has done nothing yet."""
     gpu = any(footprint.gpu for footprint in forecast.footprints)
-    table = new_table("rank", *COLUMNS, "sum", *(["GPU"] if gpu else []))
+    table = plain("rank", *COLUMNS, "sum", *(["GPU"] if gpu else []))
     rows = {str(rank): footprint for rank, footprint in enumerate(forecast.footprints)}
     if len(rows) > LONGEST:
         rows = dict(sorted(rows.items(), key=lambda row: row[1].host(), reverse=True)[:LONGEST])
@@ -72,7 +72,7 @@ def memory_table(forecast: Forecast, libraries: int) -> Table:
 def peaks_table(forecast: Forecast, measured: Sequence[Mapping[str, Any]]) -> Table:
     """Estimated and measured peaks in MB by rank; measured: `resident.measure` of every rank."""
     gpu = any(footprint.gpu for footprint in forecast.footprints)
-    table = new_table("rank", "host estimate", "host peak", *(["GPU estimate", "GPU peak"] if gpu else []))
+    table = plain("rank", "host estimate", "host peak", *(["GPU estimate", "GPU peak"] if gpu else []))
     for placement, footprint, found in zip(forecast.placements, forecast.footprints, measured, strict=True):
         sizes = [footprint.host() + found["libraries"], found["host"]]
         sizes += [footprint.device(), found["gpu"]] if gpu else []
@@ -92,7 +92,7 @@ def verdict(forecast: Forecast, measured: Sequence[Mapping[str, Any]], folder: P
 
 
 def files_table(forecast: Forecast) -> Table:
-    table = new_table("file", "MB")
+    table = plain("file", "MB", left=["file"])
     for name, size in forecast.files.items():
         table.add_row(name, _megabytes(size))
     table.add_row("checkpoints, until the run is complete, at least", _megabytes(forecast.checkpoints))

@@ -1,7 +1,10 @@
-"""The one exception that means: the user can mend this."""
+"""The exception for what the user can mend, and what its messages have in common."""
 
 import difflib
 from collections.abc import Iterable
+
+INPUT_ERROR = 2
+"""The exit code for what the user can mend."""
 
 
 class InputError(Exception):
@@ -12,7 +15,10 @@ class InputError(Exception):
     """
 
 
-def did_you_mean(found: object, known: Iterable[str]) -> str:
-    """ "did you mean NAME? " for the closest known name, to be put into a message; empty where none is close."""
+def did_you_mean(found: object, known: Iterable[str], prefix: str = "") -> str:
+    """ "did you mean NAME? " for the closest known name, to be put into a message; empty where none is close.
+
+    prefix: what stands before the name.
+    """
     close = difflib.get_close_matches(str(found), list(known), 1)
-    return f"did you mean {close[0]}? " if close else ""
+    return f"did you mean {prefix}{close[0]}? " if close else ""

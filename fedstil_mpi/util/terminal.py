@@ -1,4 +1,4 @@
-"""Whether somebody watches the output."""
+"""What the program says: to standard error, and in a console as wide as logs are."""
 
 import os
 import sys
@@ -8,6 +8,11 @@ from rich.console import Console
 
 COLUMNS = 100
 """Width of what is printed, so that logs look alike wherever they are made."""
+
+
+def say(message: str) -> None:
+    """Print one line of the program on standard error."""
+    print(f"fedstil_mpi: {message}", file=sys.stderr, flush=True)
 
 
 def console() -> Console:

@@ -119,7 +119,7 @@ def test_the_default_layer_is_the_last_that_is_not_too_coarse():
 
 
 def test_unknown_layer():
-    with pytest.raises(InputError, match=r"unknown layer 'norn' \(did you mean 'norm'\?\): choose one of norm, relu"):
+    with pytest.raises(InputError, match=r"unknown layer 'norn'; did you mean norm\? choose one of norm, relu"):
         likeness(small(), pair(), "norn")
 
 

@@ -18,9 +18,8 @@ def test_a_file_gets_its_name_when_the_block_ends(tmp_path):
 def test_a_failure_leaves_what_was_there(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old\r\n")
-    with pytest.raises(ValueError, match="no more"), atomic(path) as partial:
-        partial.write_text("ne")
-        raise ValueError("no more")
+    with pytest.raises(TypeError), atomic(path) as partial:
+        partial.write_text(1)
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
     assert path.read_bytes() == b"old\r\n"
 

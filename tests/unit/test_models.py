@@ -346,7 +346,7 @@ def test_real_weights():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("resnet81", {}, r"backbone 'resnet81' \(did you mean 'resnet18'\?\): choose one of resnet18, .*swin_b"),
+        ("resnet81", {}, r"backbone 'resnet81'; did you mean resnet18\? choose one of resnet18, .*swin_b"),
         ("vgg16", {}, "choose one of resnet18"),
         ("resnet18", {"split": "layer5"}, r"split of resnet18 'layer5' \(did you mean 'layer\d'\?\).*conv1"),
         ("resnet18", {"neck": "bneck"}, "did you mean 'bnneck'"),

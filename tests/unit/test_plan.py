@@ -381,7 +381,7 @@ class Sketches:
         ([TINY, "--ranks", "0"], "--ranks 0; expected at least 1"),
         ([TINY, "--ranks", "many"], "argument --ranks: invalid int value: 'many'; expected "),
         ([TINY, "rounds.clients_per_round=4"], "rounds.clients_per_round = 4, but there are 3 clients"),
-        ([TINY, "model.backbone=resnet19"], "unknown backbone 'resnet19' (did you mean 'resnet1"),
+        ([TINY, "model.backbone=resnet19"], "unknown backbone 'resnet19'; did you mean resnet1"),
     ],
 )
 def test_mistakes_are_one_line(capsys, arguments, needed):

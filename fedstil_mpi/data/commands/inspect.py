@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fedstil_mpi.comm.guard import say
 from fedstil_mpi.data.commands import tables
 from fedstil_mpi.data.inspection import contact_sheet
 from fedstil_mpi.data.inspection.folder import read_folder
@@ -19,6 +18,7 @@ from fedstil_mpi.util import terminal
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import atomic
 from fedstil_mpi.util.progress import shown
+from fedstil_mpi.util.terminal import say
 
 SIZE = (128, 64)
 """Height and width at which the files of a folder are compared."""

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from fedstil_mpi.data.inspection.counts import count
 from fedstil_mpi.data.pack.manifest import ROLES, Plan
+from fedstil_mpi.util.tables import plain
 
 COLUMNS = ("people trained on", "people searched", "train", "query", "gallery", "cameras")
 
@@ -46,9 +47,7 @@ def _numbers(plan: Plan, clients: Iterable[int]) -> list[int]:
 
 
 def _table(plan: Plan, names: Sequence[str], rows: Iterable[tuple[Sequence[str], list[int]]]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in (*names, *COLUMNS):
-        table.add_column(column, justify="right")
+    table = plain(*names, *COLUMNS)
 
     def add(labels: Sequence[str], numbers: list[int], style: str = "") -> None:
         c = count(plan, numbers)

@@ -10,7 +10,8 @@ from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.results.reading.measures import Spread, at_end, megabytes, over_seeds, spread
 from fedstil_mpi.results.reading.runs import Run
 from fedstil_mpi.results.reading.variants import SHARED, Variant, differences, listed
-from fedstil_mpi.results.report.tables import markdown, mb
+from fedstil_mpi.results.report.tables import mb
+from fedstil_mpi.util.tables import markdown
 
 DEFINITIONS = """\
 - **served**: what a client holds after the exchange that follows a round; **local**: its model after its own training.

