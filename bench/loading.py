@@ -4,7 +4,7 @@
 
 The stream is drawn, and written into a temporary folder as a pack, as PNG and as JPEG files. What is timed is an epoch:
 every task of every client once, from files that the system holds in memory. The sources take turns, so that whatever
-else the machine does meets all of them. The table has the medians.
+else the machine does affects all of them. The table has the medians.
 """
 
 import argparse
@@ -33,7 +33,7 @@ SIZES = ((64, 32), (128, 64), (256, 128))
 OPTIONS = SyntheticOptions(warmup_people=0)
 TASKS = 2
 QUALITY = 90
-"""Of the JPEG files."""
+"""JPEG quality, as Pillow counts it."""
 SHORTEST = 0.3
 """Seconds that a source is timed for at least; a fast one passes several epochs in them."""
 
@@ -56,11 +56,11 @@ def sources(folder: Path, height: int, width: int) -> tuple[list[np.ndarray], di
         copy = (jpeg / path.relative_to(png)).with_suffix(".jpg")
         copy.parent.mkdir(parents=True, exist_ok=True)
         Image.open(path).save(copy, quality=QUALITY)
-    held = [getattr(task, split).pixels for task in epoch(packed) for split in SPLITS]
+    kept = [getattr(task, split).pixels for task in epoch(packed) for split in SPLITS]
     pngs, jpegs = (FolderStream(root, height, width) for root in (png, jpeg))
-    return held, {
-        "copy in memory": lambda: (array.copy() for array in held),
-        "copy with CRC-32": lambda: (checked(array.copy()) for array in held),
+    return kept, {
+        "copy in memory": lambda: (array.copy() for array in kept),
+        "copy with CRC-32": lambda: (checked(array.copy()) for array in kept),
         "pack": lambda: epoch(packed),
         "PNG files": lambda: epoch(pngs),
         "JPEG files": lambda: epoch(jpegs),
@@ -83,12 +83,12 @@ def seconds(source: Callable[[], Iterator]) -> float:
 def rows(height: int, width: int, repeats: int) -> list[tuple[str, ...]]:
     """The table's rows for one size of images."""
     with tempfile.TemporaryDirectory() as folder:
-        held, passes = sources(Path(folder), height, width)
+        kept, passes = sources(Path(folder), height, width)
         times: dict[str, list[float]] = {name: [] for name in passes}
         for _ in range(repeats):
             for name, source in passes.items():
                 times[name].append(seconds(source))
-    images, size = sum(map(len, held)), sum(array.nbytes for array in held)
+    images, size = sum(map(len, kept)), sum(array.nbytes for array in kept)
     copy = median(times["copy in memory"])
     return [
         (

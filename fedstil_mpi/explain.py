@@ -122,7 +122,7 @@ def best(task: Task, query: int, similarity: Tensor, market: bool) -> Iterator[M
     nearest = nearest[~junk[nearest]]
     if not len(nearest):
         raise InputError(
-            f"query {query} has only images of its own person and camera to be held against; choose another"
+            f"query {query} has only images of its own person and camera to be compared with; choose another"
         )
     for kind, wanted in (("true", same), ("false", ~same)):
         ranks = np.flatnonzero(wanted[nearest])

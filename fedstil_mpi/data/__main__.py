@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 class _Subparser(Parser):
-    """As argparse makes the parser of a command."""
+    """The parser of one command, called as argparse calls it."""
 
     def __init__(self, prog: str, description: str):
         super().__init__(prog.removeprefix("python -m "), description)

@@ -19,16 +19,16 @@ from fedstil_mpi.util.errors import InputError
 
 
 class Likeness(NamedTuple):
-    """Of two images."""
+    """Why two images are alike, or not."""
 
     cosine: float
-    """Of their features."""
+    """The cosine of their features."""
     evidence: Tensor
-    """float32 [2, h, w]: of each image, by place of the map."""
+    """float32 [2, h, w]: the evidence in each image at each place of the map."""
 
 
 PLACES = 32
-"""A map of fewer places, 8 x 4, shows hardly more than top and bottom."""
+"""A map of fewer places, 8 x 4, shows little more than top and bottom."""
 
 
 def layers(network: Network) -> list[str]:

@@ -8,10 +8,7 @@ from torch.nn.functional import normalize
 
 from fedstil_mpi.util.errors import InputError
 
-PROTOCOLS = {"market": "standard", "reference": "first_match"}
-"""The evaluation protocols, each with the average precision that belongs to it."""
-
-AVERAGE_PRECISIONS = ("standard", "trapezoid", "first_match")
+PROTOCOLS = ("market", "reference")
 
 MIN_RANKS = 10
 """The CMC curve goes at least this far, so that rank-10 exists in a gallery of four images too."""
@@ -39,13 +36,12 @@ class Retrieval:
 
 def evaluate(
     query: torch.Tensor,
-    query_persons: torch.Tensor | np.ndarray,
+    query_pids: torch.Tensor | np.ndarray,
     gallery: torch.Tensor,
-    gallery_persons: torch.Tensor | np.ndarray,
+    gallery_pids: torch.Tensor | np.ndarray,
     query_cameras: torch.Tensor | np.ndarray | None = None,
     gallery_cameras: torch.Tensor | np.ndarray | None = None,
     protocol: str = "market",
-    average_precision: str | None = None,
 ) -> Retrieval:
     """Sort the gallery by cosine similarity to each query and score the order.
 
@@ -54,23 +50,21 @@ def evaluate(
 
     Protocol "market" (Market-1501): gallery images of the query's person *and* camera are junk, they take no rank; this
     needs the cameras of both sides, and a camera below 0 is unknown and makes no junk. Queries without a match do not
-    count. Protocol "reference" is what the published FedSTIL code reports: no junk, and a query without a match counts
-    as a miss.
-
-    With G matches at ranks p_1 < ... < p_G the average precision of a query is, by `average_precision`,
-    "standard": mean of i / p_i; "trapezoid": mean of (i / p_i + (i - 1) / (p_i - 1)) / 2, the second term being 1 for
-    p_i = 1; "first_match": 1 if p_1 = 1, else 1 / (2 p_1). Left out, it is the protocol's own: "standard" for market,
-    "first_match" for reference.
+    count. With matches at ranks p_1 < ... < p_G a query's average precision is the mean of i / p_i. Protocol "reference"
+    is what FedSTIL's reference code reports: no junk, a query without a match counts as a miss, and its average precision
+    is 1 if p_1 = 1, else 1 / (2 p_1).
 
     All metrics are nan if no query counts, or if features are not finite (a model that has diverged ranks nothing).
-    Raises InputError for an unknown protocol or average precision.
+    Raises InputError for an unknown protocol.
     """
-    precision_kind = _average_precision_of(protocol, average_precision)
+    if protocol not in PROTOCOLS:
+        raise InputError(f"evaluation protocol '{protocol}' is unknown: choose one of {', '.join(PROTOCOLS)}")
+    market = protocol == "market"
     similarity = normalize(query.double(), dim=1) @ normalize(gallery.double(), dim=1).T
     device = similarity.device
-    good = _equal(query_persons, gallery_persons, device)
+    good = _equal(query_pids, gallery_pids, device)
     junk = torch.zeros_like(good)
-    if protocol == "market" and query_cameras is not None and gallery_cameras is not None:
+    if market and query_cameras is not None and gallery_cameras is not None:
         known = (torch.as_tensor(query_cameras, device=device) >= 0)[:, None]
         junk = good & known & _equal(query_cameras, gallery_cameras, device)
 
@@ -80,8 +74,8 @@ def evaluate(
     hits = good.cumsum(1)
 
     matched = good.any(1)
-    counted = matched if protocol == "market" else torch.ones_like(matched)
-    precision = _average_precision(good, rank, hits, precision_kind)[counted].mean()
+    counted = matched if market else torch.ones_like(matched)
+    precision = (_average_precision if market else _first_match)(good, rank, hits)[counted].mean()
     first_hits = (good & (hits == 1)).nonzero(as_tuple=True)
     ranks = max(len(gallery), MIN_RANKS)
     cmc = (rank[first_hits] - 1).bincount(minlength=ranks).cumsum(0) / counted.sum()
@@ -90,29 +84,22 @@ def evaluate(
     return Retrieval(cmc.cpu().double().numpy(), precision.item(), int(matched.sum()), len(query))
 
 
-def _average_precision_of(protocol: str, average_precision: str | None) -> str:
-    if protocol not in PROTOCOLS:
-        raise InputError(f"evaluation protocol '{protocol}' is unknown: choose one of {', '.join(PROTOCOLS)}")
-    if average_precision is not None and average_precision not in AVERAGE_PRECISIONS:
-        raise InputError(
-            f"average precision '{average_precision}' is unknown: choose one of {', '.join(AVERAGE_PRECISIONS)}"
-        )
-    return average_precision or PROTOCOLS[protocol]
-
-
 def _equal(rows: torch.Tensor | np.ndarray, columns: torch.Tensor | np.ndarray, device: torch.device) -> torch.Tensor:
     """bool [q, g]: which of the gallery's labels equal the query's."""
     return torch.as_tensor(rows, device=device)[:, None] == torch.as_tensor(columns, device=device)[None, :]
 
 
-def _average_precision(good: torch.Tensor, rank: torch.Tensor, hits: torch.Tensor, kind: str) -> torch.Tensor:
+def _average_precision(good: torch.Tensor, rank: torch.Tensor, hits: torch.Tensor) -> torch.Tensor:
     """float64 [q] from the sorted matches, their ranks and their running count, all [q, g]; 0 without a match."""
-    place = rank.clamp(min=1).double()  # junk that comes first has rank 0; it is no match and drops out below
-    if kind == "first_match":
-        value = torch.where(rank == 1, 1.0, 1 / (2 * place))
-        return (value * (good & (hits == 1))).sum(1)
-    value = hits / place
-    if kind == "trapezoid":
-        before = torch.where(rank == 1, 1.0, (hits - 1) / (place - 1).clamp(min=1))
-        value = (value + before) / 2
-    return (value * good).sum(1) / good.sum(1).clamp(min=1)
+    return (hits / _at_least_1(rank) * good).sum(1) / good.sum(1).clamp(min=1)
+
+
+def _first_match(good: torch.Tensor, rank: torch.Tensor, hits: torch.Tensor) -> torch.Tensor:
+    """As `_average_precision`, from the first match alone."""
+    value = torch.where(rank == 1, 1.0, 1 / (2 * _at_least_1(rank)))
+    return (value * (good & (hits == 1))).sum(1)
+
+
+def _at_least_1(rank: torch.Tensor) -> torch.Tensor:
+    """Junk that comes before everything else has rank 0; it is no match and is masked by its users."""
+    return rank.clamp(min=1).double()

@@ -1,7 +1,7 @@
-"""Where the queries of a client are searched: in their task's gallery, in all of the client's, or in everybody's.
+"""Where the queries of a client are searched: in their task's gallery, in all of the client's, or in those of all clients.
 
 `evaluation.gallery` says which. An image that galleries of several tasks of a client have in common is there once in what
-is joined of them. An image that several clients hold is there once for each, as each describes it with its own model.
+is joined of them. An image that several clients hold is there once for each, as each extracts its features with its own model.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ TailFor = Callable[[int], Tail]
 
 
 class Gallery(NamedTuple):
-    """Described images."""
+    """Images as features."""
 
     features: Tensor
     """float32 [n, F]."""
@@ -33,8 +33,8 @@ class Gallery(NamedTuple):
 def evaluate(learner: Learner, tail_for: TailFor | None = None, global_gallery: Gallery | None = None) -> np.ndarray:
     """Retrieval metrics by task, float64 [tasks, len(METRICS)]; nan for tasks that are not evaluated.
 
-    tail_for: the model that each task is searched with; None: the client's newest for all. everybodys: what `gather`
-    returned, where that is what is to be searched (`evaluation.gallery` all).
+    tail_for: the model that each task is searched with; None: the client's newest for all. global_gallery: what
+    `gather` returned, needed where `evaluation.gallery` is all.
     """
     scope, protocol = learner.experiment.evaluation.gallery, learner.experiment.evaluation.protocol
     metrics = np.full((len(learner.tasks), len(METRICS)), np.nan)
@@ -66,7 +66,7 @@ def evaluate(learner: Learner, tail_for: TailFor | None = None, global_gallery: 
 def client_gallery(learner: Learner, tail_for: TailFor | None = None) -> Gallery:
     """The galleries of all tasks of the client that are evaluated, joined.
 
-    tail_for: the model that describes each task's gallery; None: the client's newest for all.
+    tail_for: the model that extracts each task's features; None: the client's newest for all.
     """
     parts = []
     for task in learner.searched:

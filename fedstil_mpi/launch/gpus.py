@@ -12,7 +12,7 @@ class Gpu:
     """What a CUDA process can be pinned to: a whole GPU, or one slice of a GPU in MIG mode."""
 
     id: str
-    """As it is put into CUDA_VISIBLE_DEVICES: a UUID, or an index where the user's own list has indices."""
+    """What is put into CUDA_VISIBLE_DEVICES: a UUID, or an index where the user's own list has indices."""
     name: str
 
 

@@ -32,10 +32,10 @@ def assign_clients(clients: int, ranks: int) -> list[tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class RankPlacement:
-    """Where one rank sits."""
+    """Where one rank runs, and the clients it has."""
 
     rank: int
-    """As the job was started."""
+    """Its rank in the communicator that the job was started with."""
     host: str
     local_rank: int
     clients: tuple[int, ...]
@@ -48,7 +48,7 @@ class RankPlacement:
 
 @dataclass(frozen=True)
 class HostResources:
-    """What one rank brings before the seats are given; it travels as JSON."""
+    """What one rank has to run on, before placement; it travels as JSON."""
 
     rank: int
     node: int
@@ -71,7 +71,7 @@ def place_rank(
     gpus_per_node: int | None = None,
     threads: int | None = None,
 ) -> RankPlacement:
-    """Decide where this rank sits, and put CUDA_VISIBLE_DEVICES and OMP_NUM_THREADS into its environment.
+    """Decide where this rank runs, and put CUDA_VISIBLE_DEVICES and OMP_NUM_THREADS into its environment.
 
     device: "auto" (a GPU where the node has one), "cuda" or "cpu". An own list in CUDA_VISIBLE_DEVICES is kept to.
     gpus_per_node: use only so many, default all. threads: of this rank; default OMP_NUM_THREADS if that is set, else
@@ -79,7 +79,7 @@ def place_rank(
     inside `world.verdict()`, because InputError is raised where more GPUs are asked than there are.
     """
     gpus, no_gpu = ([], "device: cpu") if device == "cpu" else find_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))
-    offer = HostResources(
+    own = HostResources(
         rank=world.rank,
         node=world.node,
         host=world.host,
@@ -89,38 +89,38 @@ def place_rank(
         gpus=[[gpu.id, gpu.name] for gpu in gpus],
         no_gpu=no_gpu,
     )
-    offers = [HostResources(**row) for row in world.broadcast_json(world.gather_json(asdict(offer)))]
-    gpu = choose_gpu(offers, world.rank, device, gpus_per_node)
-    placement = placement_of(offer, gpu, choose_threads(offers, world.rank, threads, os.environ))
+    ranks = [HostResources(**row) for row in world.broadcast_json(world.gather_json(asdict(own)))]
+    gpu = choose_gpu(ranks, world.rank, device, gpus_per_node)
+    placement = placement_of(own, gpu, choose_threads(ranks, world.rank, threads, os.environ))
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu[0] if gpu else ""
     os.environ["OMP_NUM_THREADS"] = str(placement.threads)
     return placement
 
 
-def placement_of(offer: HostResources, gpu: list[str] | None, threads: int) -> RankPlacement:
-    """The seat of the rank that made this offer; gpu: what `choose_gpu` gave it."""
+def placement_of(own: HostResources, gpu: list[str] | None, threads: int) -> RankPlacement:
+    """The placement of the rank with these resources; gpu: what `choose_gpu` returned for it."""
     return RankPlacement(
-        rank=offer.rank,
-        host=offer.host,
-        local_rank=offer.local_rank,
-        clients=tuple(offer.clients),
+        rank=own.rank,
+        host=own.host,
+        local_rank=own.local_rank,
+        clients=tuple(own.clients),
         device="cuda" if gpu else "cpu",
         gpu=f"{gpu[0]} ({gpu[1]})" if gpu else None,
         threads=threads,
     )
 
 
-def choose_gpu(offers: list[HostResources], rank: int, device: str, gpus_per_node: int | None) -> list[str] | None:
+def choose_gpu(ranks: list[HostResources], rank: int, device: str, gpus_per_node: int | None) -> list[str] | None:
     """[entry, name] of this rank's GPU, None for the CPU. Ranks with clients that see the same GPUs share them round
     robin; the server takes the first; a rank with nothing to do takes none."""
-    mine = offers[rank]
+    mine = ranks[rank]
     if device == "cpu" or (rank > 0 and not mine.clients):
         return None
     found = len(mine.gpus)
     if gpus_per_node is not None and gpus_per_node > found:
         why = f" ({mine.no_gpu})" if mine.no_gpu else ""
         raise InputError(
-            f"gpus_per_node is {gpus_per_node}, but {mine.host} offers {found}{why}: "
+            f"gpus_per_node is {gpus_per_node}, but {mine.host} has {found}{why}: "
             "leave it out to use what is there, or ask the scheduler for more GPUs per node"
         )
     if not found:
@@ -128,11 +128,11 @@ def choose_gpu(offers: list[HostResources], rank: int, device: str, gpus_per_nod
             raise InputError(f"device is cuda, but {mine.host} has no GPU ({mine.no_gpu}): set it to auto or cpu")
         return None
     gpus = mine.gpus[:gpus_per_node]
-    sharing = [o.rank for o in offers if o.node == mine.node and o.clients and o.gpus == mine.gpus]
+    sharing = [r.rank for r in ranks if r.node == mine.node and r.clients and r.gpus == mine.gpus]
     return gpus[sharing.index(rank) % len(gpus)] if mine.clients else gpus[0]
 
 
-def choose_threads(offers: list[HostResources], rank: int, threads: int | None, environment: Mapping[str, str]) -> int:
+def choose_threads(ranks: list[HostResources], rank: int, threads: int | None, environment: Mapping[str, str]) -> int:
     """The config's number, else the first of OMP_NUM_THREADS, else the cores this rank may use divided by the ranks
     that may use any of them: right for bound and for unbound ranks."""
     if threads is not None:
@@ -142,11 +142,11 @@ def choose_threads(offers: list[HostResources], rank: int, threads: int | None, 
         if not first.isdecimal() or int(first) == 0:
             raise InputError(f"OMP_NUM_THREADS is {setting!r}, expected a positive number: correct it or unset it")
         return int(first)
-    mine = offers[rank]
-    sharing = [o for o in offers if o.node == mine.node and not set(o.cores).isdisjoint(mine.cores)]
+    mine = ranks[rank]
+    sharing = [r for r in ranks if r.node == mine.node and not set(r.cores).isdisjoint(mine.cores)]
     return max(1, len(mine.cores) // len(sharing))
 
 
 def table(placements: list[RankPlacement]) -> list[dict[str, Any]]:
-    """One row a seat, of plain values that JSON leaves as they are."""
+    """One row a rank, of plain values that JSON leaves as they are."""
     return [{**asdict(placement), "clients": list(placement.clients)} for placement in placements]

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: they set a flag, and the run stops where it can be continued."""
+"""Signals that ask a run to stop: they set a flag, and the run stops at a place from which it can be resumed."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -10,9 +10,9 @@ PAUSED = 75
 
 @contextmanager
 def listening() -> Iterator[Callable[[], bool]]:
-    """Within the block SIGUSR1 and SIGTERM end nothing; the callable that it is given tells whether one has come.
+    """Within the block SIGUSR1 and SIGTERM end nothing; the callable it yields returns whether one has come.
 
-    A second SIGTERM ends the process as ever. For the main thread; handlers are put back at the end.
+    A second SIGTERM ends the process at once. For the main thread; handlers are put back at the end.
     """
     asked = False
 

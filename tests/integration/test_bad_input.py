@@ -153,7 +153,7 @@ def test_more_gpus_than_there_are(refused, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     line = refused("placement: {gpus_per_node: 4}")
     assert line.startswith("gpus_per_node is 4, but ")
-    assert "offers 0" in line
+    assert "has 0" in line
 
 
 @pytest.mark.slow

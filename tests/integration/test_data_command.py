@@ -135,10 +135,10 @@ def test_equal_commands_give_equal_bytes(images, out, tmp_path):
     assert (tmp_path / "other.h5").read_bytes() != out.read_bytes()
 
 
-def test_copies_are_left_out_and_counted(images, out, capsys):
+def test_duplicates_are_left_out_and_counted(images, out, capsys):
     pack = build(out, ("pku", images))
     printed = capsys.readouterr().out
-    assert f"pku: {PEOPLE * 2 * SHOTS + 1} images; copies left out: 1\n" in printed
+    assert f"pku: {PEOPLE * 2 * SHOTS + 1} images; duplicates left out: 1\n" in printed
     assert f"{out}: {PEOPLE * 2 * SHOTS} images of 12 people by 2 cameras, 2 clients x 3 tasks" in " ".join(
         printed.split()
     )
@@ -239,7 +239,7 @@ OPTIONS = [
     ({"split": (0.9, 0.2)}, "sum is at most 1"),
     ({"train_people": 1.5}, "expected a number between 0 and 1"),
     ({"mixing": (2, 3)}, "expected a ratio from 0 to 1"),
-    ({"order": "time"}, "does not tell when its images were taken"),
+    ({"order": "time"}, "has no times of its images"),
     ({"assign": "set"}, "2 clients, one a set, but 1 sets"),
     ({"protocol": "closd"}, "invalid choice: 'closd'"),
     ({"seed": "x"}, "invalid int value: 'x'"),
@@ -273,7 +273,7 @@ def test_a_broken_image_is_named(images, out, refused):
 def test_a_set_that_is_a_copy_of_another(images, out, tmp_path, refused):
     shutil.copytree(images, tmp_path / "copy")
     line = refused(build, out, ("pku", images), ("pku", tmp_path / "copy"))
-    assert line.startswith(f"nothing is left of the set pku-2: its {PEOPLE * 2 * SHOTS + 1} images are copies")
+    assert line.startswith(f"nothing is left of the set pku-2: its {PEOPLE * 2 * SHOTS + 1} images are duplicates")
 
 
 def test_a_pack_is_not_overwritten(images, made, refused):
@@ -445,7 +445,7 @@ def test_inspect_warns_of_the_leak_of_the_reference_protocol(images, out, capsys
     assert "images are in train and in query, for example pku/" in capsys.readouterr().err
 
 
-def test_inspect_finds_copies_in_folders_and_broken_files(made, tmp_path, capsys):
+def test_inspect_finds_duplicates_in_folders_and_broken_files(made, tmp_path, capsys):
     tree = tmp_path / "tree"
     main(["unpack", str(made), str(tree)])
     image = next((tree / "task-0-0" / "train").rglob("*.png"))

@@ -179,7 +179,7 @@ def test_another_version(pack):
     whole = bytearray(pack.read_bytes())
     whole[16] = 2
     pack.write_bytes(whole)
-    refused(pack, "is a pack of version 2, expected version 1: build it anew, or use the release")
+    refused(pack, "is a pack of version 2, expected version 1: build it again, or use the release")
 
 
 def test_no_pack(tmp_path):
@@ -238,7 +238,9 @@ def test_a_seal_on_something_else(pack, change):
     resealed(pack, lambda file: None)
     PackStream(pack).task(0, 0)
     resealed(pack, change)
-    refused(pack, r"has a seal, but not the contents of a pack \(.+\); expected what fedstil_mpi writes: build it anew")
+    refused(
+        pack, r"has a seal, but not the contents of a pack \(.+\); expected what fedstil_mpi writes: build it again"
+    )
 
 
 def test_a_changed_pixel_is_named_when_it_is_read(pack):
@@ -386,9 +388,7 @@ def test_a_file_that_turns_up_meanwhile_stays(tmp_path):
 
 def test_too_little_room_is_found_beforehand(tmp_path, monkeypatch):
     monkeypatch.setattr(target.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
-    message = (
-        r"x\.h5 needs about 3,080 bytes, but there is no room for them \(1,000 bytes are free\): make room or choose"
-    )
+    message = r"x\.h5 needs about 3,080 bytes, but there is not enough disk space \(1,000 bytes are free\): free some or choose"
     nothing_written(tmp_path, InputError, message, pixels=stopped(AssertionError("not even begun")))
 
 
@@ -399,7 +399,9 @@ def test_a_disk_that_is_full_at_last(tmp_path, monkeypatch, number):
 
     monkeypatch.setattr(target.os, "fsync", full)
     nothing_written(
-        tmp_path, InputError, rf"needs about 3,080 bytes, but there is no room .*{os.strerror(number)}.*make room"
+        tmp_path,
+        InputError,
+        rf"needs about 3,080 bytes, but there is not enough disk space .*{os.strerror(number)}.*free some",
     )
 
 
@@ -430,5 +432,8 @@ def test_wherever_the_disk_is_full(tmp_path):
     command = [sys.executable, "-c", LIMITED, str(Path(__file__).parents[1]), str(tmp_path / "x.h5")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("needs about 3,080 bytes, but there is no room for them (File too large): make room") == 5
+    assert (
+        done.stdout.count("needs about 3,080 bytes, but there is not enough disk space (File too large): free some")
+        == 5
+    )
     assert verify(tmp_path / "x.h5") == 11

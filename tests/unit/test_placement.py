@@ -103,7 +103,7 @@ def test_mig_slices_stand_in_for_their_card():
     assert ids(None, MIXED) == ["GPU-aa11", "MIG-x1", "MIG-x2"]
 
 
-def test_card_in_mig_mode_without_slices_offers_nothing():
+def test_card_in_mig_mode_without_slices_gives_no_gpu():
     gpus, why = find_gpus(None, FakeNvml([{"id": "GPU-cc33", "name": "C", "mig": [None, None]}]))
     assert gpus == []
     assert "no MIG slice" in why
@@ -150,8 +150,8 @@ def test_no_driver_means_no_gpu_and_says_why():
 GPUS = [["GPU-aa11", "A"], ["GPU-bb22", "B"]]
 
 
-def offers(clients, gpus=GPUS, nodes=None, cores=(0,), no_gpu=""):
-    """One offer a rank; clients[rank] are its clients."""
+def resources(clients, gpus=GPUS, nodes=None, cores=(0,), no_gpu=""):
+    """One rank's for each of `clients`, its clients."""
     nodes = nodes or [0] * len(clients)
     return [
         HostResources(rank, node, f"host{node}", rank, list(mine), list(cores), gpus, no_gpu)
@@ -159,8 +159,8 @@ def offers(clients, gpus=GPUS, nodes=None, cores=(0,), no_gpu=""):
     ]
 
 
-def gpu_ids(all_offers, device="auto", gpus_per_node=None):
-    chosen = [choose_gpu(all_offers, rank, device, gpus_per_node) for rank in range(len(all_offers))]
+def gpu_ids(ranks, device="auto", gpus_per_node=None):
+    chosen = [choose_gpu(ranks, rank, device, gpus_per_node) for rank in range(len(ranks))]
     return [gpu and gpu[0] for gpu in chosen]
 
 
@@ -168,75 +168,75 @@ A, B = "GPU-aa11", "GPU-bb22"
 
 
 def test_ranks_share_gpus_round_robin_and_the_server_takes_the_first():
-    assert gpu_ids(offers(assign_clients(5, 6))) == [A, A, B, A, B, A]
+    assert gpu_ids(resources(assign_clients(5, 6))) == [A, A, B, A, B, A]
 
 
-def test_ranks_are_counted_on_each_node_anew():
-    assert gpu_ids(offers(assign_clients(5, 6), nodes=[0, 0, 0, 0, 4, 4])) == [A, A, B, A, A, B]
+def test_ranks_are_counted_on_each_node_from_0():
+    assert gpu_ids(resources(assign_clients(5, 6), nodes=[0, 0, 0, 0, 4, 4])) == [A, A, B, A, A, B]
 
 
 def test_a_single_rank_takes_the_first_gpu():
-    assert gpu_ids(offers(assign_clients(5, 1))) == [A]
+    assert gpu_ids(resources(assign_clients(5, 1))) == [A]
 
 
 def test_ranks_without_clients_take_no_gpu():
-    assert gpu_ids(offers(assign_clients(1, 4))) == [A, A, None, None]
+    assert gpu_ids(resources(assign_clients(1, 4))) == [A, A, None, None]
 
 
 def test_ranks_that_see_different_gpus_are_counted_apart():
-    placements = [replace(o, gpus=[GPUS[o.rank % 2]]) for o in offers(assign_clients(4, 5))]
+    placements = [replace(o, gpus=[GPUS[o.rank % 2]]) for o in resources(assign_clients(4, 5))]
     assert gpu_ids(placements) == [A, B, A, B, A]
     more = [*GPUS, ["GPU-cc33", "C"], ["GPU-dd44", "D"]]
-    pairs = [replace(o, gpus=more[:2] if o.rank % 2 else more[2:]) for o in offers(assign_clients(4, 5))]
+    pairs = [replace(o, gpus=more[:2] if o.rank % 2 else more[2:]) for o in resources(assign_clients(4, 5))]
     assert gpu_ids(pairs) == ["GPU-cc33", A, "GPU-cc33", B, "GPU-dd44"]
 
 
 def test_fewer_gpus_than_there_are():
-    assert gpu_ids(offers(assign_clients(3, 4)), gpus_per_node=1) == [A, A, A, A]
+    assert gpu_ids(resources(assign_clients(3, 4)), gpus_per_node=1) == [A, A, A, A]
 
 
 def test_cpu_is_kept_to_beside_gpus():
-    assert gpu_ids(offers(assign_clients(3, 4)), "cpu") == [None] * 4
+    assert gpu_ids(resources(assign_clients(3, 4)), "cpu") == [None] * 4
 
 
 def test_auto_without_gpus_is_the_cpu():
-    assert gpu_ids(offers(assign_clients(3, 4), gpus=[])) == [None] * 4
+    assert gpu_ids(resources(assign_clients(3, 4), gpus=[])) == [None] * 4
 
 
 def test_cuda_without_gpus_is_refused_with_the_reason():
     with pytest.raises(InputError, match=r"device is cuda, but host0 has no GPU \(no driver\)"):
-        choose_gpu(offers([[0]], gpus=[], no_gpu="no driver"), 0, "cuda", None)
+        choose_gpu(resources([[0]], gpus=[], no_gpu="no driver"), 0, "cuda", None)
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])
 @pytest.mark.parametrize("gpus", [GPUS, []])
 def test_more_gpus_than_there_are_is_refused(device, gpus):
-    with pytest.raises(InputError, match=f"gpus_per_node is 4, but host0 offers {len(gpus)}.*leave it out"):
-        choose_gpu(offers([[0]], gpus=gpus), 0, device, 4)
+    with pytest.raises(InputError, match=f"gpus_per_node is 4, but host0 has {len(gpus)}.*leave it out"):
+        choose_gpu(resources([[0]], gpus=gpus), 0, device, 4)
 
 
 def test_all_ranks_of_a_node_refuse_with_the_same_line():
     def message(rank):
         with pytest.raises(InputError) as refused:
-            choose_gpu(offers(assign_clients(2, 3)), rank, "auto", 4)
+            choose_gpu(resources(assign_clients(2, 3)), rank, "auto", 4)
         return str(refused.value)
 
     assert message(0) == message(1) == message(2)
 
 
 def test_cores_are_divided_among_the_ranks_that_share_them():
-    unbound = offers([[]] * 3, cores=range(8))
+    unbound = resources([[]] * 3, cores=range(8))
     assert [choose_threads(unbound, rank, None, {}) for rank in range(3)] == [2, 2, 2]
     bound = [replace(o, cores=[2 * o.rank, 2 * o.rank + 1]) for o in unbound]
     assert [choose_threads(bound, rank, None, {}) for rank in range(3)] == [2, 2, 2]
-    crowded = offers([[]] * 6, cores=range(2))
+    crowded = resources([[]] * 6, cores=range(2))
     assert choose_threads(crowded, 5, None, {}) == 1
-    two_nodes = offers([[]] * 3, cores=range(8), nodes=[0, 1, 1])
+    two_nodes = resources([[]] * 3, cores=range(8), nodes=[0, 1, 1])
     assert [choose_threads(two_nodes, rank, None, {}) for rank in range(3)] == [8, 4, 4]
 
 
 def test_threads_of_the_config_then_of_the_environment():
-    one = offers([[0]], cores=range(8))
+    one = resources([[0]], cores=range(8))
     assert choose_threads(one, 0, 3, {"OMP_NUM_THREADS": "5"}) == 3
     assert choose_threads(one, 0, None, {"OMP_NUM_THREADS": "5"}) == 5
     assert choose_threads(one, 0, None, {"OMP_NUM_THREADS": "6,2"}) == 6

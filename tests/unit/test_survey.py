@@ -50,7 +50,7 @@ def stored(scratch, count):
 def test_every_file_is_hashed_and_its_pixels_stored(files, scratch, threads):
     found = survey(files, scratch, threads=threads)
     assert found.kept.tolist() == list(range(20))
-    assert (found.copies, found.unreadable) == ({}, ())
+    assert (found.duplicates, found.unreadable) == ({}, ())
     pixels = stored(scratch, 20)
     for file, image, of_file, of_pixels in zip(files, pixels, found.file_sha256, found.pixels_sha256, strict=True):
         np.testing.assert_array_equal(image, read(file, *SIZE))
@@ -66,7 +66,7 @@ def test_only_the_first_of_equal_images_stays(tmp_path, scratch):
     Image.open(first).save(same_pixels)
     found = survey([first, same_file, other, same_pixels], scratch, threads=2)
     assert found.kept.tolist() == [0, 2]
-    assert found.copies == {1: 0, 3: 0}
+    assert found.duplicates == {1: 0, 3: 0}
     np.testing.assert_array_equal(stored(scratch, 2), [read(first, *SIZE), read(other, *SIZE)])
 
 

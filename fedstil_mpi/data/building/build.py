@@ -11,7 +11,7 @@ import numpy as np
 import fedstil_mpi
 from fedstil_mpi.data import readers
 from fedstil_mpi.data.building.clients import assign_clients
-from fedstil_mpi.data.building.disk_space import check_room, make_folder
+from fedstil_mpi.data.building.disk_space import check_disk_space, make_folder
 from fedstil_mpi.data.building.division import Division
 from fedstil_mpi.data.building.pool import Pool, pool
 from fedstil_mpi.data.building.protocols import Protocol, divide
@@ -30,7 +30,7 @@ Sets = Mapping[str, Sequence[ImageRecord]]
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """What to build of what. Everything but the roots, `out` and `threads` goes into the pack's description."""
+    """What to build. Everything but the roots, `out` and `threads` goes into the pack's description."""
 
     sets: tuple[tuple[str, Path], ...]
     """(name of the reader, root)."""
@@ -57,8 +57,8 @@ class Summary:
     plan: Plan
     found: dict[str, int]
     """Label of a set -> its files."""
-    copies: dict[str, int]
-    """Label of a set -> how many of them were left out as copies of others."""
+    duplicates: dict[str, int]
+    """Label of a set -> how many of them were left out because an earlier image has the same pixels."""
     unreadable: tuple[Path, ...]
     """Files that were left out."""
     size: int
@@ -68,13 +68,13 @@ class Summary:
 
 @dataclass(frozen=True)
 class Draft:
-    """Who gets what when, for all images of some sets."""
+    """The client and task of every image of some sets, and what each is for."""
 
     pool: Pool
     client: np.ndarray
-    """int64 [n], of each image of the pool."""
+    """int64 [n], the client of each image of the pool."""
     task: np.ndarray
-    """int64 [n]."""
+    """int64 [n], its task there."""
     clients: int
     division: Division
 
@@ -82,8 +82,8 @@ class Draft:
 def build(options: BuildOptions, progress: Progress = unseen) -> Summary:
     """Builds a pack. Equal options and files give equal bytes. Raises InputError and leaves nothing behind then.
 
-    A draft is made of all files before any is read, so that a mistake costs no time, and a second one of those that
-    remain without copies.
+    A first draft of all files is made before any is read, so that a mistake costs no time; a second one has those that
+    remain without duplicates.
     """
     start = time.monotonic()
     sets = _read(options.sets)
@@ -91,7 +91,7 @@ def build(options: BuildOptions, progress: Progress = unseen) -> Summary:
     size = {"height": options.height, "width": options.width}
     stored = len(_draft(sets, options).division.rows)
     make_folder(options.out)
-    check_room(options.out, read=len(files), stored=stored, **size)
+    check_disk_space(options.out, read=len(files), stored=stored, **size)
     with Scratch(options.out, **size) as scratch:
         found = survey(
             [record.path for _, record in files],
@@ -103,12 +103,12 @@ def build(options: BuildOptions, progress: Progress = unseen) -> Summary:
         draft = _draft(_kept(sets, [files[number] for number in found.kept]), options)
         plan, rows = _plan(draft, found, options.tasks), draft.division.rows
         blocks = progress("writing", len(rows))(scratch.blocks(rows))
-        about = _about(options, tuple(sets), copies=len(found.copies), unreadable=len(found.unreadable))
+        about = _about(options, tuple(sets), duplicates=len(found.duplicates), unreadable=len(found.unreadable))
         write_pack(options.out, plan, blocks, about=about, **size)
     return Summary(
         plan,
         {label: len(records) for label, records in sets.items()},
-        Counter(files[number][0] for number in found.copies),
+        Counter(files[number][0] for number in found.duplicates),
         tuple(files[number][1].path for number in found.unreadable),
         options.out.stat().st_size,
         time.monotonic() - start,
@@ -133,7 +133,7 @@ def _kept(sets: Sets, files: Iterable[tuple[str, ImageRecord]]) -> Sets:
     for label, records in kept.items():
         if not records:
             raise InputError(
-                f"nothing is left of the set {label}: its {len(sets[label])} images are copies of others or unreadable; "
+                f"nothing is left of the set {label}: its {len(sets[label])} images are duplicates of others or unreadable; "
                 "leave it out or check its folder"
             )
     return kept

@@ -11,7 +11,7 @@ WAYS = ("merge", "set")
 def assign_clients(pool: Pool, clients: int | None, how: str) -> np.ndarray:
     """The client of every image, int64 [n]; all images of a person at a camera go to the same one.
 
-    "merge" is the way of the published builder: cameras are merged, or cut in two by people, until there are as many as
+    "merge" is the way of the reference code: cameras are merged, or cut in two by people, until there are as many as
     clients. A camera is merged into the one that lacks most of its people, so cameras of one set, which share people,
     are kept apart, and with several sets a client becomes a mixture of them. None leaves every camera a client.
 

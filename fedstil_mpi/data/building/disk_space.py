@@ -1,4 +1,4 @@
-"""Where a new pack goes: looked at before the work begins."""
+"""Whether a new pack can be written: checked before the work begins."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ from fedstil_mpi.data.pack import check_target
 from fedstil_mpi.util.errors import InputError
 
 ROW_BYTES = 400
-"""Of an image besides its pixels, more than is usual."""
+"""An image's bytes in a pack besides its pixels, more than is usual."""
 
 
 def make_folder(out: Path) -> None:
@@ -19,8 +19,8 @@ def make_folder(out: Path) -> None:
     check_target(out)
 
 
-def check_room(out: Path, *, read: int, stored: int, height: int, width: int) -> None:
-    """Raises InputError where the disk has no room for so many images in a scratch file and in the pack."""
+def check_disk_space(out: Path, *, read: int, stored: int, height: int, width: int) -> None:
+    """Raises InputError where the disk has no space for so many images in a scratch file and in the pack."""
     needed = (read + stored) * height * width * 3 + stored * ROW_BYTES
     free = shutil.disk_usage(out.parent).free
     if needed > free:

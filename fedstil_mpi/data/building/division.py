@@ -22,7 +22,7 @@ class Division:
     camera: np.ndarray
     """int64 [m], numbers without gaps; -1 in a set with a single camera, see `known_cameras`."""
     splits: dict[str, Selection]
-    """Of the numbers 0 to m - 1, by name of the split."""
+    """Split -> which of the stored images, 0 to m - 1, are in it."""
 
 
 def known_cameras(pool: Pool) -> np.ndarray:
@@ -45,7 +45,7 @@ def arrange(
     role: np.ndarray,
     searched: tuple[np.ndarray, np.ndarray],
 ) -> Division:
-    """Puts the stored images in order and tells every task's.
+    """Puts the stored images in order and lists the images of every task.
 
     `number`, int64 [n], is the client * tasks + task of each image of the pool, one of 0 to `numbers` - 1; `rows` and
     `role`, both [m], are what to store. `searched` are pairs, a task's number and the pool's row of an image in its
@@ -74,6 +74,6 @@ def _trained_first(person: np.ndarray, trained: np.ndarray) -> np.ndarray:
 
 
 def _selection(number: np.ndarray, row: np.ndarray, numbers: int) -> Selection:
-    """Of pairs of a task's number and a row, in any order."""
+    """The selection of pairs of a task's number and a row, in any order."""
     order = np.lexsort((row, number))
     return Selection(row[order], np.searchsorted(number[order], np.arange(numbers + 1)))

@@ -1,7 +1,7 @@
 """In which images a task's queries are searched for.
 
 Both functions take, for each image of the pool, its `person` and the `number` client * tasks + task of where its client
-meets that person, both int64 [n]. They return pairs: the number of a task and the row of an image in its gallery, both
+sees that person, both int64 [n]. They return pairs: the number of a task and the row of an image in its gallery, both
 int64 [m].
 """
 
@@ -12,7 +12,7 @@ from fedstil_mpi.data.building.groups import places
 
 def everywhere(person: np.ndarray, number: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Every task searches those images of all its people, at all clients, that are in `gallery`, bool [n]."""
-    task, seen = _met(person, number)
+    task, seen = _seen(person, number)
     visit, row = _images_of(seen, person, np.flatnonzero(gallery))
     return task[visit], row
 
@@ -20,23 +20,23 @@ def everywhere(person: np.ndarray, number: np.ndarray, gallery: np.ndarray) -> t
 def elsewhere(
     person: np.ndarray, number: np.ndarray, share: float, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The published builder's: of each of its people a task searches, from each other client, `share` of the images.
+    """As in the reference code: a task searches, for each of its people and each other client, `share` of the images.
 
-    Rounded down, drawn for each task and client anew, and whatever else the images are for.
+    Rounded down, drawn independently for each task and client, and whatever else the images are for.
     """
-    task, seen = _met(person, number)
+    task, seen = _seen(person, number)
     visit, row = _images_of(seen, person, np.arange(len(person)))
-    # A client meets a person in one task, so another number is another client.
+    # A client sees a person in one task, so another number is another client.
     other = number[row] != task[visit]
     visit, row = visit[other], row[other]
-    lot = visit * (number.max(initial=0) + 1) + number[row]
-    place, size = places(lot, generator.permutation(len(row)))
+    group = visit * (number.max(initial=0) + 1) + number[row]
+    place, size = places(group, generator.permutation(len(row)))
     drawn = place < np.floor(share * size)
     return task[visit[drawn]], row[drawn]
 
 
-def _met(person: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Who is met in which task: the number of the task and the person, once each."""
+def _seen(person: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Who is seen in which task: the number of the task and the person, once each."""
     people = person.max(initial=0) + 1
     task, seen = np.divmod(np.unique(number * people + person), people)
     return task, seen

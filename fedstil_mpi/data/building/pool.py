@@ -29,19 +29,13 @@ class Pool:
     def __len__(self) -> int:
         return len(self.pids)
 
-    def __getitem__(self, rows: np.ndarray) -> "Pool":
-        """These rows, given as numbers or as a mask; people and cameras keep their numbers."""
-        rows = np.arange(len(self))[rows]
-        sources = tuple(self.sources[row] for row in rows)
-        return Pool(self.sets[rows], self.pids[rows], self.cameras[rows], self.times[rows], sources)
-
     def label(self, row: int) -> str:
-        """Of the set that the image is from."""
+        """The label of the set that the image is from."""
         return self.sources[row].partition("/")[0]
 
 
 def pool(sets: Mapping[str, Sequence["ImageRecord"]]) -> Pool:
-    """Label -> sightings, in one table. The order of a set's sightings is of no account, that of the sets is."""
+    """Label -> image records, in one table. The order within a set does not matter, that of the sets does."""
     rows = [
         (number, label, record)
         for number, (label, records) in enumerate(sets.items())
@@ -57,7 +51,7 @@ def pool(sets: Mapping[str, Sequence["ImageRecord"]]) -> Pool:
 
 
 def _numbers(keys: list[tuple[int, str]]) -> np.ndarray:
-    """Of the (set, key) of each row among the different ones in natural order, int64 [n]."""
+    """int64 [n]: the place of each row's (set, key) among the different ones in natural order."""
     different = sorted(set(keys), key=lambda entry: (entry[0], _natural(entry[1])))
     number = {entry: place for place, entry in enumerate(different)}
     return np.array([number[entry] for entry in keys], np.int64)

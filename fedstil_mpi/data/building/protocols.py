@@ -20,7 +20,7 @@ class Protocol:
 
     name: str = "closed"
     """closed: everyone is trained on and tested, with different images. open: test people are never trained on.
-    reference: the published builder's cut, for comparison only. It leaks: an image may be trained on and a query, and
+    reference: the reference code's split, for comparison only. It leaks: an image may be trained on and a query, and
     galleries are drawn from other clients' images whether they train on them or not; some images are not used at all.
     """
     train: float = 0.6
@@ -28,7 +28,7 @@ class Protocol:
     query: float = 0.2
     """The share that are queries; in "open" query / (1 - train) of a test person's."""
     train_people: float = 0.5
-    """In "open", the share that is trained on of those people whom two cameras see, or a set's only camera. All others
+    """In "open", the share that is trained on of those people that two cameras see, or a set's only camera. All others
     are trained on, and in every task somebody is."""
     gallery: float = 0.7
     """In "reference", the share of a person's images at each other client that a task searches."""
@@ -52,7 +52,7 @@ def divide(
 ) -> Division:
     """What each image is for by this protocol, given its client and its task there, both int64 [n].
 
-    In "closed" and "open" a task searches all gallery images of the people whom its client sees in it, at all clients; a
+    In "closed" and "open" a task searches all gallery images of the people that its client sees in it, at all clients; a
     query that would find its person nowhere is a gallery image instead. Which of a person's images are what is drawn
     from the seed.
 

@@ -67,6 +67,6 @@ class Scratch:
     def _refusal(self, error: OSError) -> InputError:
         return InputError(
             f"{self.target.parent} takes no scratch file for {self.target.name}, or no more of it after {self.count} "
-            f"images ({error.strerror}); expected a folder with room for all pixels twice: free some or choose another "
+            f"images ({error.strerror}); expected a folder with disk space for all pixels twice: free some or choose another "
             "--out"
         )

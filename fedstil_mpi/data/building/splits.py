@@ -29,7 +29,7 @@ def _at_least_one(wanted: np.ndarray, left: np.ndarray) -> np.ndarray:
 
 
 def reference(place: np.ndarray, size: np.ndarray, train: float, query: float) -> tuple[np.ndarray, np.ndarray]:
-    """bool [n], twice: which images the published builder trains on, and which it takes as queries.
+    """bool [n], twice: which images the reference code trains on, and which it takes as queries.
 
     Its train images end with a rounded-up number and its queries begin with a rounded-down one: unless train * size is
     whole, one image is both. Images behind the queries are neither.
@@ -41,7 +41,7 @@ def reference(place: np.ndarray, size: np.ndarray, train: float, query: float) -
 def some_people(
     person: np.ndarray, camera: np.ndarray, number: np.ndarray, share: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """bool [n], the images of people drawn from those whom two cameras see, or one camera that is -1.
+    """bool [n], the images of people drawn from those that two cameras see, or one camera that is -1.
 
     `share` of them, rounded; the others could not be recognised anywhere else. `number`, int64 [n], is the client * tasks
     + task of each image: nobody is drawn who is the last one left in a task, and fewer than `share` where that must be.

@@ -14,7 +14,7 @@ from fedstil_mpi.util.progress import Watch
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found in n files; k of them are kept: all that can be read and are not copies of an earlier one."""
+    """What was found in n files; k of them are kept: all that can be read and have other pixels than all before."""
 
     kept: np.ndarray
     """int64 [k], ascending, which file. Its pixels have the number 0 to k - 1 in the scratch file."""
@@ -22,7 +22,7 @@ class Survey:
     """uint8 [k, 32]."""
     pixels_sha256: np.ndarray
     """uint8 [k, 32]."""
-    copies: dict[int, int]
+    duplicates: dict[int, int]
     """File -> the earlier file with the same pixels."""
     unreadable: tuple[int, ...]
     """Files that were left out."""
@@ -38,7 +38,7 @@ def survey(
     """
     first: dict[bytes, int] = {}
     hashes: list[bytes] = []
-    copies: dict[int, int] = {}
+    duplicates: dict[int, int] = {}
     unreadable: list[int] = []
     height, width, _ = scratch.shape
     for number, found in enumerate(watch(read_hashed(paths, height, width, threads))):
@@ -47,13 +47,13 @@ def survey(
                 raise InputError(f"{found}, or leave such files out with --skip-unreadable")
             unreadable.append(number)
         elif found.pixels_sha256 in first:
-            copies[number] = first[found.pixels_sha256]
+            duplicates[number] = first[found.pixels_sha256]
         else:
             first[found.pixels_sha256] = number
             hashes.append(found.file_sha256)
             scratch.append(found.pixels)
     kept = np.fromiter(first.values(), np.int64, len(first))
-    return Survey(kept, _table(hashes), _table(list(first)), copies, tuple(unreadable))
+    return Survey(kept, _table(hashes), _table(list(first)), duplicates, tuple(unreadable))
 
 
 def _table(hashes: Sequence[bytes]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""In which task a client meets whom."""
+"""Which client sees which people in which task."""
 
 import math
 
@@ -13,17 +13,17 @@ from fedstil_mpi.util.errors import InputError, did_you_mean
 def assign_tasks(
     pool: Pool, client: np.ndarray, tasks: int, *, order: str, ratio: float, distance: float, seed: int
 ) -> np.ndarray:
-    """The task of every image, int64 [n]: everyone whom a client sees has one task there.
+    """The task of every image, int64 [n]: everyone that a client sees has one task there.
 
     A client's people are put in an order, which is mixed and cut into tasks whose sizes differ by at most one.
 
-    Order "random" is drawn once for all clients, so that somebody comes by at similar times everywhere. Order "time" is
-    that of the first sighting: how far down the list of its camera's newcomers, as a fraction, for the camera where
+    Order "random" is drawn once for all clients, so that a person is seen at similar times everywhere. Order "time" is
+    that of the first image: how far down the list of its camera's newcomers, as a fraction, for the camera where
     that is soonest. Times of different cameras need not be comparable.
 
-    Mixing is the published builder's: with B people a task (rounded down), ratio * B times two people B to distance * B
+    Mixing is the reference code's: with B people a task (rounded down), ratio * B times two people B to distance * B
     places apart change places, and ratio * T times two whole tasks 1 to `distance` apart. Each pair is drawn uniformly
-    from those that are so far apart; where there are none, nobody changes places.
+    from those that are so far apart; where there are none, nothing changes.
 
     Raises InputError for a number out of range, more tasks than people of a client, or order "time" without times.
     """
@@ -63,7 +63,7 @@ def _by_time(pool: Pool, seed: int) -> np.ndarray:
     """float64 [n] between 0 and 1: how many of the camera's people were first seen there before the image's person."""
     if (pool.times < 0).any():
         label = pool.label(int((pool.times < 0).argmax()))
-        raise InputError(f"set {label} does not tell when its images were taken: put people in random order")
+        raise InputError(f"set {label} has no times of its images: put people in random order")
     people = pool.pids.max(initial=0) + 1
     pairs, pair = np.unique(pool.cameras * people + pool.pids, return_inverse=True)
     first = np.full(len(pairs), np.iinfo(np.int64).max)
@@ -73,7 +73,7 @@ def _by_time(pool: Pool, seed: int) -> np.ndarray:
 
 
 ORDERS = {"random": _at_random, "time": _by_time}
-"""When each image's person comes by, [n], by name of the order."""
+"""Name of an order -> when each image's person comes, [n]."""
 
 
 def _cut(people: int, tasks: int, ratio: float, distance: float, generator: np.random.Generator) -> np.ndarray:

@@ -19,8 +19,8 @@ from fedstil_mpi.util.progress import shown
 SIZE = re.compile(r"([0-9]{1,4})x([0-9]{1,4})")
 SMALLEST = 8
 """Pixels of a side, as in a config."""
-PUBLISHED = (0.8, 0.1)
-"""Train and query share of the published builder."""
+REFERENCE_SHARES = (0.8, 0.1)
+"""Train and query share of the reference code."""
 MOST_THREADS = 8
 """Unless asked for more, which helps where a network's file system is slow to answer."""
 NAMED = 5
@@ -29,8 +29,8 @@ NAMED = 5
 
 def add(commands: Any) -> None:
     default, protocol = BuildOptions(sets=(), out=Path()), Protocol()
-    described = "Build a pack of public re-identification sets. Equal arguments and files give equal bytes."
-    parser = commands.add_parser("build", help="public sets -> a pack", description=described)
+    description = "Build a pack of public re-identification sets. Equal arguments and files give equal bytes."
+    parser = commands.add_parser("build", help="public sets -> a pack", description=description)
     option = parser.add_argument
     known = ", ".join(readers.names())
     option("--set", required=True, action="append", metavar="NAME=PATH", help=f"once for each set; names: {known}")
@@ -39,7 +39,13 @@ def add(commands: Any) -> None:
     option("--tasks", type=int, metavar="N", default=default.tasks, help="of each client; default: %(default)s")
     option("--size", default=f"{default.height}x{default.width}", metavar="HxW", help="pixels; default: %(default)s")
     option("--protocol", choices=PROTOCOLS, default=protocol.name, help=HELP_OF_PROTOCOLS)
-    option("--split", type=float, nargs=2, metavar=("TRAIN", "QUERY"), help=HELP_OF_SPLIT.format(protocol, *PUBLISHED))
+    option(
+        "--split",
+        type=float,
+        nargs=2,
+        metavar=("TRAIN", "QUERY"),
+        help=HELP_OF_SPLIT.format(protocol, *REFERENCE_SHARES),
+    )
     option("--train-people", type=float, default=protocol.train_people, metavar="SHARE", help=HELP_OF_TRAIN_PEOPLE)
     option("--assign", choices=WAYS, default=default.assign, help=HELP_OF_ASSIGN)
     option("--order", choices=tuple(ORDERS), default=default.order, help=HELP_OF_ORDER)
@@ -60,14 +66,14 @@ def add(commands: Any) -> None:
 
 HELP_OF_PROTOCOLS = (
     "closed: the same people in train and test, other images; open: test people are never trained on; reference: the "
-    "published builder's, which leaks, for comparison only; default: %(default)s"
+    "reference code's, which leaks, for comparison only; default: %(default)s"
 )
 HELP_OF_SPLIT = "shares of a person's images at a client; default: {0.train} {0.query}, with reference {1} {2}"
 HELP_OF_TRAIN_PEOPLE = "with open: of the people who could be tested; default: %(default)s"
 HELP_OF_ASSIGN = "merge: cameras are merged or cut in two; set: every set is a client; default: %(default)s"
-HELP_OF_ORDER = "in which a client meets people; time: as the files' names tell; default: %(default)s"
+HELP_OF_ORDER = "in which a client sees people; time: from the files' names; default: %(default)s"
 HELP_OF_MIXING = (
-    "how much people and tasks change places, and how far, as in the published builder; 0 0: not at all; default: "
+    "how much people and tasks change places, and how far, as in the reference code; 0 0: not at all; default: "
     f"{BuildOptions.ratio} {BuildOptions.distance}"
 )
 
@@ -86,7 +92,9 @@ def _options(given: argparse.Namespace) -> BuildOptions:
     if threads < 1:
         raise InputError(f"--threads {threads}; expected at least 1")
     protocol = Protocol()
-    train, query = given.split or (PUBLISHED if given.protocol == "reference" else (protocol.train, protocol.query))
+    train, query = given.split or (
+        REFERENCE_SHARES if given.protocol == "reference" else (protocol.train, protocol.query)
+    )
     ratio, distance = given.mixing
     return BuildOptions(
         sets=tuple(_set(text) for text in given.set),
@@ -117,8 +125,8 @@ def _set(text: str) -> tuple[str, Path]:
 def _show(out: Path, made: Summary) -> None:
     console = terminal.console()
     for label, count in made.found.items():
-        copies = made.copies.get(label, 0)
-        console.print(f"{label}: {count:,} images; copies left out: {copies:,}", highlight=False)
+        duplicates = made.duplicates.get(label, 0)
+        console.print(f"{label}: {count:,} images; duplicates left out: {duplicates:,}", highlight=False)
     if made.unreadable:
         named = ", ".join(map(str, made.unreadable[:NAMED])) + ", ..." * (len(made.unreadable) > NAMED)
         line = f"unreadable files left out: {len(made.unreadable):,} ({named})"

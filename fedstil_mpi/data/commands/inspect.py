@@ -25,9 +25,9 @@ SIZE = (128, 64)
 
 
 def add(commands: Any) -> None:
-    described = "Count what a pack or a folder of tasks holds, and look for images that are in more than one split."
+    description = "Count what a pack or a folder of tasks holds, and look for images that are in more than one split."
     parser = commands.add_parser(
-        "inspect", help="what a pack or folder holds, and whether it leaks", description=described
+        "inspect", help="what a pack or folder holds, and whether it leaks", description=description
     )
     parser.add_argument("path", type=Path, metavar="PACK-OR-FOLDER")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw a few people of each client and task")
@@ -58,7 +58,7 @@ def run(given: argparse.Namespace) -> None:
 
 
 def _open(path: Path) -> tuple[Stream, Plan, dict[str, str]]:
-    """The stream, its plan, and what else is known of it. Tells of files that cannot be read."""
+    """The stream, its plan, and what else is known of it. Warns of files that cannot be read."""
     if not path.is_dir():
         pack = PackStream(path)
         return pack, pack.plan(), {"images": f"{pack.height}x{pack.width}", **pack.about}

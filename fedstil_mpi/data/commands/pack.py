@@ -19,8 +19,10 @@ from fedstil_mpi.util.progress import shown
 
 
 def add(commands: Any) -> None:
-    described = "Put the stream that a config names into a pack: its data section and seed decide, all else is ignored."
-    parser = commands.add_parser("pack", help="any stream that a config names -> a pack", description=described)
+    description = (
+        "Put the stream that a config names into a pack: its data section and seed decide, all else is ignored."
+    )
+    parser = commands.add_parser("pack", help="any stream that a config names -> a pack", description=description)
     parser.add_argument("config", help="a YAML file; see configs/")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="come after the file")
     parser.add_argument("--out", required=True, type=Path, metavar="PACK", help="the new file")

@@ -42,7 +42,7 @@ def by_task(plan: Plan) -> Table:
 
 
 def _numbers(plan: Plan, clients: Iterable[int]) -> list[int]:
-    """Of all tasks of these clients."""
+    """The numbers of all tasks of these clients."""
     return [client * plan.tasks + task for client in clients for task in range(plan.tasks)]
 
 

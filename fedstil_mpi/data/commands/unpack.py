@@ -11,8 +11,8 @@ from fedstil_mpi.util.progress import shown
 
 
 def add(commands: Any) -> None:
-    described = "Write task-<client>-<task>/{train,query,gallery}/<person>/<image>.png, which data.kind=folder reads."
-    parser = commands.add_parser("unpack", help="a pack -> a folder of PNG files", description=described)
+    description = "Write task-<client>-<task>/{train,query,gallery}/<person>/<image>.png, which data.kind=folder reads."
+    parser = commands.add_parser("unpack", help="a pack -> a folder of PNG files", description=description)
     parser.add_argument("pack", type=Path)
     parser.add_argument("folder", type=Path, help="a new folder")
 

@@ -11,8 +11,8 @@ from fedstil_mpi.util.progress import shown
 
 
 def add(commands: Any) -> None:
-    described = "Hash all pixels of a pack anew and compare them with its manifest."
-    parser = commands.add_parser("verify", help="whether a pack is as it was written", description=described)
+    description = "Hash all pixels of a pack again and compare them with its manifest."
+    parser = commands.add_parser("verify", help="whether a pack is as it was written", description=description)
     parser.add_argument("pack", type=Path)
 
 

@@ -1,4 +1,4 @@
-"""Whether an image that somebody trains on is also searched for or searched in."""
+"""Images in two splits that should have none in common, such as training images that are queries too."""
 
 from dataclasses import dataclass
 

@@ -44,7 +44,7 @@ def write_folder(stream: Stream, root: Path, plan: Plan | None = None, watch: Wa
             complete(tree, root)  # which may replace an empty folder
     except OSError as error:
         raise InputError(
-            f"cannot write the images to {root} ({error.strerror or error}): expected a folder with room for them; free "
+            f"cannot write the images to {root} ({error.strerror or error}): expected a folder with disk space for them; free "
             "space or name another"
         ) from None
 

@@ -45,7 +45,7 @@ class Contents:
     """Where in the file the pixels begin, in bytes."""
 
 
-def describe(file: h5py.File, plan: Plan, crc32: np.ndarray, about: Mapping[str, str]) -> None:
+def write_contents(file: h5py.File, plan: Plan, crc32: np.ndarray, about: Mapping[str, str]) -> None:
     """Writes all but the pixels. Raises InputError for a source that UTF-8 cannot hold."""
     file["crc32"] = crc32
     for name in NUMBERS:
@@ -70,7 +70,7 @@ def read(path: Path) -> Contents:
             raise ValueError("its pixels lie elsewhere")
     except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:  # h5py's, NumPy's
         raise InputError(
-            f"{path} has a seal, but not the contents of a pack ({error}); expected what fedstil_mpi writes: build it anew"
+            f"{path} has a seal, but not the contents of a pack ({error}); expected what fedstil_mpi writes: build it again"
         ) from error
     return contents
 

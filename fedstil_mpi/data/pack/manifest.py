@@ -13,7 +13,7 @@ ROLES = (*SPLITS, "warmup")
 """What an image is for, by number. Warm-up images belong to the server: their client and task are -1."""
 
 COLUMNS = ("client", "task", "role", "person", "camera", "source", "file_sha256", "pixels_sha256")
-"""Of the manifest as CSV."""
+"""The columns of the manifest as CSV."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Manifest:
     """One row an image, in the order in which the pixels are stored."""
 
     client: np.ndarray
-    """int64 [n]: whose camera took it."""
+    """int64 [n]: the client whose camera took it."""
     task: np.ndarray
-    """int64 [n]: the task in which that client meets the person."""
+    """int64 [n]: the task in which that client sees the person."""
     role: np.ndarray
     """uint8 [n], an index of ROLES."""
     person: np.ndarray
@@ -77,4 +77,4 @@ class Plan:
     tasks: int
     manifest: Manifest
     splits: Mapping[str, Selection]
-    """By name of the split, as in SPLITS."""
+    """Split, as in SPLITS -> its images."""

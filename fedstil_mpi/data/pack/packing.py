@@ -37,7 +37,7 @@ def pack_stream(
 
     A PackStream of the file gives the same tasks and warm-up images, bit for bit. The images' sources are
     <label>/task-<client>-<task>/<split>/<index> and <label>/warmup/<index>. As their client and task the manifest has
-    those in whose split they are, even where another client's camera took them; hashes of original files it has none.
+    those that have them in a split, even where another client's camera took them; hashes of original files it has none.
     `watch` may show the progress over the list of the tasks. In memory are the warm-up images and one task at a time.
 
     Raises InputError as `pack.writer.write` does, and for what is wrong with the stream.

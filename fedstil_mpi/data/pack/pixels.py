@@ -22,10 +22,10 @@ def copied(path: Path, contents: Contents, rows: np.ndarray) -> np.ndarray:
         stored = np.memmap(path, np.uint8, "r", contents.start, (len(contents.crc32), *size))
     except (OSError, ValueError) as error:  # ValueError: shorter than what shall be mapped
         raise InputError(
-            f"{path} has changed since it was opened ({error}); expected that a pack stays as it is: build it anew"
+            f"{path} has changed since it was opened ({error}); expected that a pack stays as it is: build it again"
         ) from error
-    cuts = np.flatnonzero(np.diff(rows) != 1) + 1
-    for begin, end in pairwise([0, *cuts.tolist(), len(rows)]):
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    for begin, end in pairwise([0, *breaks.tolist(), len(rows)]):
         first = int(rows[begin])
         pixels[begin:end] = stored[first : first + end - begin]
     return pixels

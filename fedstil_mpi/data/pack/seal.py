@@ -11,7 +11,7 @@ from fedstil_mpi.util.errors import InputError
 
 MAGIC = b"\x89fedstil pack\r\n\x1a"
 VERSION = 1
-"""Of the seal and of what lies behind it. It stands right behind MAGIC in every version."""
+"""The version of the seal and of what lies behind it. It stands right behind MAGIC in every version."""
 SIZE = 512
 """Bytes of the seal, the smallest place that HDF5 leaves to others at a file's beginning (its user block)."""
 
@@ -56,7 +56,7 @@ def check(path: Path) -> Extent:
 def _check(path: Path, file: BinaryIO) -> Extent:
     head = file.read(SIZE)
     size = file.seek(0, os.SEEK_END)
-    again = "copy it again or build it anew"
+    again = "copy it again or build it again"
     if not head.startswith(MAGIC):
         raise InputError(f"{path} is no pack: it begins with {head[:8]!r}, expected {MAGIC[:8]!r}; correct the path")
     if size < SIZE:
@@ -64,7 +64,7 @@ def _check(path: Path, file: BinaryIO) -> Extent:
     _, version, expected, start, length = _FIELDS.unpack_from(head)
     if version != VERSION:
         raise InputError(
-            f"{path} is a pack of version {version}, expected version {VERSION}: build it anew, or use the release of "
+            f"{path} is a pack of version {version}, expected version {VERSION}: build it again, or use the release of "
             "fedstil_mpi that wrote it"
         )
     if size != expected:

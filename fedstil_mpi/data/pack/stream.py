@@ -38,7 +38,7 @@ class PackStream(Stream):
         return self._contents.plan
 
     def task(self, client: int, task: int) -> Task:
-        """As of every stream; raises InputError, naming the image's source, where pixels are not as they were packed."""
+        """The images of one task (0-based). Raises InputError, naming the image's source, where pixels are not as they were packed."""
         return Task(**{split: self._images(rows) for split, rows in self._rows(client, task).items()})
 
     def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
@@ -61,6 +61,6 @@ class PackStream(Stream):
         if len(changed):
             raise InputError(
                 f"{self._path} is damaged: the pixels of {len(changed)} of {len(rows)} images do not have their CRC-32, "
-                f"the first is {manifest.source[changed[0]]}; copy it again or build it anew"
+                f"the first is {manifest.source[changed[0]]}; copy it again or build it again"
             )
         return Images(pixels, manifest.person[rows], manifest.camera[rows])

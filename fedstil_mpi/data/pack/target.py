@@ -18,8 +18,8 @@ NO_SPACE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 def new_file(path: Path, needed: int) -> Iterator[BinaryIO]:
     """A file without buffer to write some `needed` bytes to. It gets its name when the block ends; else it is removed.
 
-    Raises InputError for a `path` that exists or has no folder, for a disk without room, even beforehand, and for
-    whatever else the system has against the file.
+    Raises InputError for a `path` that exists or has no folder, for too little disk space, even beforehand, and for
+    whatever else keeps the file from being written.
     """
     check_target(path)
     try:
@@ -36,7 +36,7 @@ def new_file(path: Path, needed: int) -> Iterator[BinaryIO]:
             raise
         if error.errno in NO_SPACE:
             raise InputError(
-                f"{path} needs about {needed:,} bytes, but there is no room for them ({error.strerror}): make room or "
+                f"{path} needs about {needed:,} bytes, but there is not enough disk space ({error.strerror}): free some or "
                 "choose another place"
             ) from error
         raise InputError(f"{path} cannot be written ({error}); choose another place or mend this one") from error

@@ -1,4 +1,4 @@
-"""Looks whether every pixel of a pack is what was packed."""
+"""Checks whether every pixel of a pack is what was packed."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ NAMED = 10
 
 
 def verify(path: Path, watch: Callable[[Iterable], Iterable] = iter) -> int:
-    """Hashes all pixels anew and returns how many images there are; `watch` may show the progress over the blocks.
+    """Hashes all pixels again and returns how many images there are; `watch` may show the progress over the blocks.
 
     Raises InputError for a file that is no pack, and with the sources of the images whose SHA-256 is not the manifest's.
     """
@@ -33,6 +33,6 @@ def verify(path: Path, watch: Callable[[Iterable], Iterable] = iter) -> int:
         others = f" and {len(changed) - NAMED} others" if len(changed) > NAMED else ""
         raise InputError(
             f"{path} is damaged: {len(changed)} of {len(manifest)} images do not have the SHA-256 of their pixels: "
-            f"{', '.join(changed[:NAMED])}{others}; copy it again or build it anew"
+            f"{', '.join(changed[:NAMED])}{others}; copy it again or build it again"
         )
     return len(manifest)

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from fedstil_mpi.data.pack import seal
-from fedstil_mpi.data.pack.format import PIXELS, check, describe
+from fedstil_mpi.data.pack.format import PIXELS, check, write_contents
 from fedstil_mpi.data.pack.manifest import Plan
 from fedstil_mpi.data.pack.seal import Extent
 from fedstil_mpi.data.pack.target import new_file
@@ -71,7 +71,7 @@ def write(
             hashes, crc32 = _pour(file, memory.pixels.start, pixels, shape)
             plan = plan_of(hashes)
             check(plan, count)
-            describe(hdf5, plan, crc32, about)
+            write_contents(hdf5, plan, crc32, about)
         before, after = memory.halves()
         file.seek(memory.pixels.end)
         _put(file, memoryview(after))

@@ -1,6 +1,6 @@
 """Readers of re-identification sets, one module each: who is seen by which camera in which image.
 
-A known set is read with all its splits, as one pool of sightings: which images are for training and which for testing
+A known set is read with all its splits, as one pool of images: which images are for training and which for testing
 is decided later. Files of other names than the set's are ignored. Each folder of a set's layout has to be there, so that
 an incomplete copy does not pass for the set; an empty folder says that its images are left out on purpose. Links may
 not lead out of the root. A part of a set, and any other set, is read as `folder` or `csv`.
@@ -17,14 +17,14 @@ from fedstil_mpi.util.errors import InputError, did_you_mean
 
 
 class Reader(Protocol):
-    """What the module of a set offers."""
+    """What the module of a set has."""
 
     @property
     def LAYOUT(self) -> str:  # noqa: N802
         """What is expected at the root, in words, for messages."""
 
     def read(self, root: Path) -> Iterator[ImageRecord]:
-        """The set's sightings in any order. Raises InputError for another layout."""
+        """The set's images in any order. Raises InputError for another layout."""
 
 
 READERS: Mapping[str, Reader] = {
@@ -58,7 +58,7 @@ def check_name(name: str) -> None:
 
 
 def read(name: str, root: Path) -> list[ImageRecord]:
-    """The set's sightings, sorted by source. Files are listed, not opened.
+    """The set's images, sorted by source. Files are listed, not opened.
 
     Raises InputError for a name as `check_name` does, for a root that is missing or has another layout, and for one
     without anybody.

@@ -28,7 +28,7 @@ TIME = re.compile(r"[0-9]{1,18}")  # so that it fits an int64
 def read(root: Path) -> Iterator[ImageRecord]:
     lines: dict[str, int] = {}
     for line, row in _rows(root):
-        record = _sighting(row, root.parent, f"{root}, line {line}")
+        record = _record(row, root.parent, f"{root}, line {line}")
         if record.source in lines:
             raise InputError(
                 f"{root}, line {line}: {record.source} stands in line {lines[record.source]} too; expected every "
@@ -70,7 +70,7 @@ def _check_columns(table: Path, columns: list[str]) -> None:
         raise InputError(f"{table} has no column {missing[0]}: expected {LAYOUT} in its first line; add it")
 
 
-def _sighting(row: dict[str, str], folder: Path, place: str) -> ImageRecord:
+def _record(row: dict[str, str], folder: Path, place: str) -> ImageRecord:
     """Raises InputError, naming the place, for a row that does not describe an image below the folder."""
     relative, time = PurePosixPath(row["path"]), row.get("time", "")
     if relative.is_absolute() or ".." in relative.parts:

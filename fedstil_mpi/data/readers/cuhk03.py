@@ -6,7 +6,7 @@ Li, Zhao, Xiao, Wang: DeepReID: Deep Filter Pairing Neural Network for Person Re
     val/0000_07.jpg
 
 Each folder numbers its own people: their keys are train/0000 and val/0000. Frames 00 to 04 are from one camera, 05 to
-09 from the other. A frame's number only counts a person's images: the names tell no time.
+09 from the other. A frame's number only counts a person's images: the names give no time.
 """
 
 import re
@@ -18,7 +18,7 @@ from fedstil_mpi.util.errors import InputError
 
 LAYOUT = "the folders train and val (each may be empty) with images such as 0000_00.jpg"
 FRAMES = 5
-"""Of a person at a camera, at most."""
+"""The most of a person at a camera."""
 
 NAME = re.compile(r"([0-9]{4})_([0-9]{2})\.jpg")
 

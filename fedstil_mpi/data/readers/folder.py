@@ -1,7 +1,7 @@
 """Any set as folders: `<root>/<camera>/<person>/<image>`.
 
 The folders may have any names. A person has the same name at every camera. Images end in .bmp, .jpeg, .jpg or .png.
-Hidden files are ignored, and so are files beside the folders. The names tell no time; a CSV file can.
+Hidden files are ignored, and so are files beside the folders. The names give no time; a CSV file can.
 """
 
 import os

@@ -7,7 +7,7 @@ Wei, Zhang, Gao, Tian: Person Transfer GAN to Bridge Domain Gap for Person Re-Id
     query/0000_c1_0000.jpg
 
 People for training and for testing are both numbered from 0000, which is a person here, and are different people:
-their keys are train/0000 and test/0000. The last number counts a person's images: the names tell no time.
+their keys are train/0000 and test/0000. The last number counts a person's images: the names give no time.
 """
 
 import re

@@ -6,7 +6,7 @@ Sun, Zheng: Dissecting Person Re-identification from the Viewpoint of Viewpoint.
     bounding_box_test/0001_c12s1_02.jpg
     query/0001_c1s1_32.jpg
 
-The viewpoint is an angle: these names tell no time. Where the names go on as those of Market-1501 do
+The viewpoint is an angle: these names give no time. Where the names go on as those of Market-1501 do
 (0001_c1s1_000151_01.jpg), time is the sequence, then the frame.
 """
 

@@ -4,7 +4,7 @@ Ma, Liu, Hu, Wang, Sun: Orientation driven bag of appearances for person re-iden
 
     001_01_1.png      person, camera, orientation
 
-The names tell no time.
+The names give no time.
 """
 
 import re

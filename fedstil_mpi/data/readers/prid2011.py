@@ -9,7 +9,7 @@ Hirzer, Beleznai, Roth, Bischof: Person Re-Identification by Descriptive and Dis
 
 The single shots are images of the multi-shot folders once more: they are read only where there is no multi_shot. Up to
 200 a number means the same person at both cameras (person_0001); above, it means two (cam_a/person_0201,
-cam_b/person_0201). Frames are numbered from 0001 for every person: the names tell no time.
+cam_b/person_0201). Frames are numbered from 0001 for every person: the names give no time.
 """
 
 import os

@@ -21,7 +21,7 @@ class ImageRecord:
     camera: str
     """Key within the set."""
     time: int | None
-    """Orders the sightings of one camera, 0 or more; None where the file names do not tell."""
+    """Orders the images of one camera, 0 or more; None where the file names do not say."""
 
 
 def moment(sequence: int, frame: int) -> int:
@@ -40,7 +40,7 @@ def files(root: Path, folder: str, name: re.Pattern[str], layout: str) -> Iterat
 
 
 def folders(root: Path, folder: str, name: re.Pattern[str], layout: str) -> Iterator[tuple[str, re.Match[str]]]:
-    """As `files`, of the folders."""
+    """(source, match) of the folders, as `files` does for files."""
     for entry in entries(root / folder, root, layout):
         if (match := name.fullmatch(entry.name)) and entry.is_dir():
             yield str(PurePosixPath(folder, entry.name)), match

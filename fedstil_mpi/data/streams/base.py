@@ -19,7 +19,7 @@ class Images:
     pids: np.ndarray
     """int64 [n], the global person id: the same person has the same id at every client."""
     cameras: np.ndarray
-    """int64 [n], -1 where the source does not tell the camera."""
+    """int64 [n], -1 where the camera is unknown."""
 
     def __len__(self) -> int:
         return len(self.pids)
@@ -64,5 +64,5 @@ class Stream(ABC):
         return np.unique(self.labels(client, task)["train"])
 
     def warmup(self) -> Images | None:
-        """The server's own labelled images, of people no client ever meets; None where the source has none."""
+        """The server's own labelled images, of people no client ever sees; None where the source has none."""
         return None

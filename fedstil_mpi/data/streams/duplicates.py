@@ -9,10 +9,10 @@ from fedstil_mpi.data.streams.base import Images
 
 
 def first_shown(galleries: Sequence[Images]) -> list[np.ndarray]:
-    """By gallery, bool [n]: the images that none of the galleries before it has.
+    """A bool [n] for each gallery: the images that none of the galleries before it has.
 
-    Two images are the same if their pixels, person and camera are. Copies within one gallery stay, so that what is alone
-    is as if it were not joined.
+    Two images are the same if their pixels, person and camera are. Duplicates within one gallery stay, so that a single
+    gallery is left as it is.
     """
     seen: set[bytes] = set()
     shown = []

@@ -33,7 +33,7 @@ class PkuStream(Stream):
     Of a person's images at a camera, `train_images` drawn from the seed are for training; the others are held out. An
     image that is there twice, under two names (the release has one such pair), counts once, else its copy could be on
     the other side. Queries are the held-out images of the task's people. The gallery is the held-out images that the
-    *other* camera has of everyone whom this camera sees in that task, in both halves. So no image that any client
+    *other* camera has of everyone that this camera sees in that task, in both halves. So no image that any client
     trains on is ever a query or in a gallery.
     """
 
@@ -42,7 +42,7 @@ class PkuStream(Stream):
     def __init__(
         self, root: Path, *, height: int, width: int, seed: int, tasks: int = 6, train_images: int = 5
     ) -> None:
-        """Lists the folder and looks for copies; images are decoded when their task is asked for.
+        """Lists the folder and looks for duplicates; images are decoded when their task is asked for.
 
         Files of other names are ignored. Raises InputError for a folder without such files, other than two cameras,
         fewer than two people a task and client, or a person who has not more than `train_images` images at each camera.
@@ -101,10 +101,10 @@ def _scan(root: Path) -> Shots:
             f"{root} has no image of PKU-Reid: expected files <person>_<camera>_<frame>.png such as 001_01_1.png; "
             "correct the path"
         )
-    return {key: _without_copies(files) for key, files in shots.items()}
+    return {key: _without_duplicates(files) for key, files in shots.items()}
 
 
-def _without_copies(files: list[ImageFile]) -> list[ImageFile]:
+def _without_duplicates(files: list[ImageFile]) -> list[ImageFile]:
     """The first file of each content."""
     first: dict[bytes, ImageFile] = {}
     for file in files:
@@ -126,7 +126,7 @@ def _check(root: Path, shots: Shots, cameras: list[int], people: list[int], task
         raise InputError(
             f"{root} has cameras {cameras}: PKU-Reid has two; complete the folder or remove the others' files"
         )
-    # A person whom only one camera saw is not left out in silence: it means an incomplete copy of the data set.
+    # A person that only one camera saw is not left out in silence: it means an incomplete copy of the data set.
     for camera in cameras:
         for person in people:
             count = len(shots.get((camera, person), []))

@@ -22,7 +22,7 @@ from fedstil_mpi.util.errors import InputError
 
 
 class SyntheticStream(Stream):
-    """The tasks of all clients. `number_of_people` is known without drawing; person ids are 0 to that number."""
+    """The tasks of all clients. Person ids count from 0 without gaps."""
 
     def __init__(self, options: SyntheticOptions, seed: int, *, tasks: int, height: int, width: int):
         """Images of height x width pixels; people are drawn for about twice the width. Raises InputError if too small."""
@@ -34,7 +34,6 @@ class SyntheticStream(Stream):
             seed, clients=self.clients, tasks=tasks, size=options.people_per_task, walkers=options.walkers
         )
         self._stops = stops(self._pids)
-        self.number_of_people = len(self._stops)
         first_met = [visits[0][1] for visits in self._stops]
         self._painter = Painter(options, seed, _drifts(options, seed, tasks), first_met, (height, width))
 

@@ -1,4 +1,4 @@
-"""A stream to choose settings on, made of training images alone: no query or gallery of the test is ever used."""
+"""A stream to choose settings on, made of training images only: no query or gallery of the test is ever used."""
 
 import numpy as np
 
@@ -12,12 +12,12 @@ class ValidationStream(Stream):
     Of each person's training images in a task the last `held_out` are taken away, but never all: at least one remains
     to be trained on, so a person with a single image has none held out. Queries are the images held out of the task,
     the gallery is what is held out of all tasks of all *other* clients, earlier and later ones: that the same person is
-    found at another camera. Others whom the query's camera saw are there too, as distractors; sightings of the
+    found at another camera. Others that the query's camera saw are there too, as distractors; images of the
     query's own person by its own camera are left to the Market protocol, for which they are junk.
     """
 
     def __init__(self, source: Stream, held_out: int = 1):
-        """Raises InputError where nothing would be held out, or nobody else could be searched."""
+        """Raises InputError where nothing would be held out, or there is no other client to search."""
         if held_out < 1:
             raise InputError(f"a validation view that holds out {held_out} images a person; expected 1 or more")
         if source.clients < 2:

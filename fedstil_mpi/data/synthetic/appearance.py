@@ -12,7 +12,7 @@ from fedstil_mpi.data.synthetic.people import BACKPACK, HAND_BAG, NO_BAG, SHOULD
 PERSON_DRAWS, CAMERA_DRAWS, POSE_DRAWS = 48, 32, 22
 """Uniform numbers behind a person, a camera and a pose; some are spare."""
 VIEW_DRAWS = 2
-"""How many of a camera's numbers, the first ones, tell its view."""
+"""How many of a camera's numbers, the first ones, make up its view."""
 PALETTE = np.array(
     [
         (0.08, 0.08, 0.09),  # black

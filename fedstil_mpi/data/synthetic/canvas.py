@@ -1,6 +1,6 @@
 """A batch of pictures to draw on, in layers.
 
-A layer's outline is told row by row: where its middle is and how wide it is. So one layer of a whole batch costs a few
+A layer's outline is given row by row: where its middle is and how wide it is. So one layer of a whole batch costs a few
 array operations. Shapes: B images, H rows, W columns; numbers are float32, colours RGB between 0 and 1.
 """
 

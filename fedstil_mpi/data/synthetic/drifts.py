@@ -20,7 +20,7 @@ class Drifts(NamedTuple):
     crowd: np.ndarray
     """Share of otherwise clear views that the crowd blocks."""
     winter: np.ndarray
-    """Share of people who dress for the winter."""
+    """Share of people in winter clothes."""
     wear: np.ndarray
     """0: cameras as good as new, 1: worn."""
 
@@ -44,7 +44,7 @@ def progress(course: str, tasks: int) -> np.ndarray:
 
 
 def weather(seed: int, tasks: int) -> np.ndarray:
-    """How bad it is in each task, float64 [tasks]: clear at first, then drawn anew for every task, 0 to 1."""
+    """How bad it is in each task, float64 [tasks]: clear at first, then drawn for every task, 0 to 1."""
     drawn = seeding.generator(seed, "synthetic", "weather").random(tasks)
     drawn[0] = 0
     return drawn

@@ -1,4 +1,4 @@
-"""Who is where: people who walk from camera to camera, around the ring in which the cameras stand."""
+"""Which camera sees which people: they walk from camera to camera, around the ring in which the cameras stand."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ def walk(seed: int, *, clients: int, tasks: int, size: int, walkers: float) -> n
     """Who is where: sorted person ids, int64 [clients, tasks, size].
 
     Task by task, every camera fills up with new people to `size`, then a share `walkers` of its people is drawn who
-    walk on, each to one of the two cameras next door, one or two tasks later, as long as there is room. A walker may
+    walk on, each to one of the two cameras next door, one or two tasks later, as long as a place is free. A walker may
     walk on again.
     """
     cells: list[list[list[int]]] = [[[] for _ in range(tasks)] for _ in range(clients)]
