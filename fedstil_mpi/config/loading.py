@@ -19,6 +19,9 @@ from fedstil_mpi.util.errors import InputError, did_you_mean
 PLUGINS = (("method", "name"), ("data", "kind"), ("model", "backbone"))
 """The keys, by section, whose value may be a plug-in."""
 
+REPLACED: dict[str, str] = {}
+"""A key, or key=value, that was taken once -> what is written in its place now, both with their sections."""
+
 
 def read(path: str | Path, overrides: list[str] | None = None) -> dict[str, Any]:
     """The file's keys, with what it extends below them and `section.key=value` overrides above, not yet checked.
@@ -119,6 +122,10 @@ def resolve(
     """
     from omegaconf import OmegaConf
 
+    for key, value in leaves(source):
+        for old in (key, f"{key}={value}"):
+            if old in REPLACED:
+                raise InputError(f"config key {old} is {REPLACED[old]} now")
     section = source.get("method") or {}
     if not isinstance(section, Mapping):
         raise InputError(f"method = {section!r}; expected a section: the method's name is method.name")

@@ -1,14 +1,15 @@
 """Config files: what is refused and with which words, what lies above what, and that a saved config gives its run."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 
 import pytest
 
 from fedstil_mpi import compare, methods
 from fedstil_mpi.config import loading
-from fedstil_mpi.config.schema import CHOICES, RANGES, Data, Experiment, Method, Train
+from fedstil_mpi.config.fields import bounded
+from fedstil_mpi.config.schema import Data, Experiment, Method, Train
 from fedstil_mpi.results.writing.run_folder import RunFolder, path_of
 from fedstil_mpi.util.errors import InputError
 
@@ -105,21 +106,51 @@ def test_without_the_methods_options_the_rest_is_checked_already(tmp_path):
 
 
 def test_every_choice_and_every_limit_is_taken():
-    for key, choices in CHOICES.items():
-        for value in choices:
+    for key, known in limits(Experiment):
+        for value in known.get("choices", (known.get("low"), known.get("high"))):
             beside = {"data": {"path": "images"}} if key.startswith("data.") else {}
-            loading.resolve(nested(key, value, beside))
-    for key, (low, high) in RANGES.items():
-        loading.resolve(nested(key, low))
-        if high is not None:
-            loading.resolve(nested(key, high))
+            if value is not None:
+                loading.resolve(nested(key, value, beside))
 
 
 def test_beyond_every_limit_a_value_is_refused():
-    for key, (low, high) in RANGES.items():
-        for value in (low - 1, *(() if high is None else (high + 1,))):
+    for key, known in limits(Experiment):
+        low, high = known.get("low"), known.get("high")
+        beyond = ["none of them"] if low is None else [low - 1]
+        for value in beyond if high is None else [*beyond, high + 1]:
             with pytest.raises(InputError, match=f"^{key} = "):
                 loading.resolve(nested(key, value))
+
+
+def limits(schema, prefix=""):
+    """("section.key", what is known of its values) for every key that does not take all of them."""
+    for field in fields(schema):
+        if is_dataclass(field.type):
+            yield from limits(field.type, f"{prefix}{field.name}.")
+        elif field.metadata:
+            yield f"{prefix}{field.name}", field.metadata
+
+
+def test_most_keys_know_their_limits():
+    assert len(dict(limits(Experiment))) >= 69
+
+
+def test_a_methods_options_may_have_limits_too():
+    @dataclass
+    class Bounded:
+        share: float = bounded(0.5, 0, 1)
+
+    with pytest.raises(InputError, match=r"^method\.share = 2\.0; expected between 0 and 1$"):
+        loading.resolve({"method": {"share": 2}}, Bounded, {"best": {}})
+
+
+@pytest.mark.parametrize(
+    ("source", "old"), [({"train": {"pace": 1}}, "train.pace"), ({"train": {"rate": "x"}}, "train.rate=x")]
+)
+def test_what_was_replaced_is_named(source, old, monkeypatch):
+    monkeypatch.setitem(loading.REPLACED, old, "train.speed")
+    with pytest.raises(InputError, match=f"^config key {old} is train.speed now$"):
+        loading.resolve(source)
 
 
 def nested(key, value, beside=None):

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from fedstil_mpi.config.synthetic import COURSES, SyntheticOptions
+from fedstil_mpi.config.synthetic import COLOURS, SyntheticOptions
 from fedstil_mpi.data.pack.export import write_folder
 from fedstil_mpi.data.streams.base import Images, Task
 from fedstil_mpi.data.streams.folder import FolderStream
@@ -351,7 +351,6 @@ def test_cameras_wear_at_their_own_pace_and_none_gets_better() -> None:
     ],
 )
 def test_courses_of_a_drift(course: str, six: list[float], three: list[float]) -> None:
-    assert course in COURSES
     for expected in (six, three, [0, 1], [0]):
         np.testing.assert_allclose(drifts.progress(course, len(expected)), expected)
 
@@ -415,6 +414,10 @@ def test_crowds_hide_ever_more_images_and_the_same_ones(still: np.ndarray) -> No
     assert hidden.all()
     assert 0.3 < hidden_by_half.mean() < 0.7
     assert np.array_equal(half[hidden_by_half], full[hidden_by_half])
+
+
+def test_the_config_knows_how_many_colours_there_are() -> None:
+    assert len(appearance.PALETTE) == COLOURS
 
 
 def test_winter_clothes_are_dark_and_long() -> None:

@@ -1,0 +1,41 @@
+"""Fields of config sections that know which values they take, and the check that holds values against them."""
+
+import math
+from dataclasses import field, fields, is_dataclass
+from typing import Any, TypeVar
+
+from fedstil_mpi.util.errors import InputError, did_you_mean
+
+T = TypeVar("T")
+
+
+def bounded(default: T, low: float, high: float | None = None) -> T:
+    """A field for numbers from `low` to `high`; without `high`, any finite number from `low`. A null passes."""
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+def choice(*choices: str, default: str | None = None) -> str:
+    """A field for one of these words; the default is the first unless it is named."""
+    return field(default=default or choices[0], metadata={"choices": choices})
+
+
+def check_values(section: Any, prefix: str = "") -> None:
+    """Raise InputError at the first value of a section, or of a section in it, that its field does not take.
+
+    prefix: what stands before the section's keys in the message, for example "train.".
+    """
+    for f in fields(section):
+        key, value = f"{prefix}{f.name}", getattr(section, f.name)
+        if is_dataclass(f.type):
+            check_values(value, f"{key}.")
+        elif "choices" in f.metadata and value not in f.metadata["choices"]:
+            choices = f.metadata["choices"]
+            raise InputError(f"{key} = {value!r}; {did_you_mean(value, choices)}expected one of {', '.join(choices)}")
+        elif "low" in f.metadata and value is not None:
+            _check_bounds(key, value, f.metadata["low"], f.metadata["high"])
+
+
+def _check_bounds(key: str, value: float, low: float, high: float | None) -> None:
+    if not (math.isfinite(value) and low <= value and (high is None or value <= high)):
+        expected = f"a finite number, at least {low}" if high is None else f"between {low} and {high}"
+        raise InputError(f"{key} = {value}; expected {expected}")

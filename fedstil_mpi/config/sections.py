@@ -1,0 +1,190 @@
+"""Every section of a config file: each key, its default, what it means and which values it takes."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedstil_mpi.config.fields import bounded, choice
+from fedstil_mpi.config.synthetic import SyntheticOptions
+
+
+@dataclass(kw_only=True)
+class Data:
+    kind: str = choice("synthetic", "folder", "pku", "pack")
+    """synthetic (people who walk between cameras, drawn from the seed) | folder (task-<client>-<task>/{train,query,
+    gallery}/<person>/<image>) | pku (PKU-Reid's file names, split into four clients) | pack (one file with all images,
+    which python -m fedstil_mpi.data writes)."""
+    path: str | None = None
+    """Where the images are; for folder, pku and pack."""
+    height: int = bounded(64, 8)
+    """Pixels; images are resized to height x width, synthetic ones drawn so (32 x 16 or larger); a pack's have theirs."""
+    width: int = bounded(32, 8)
+    tasks: int = bounded(6, 1)
+    """Tasks per client; a folder and a pack bring their own number."""
+    clients: list[int] | None = None
+    """Use only these clients of the stream, as if there were no others; null: all."""
+    pooled: bool = False
+    """Every client trains on all clients' images of a task: what exchange is worth if images could travel."""
+    validation: bool = False
+    """Hold one training image a person and task out and search for it among those of the other clients, in the place
+    of the test's queries and galleries: choose settings on this, and report the test."""
+    synthetic: SyntheticOptions = field(default_factory=SyntheticOptions)
+    """The synthetic stream's own knobs."""
+
+
+@dataclass(kw_only=True)
+class Model:
+    backbone: str = "mobilenet_v2"
+    """resnet18 | resnet34 | resnet50 | resnet101 | resnet152 | mobilenet_v2 | swin_t | swin_s | swin_b."""
+    split: str | None = None
+    """First layer of the tail; null: the backbone's last stage. What lies before it is frozen."""
+    last_stride: int = bounded(1, 1, 2)
+    """Stride of the last stage that reduces resolution, 1 or 2; Swin has no such stride and ignores it."""
+    neck: str = choice("bnneck", "plain")
+    """bnneck (batch norm before a classifier without bias) | plain."""
+    weights: str = "none"
+    """imagenet (torchvision's) | none (drawn from the seed) | a local .pt, .pth or .safetensors file."""
+    num_classes: int | None = bounded(None, 1)
+    """Width of the classifier; every person id must be below it; null: the largest id of the stream plus 1."""
+
+
+@dataclass(kw_only=True)
+class Warmup:
+    """The server trains the whole backbone on its own labelled images before round 1 and sends it to every client."""
+
+    steps: int = bounded(0, 0)
+    """Optimiser steps; 0: no warm-up."""
+    batch: int = bounded(32, 2)
+    lr: float = bounded(1e-3, 0)
+    """Peak of a one-cycle cosine schedule."""
+
+
+@dataclass(kw_only=True)
+class Rounds:
+    per_task: int = bounded(2, 1)
+    """Rounds a client takes part in before its next task begins."""
+    total: int | None = bounded(None, 1)
+    """Rounds altogether; null: as many as full participation needs for all tasks."""
+    clients_per_round: int | None = bounded(None, 1)
+    """Clients drawn for a round, without replacement; null: all."""
+    evaluate_every: int | None = bounded(None, 1)
+    """Rounds between two evaluations; null: at the last round of each task. The last round is always evaluated."""
+
+
+@dataclass(kw_only=True)
+class Participation:
+    """Clients that join late, are away, or fall behind; drawn from the seed, the same for every method.
+
+    In a round in which nobody would be there one client is called by lot.
+    """
+
+    late: float = bounded(0.0, 0, 1)
+    """Share of the clients that are not there from the start; such a client gets the start model when it joins."""
+    late_until: int | None = bounded(None, 2)
+    """Each of them joins in a round drawn from 2 to this one, or never if that is after the last; null: half of all."""
+    dropout: float = bounded(0.0, 0, 1)
+    """Chance of each client, in each round, to be away. Its stream waits for it."""
+    away: list[Any] = field(default_factory=list)
+    """When clients are away besides: each entry is [client, first round, last round], for example [[0, 3, 5], [2, 1, 9]]."""
+    stragglers: float = bounded(0.0, 0, 1)
+    """Chance of each client, in each round, to get only a part of its local training done in time."""
+    straggler_effort: float = bounded(0.5, 0, 1)
+    """That part, of its steps or epochs; at least one of them is done."""
+
+
+@dataclass(kw_only=True)
+class Train:
+    steps: int = bounded(12, 0)
+    """Optimiser steps a round; 0: count epochs instead."""
+    epochs: int = bounded(5, 0)
+    """Passes over the training set a round, used where steps is 0."""
+    batch: int = bounded(32, 2)
+    lr: float = bounded(1e-3, 0)
+    """Adam's learning rate; moments start anew each round."""
+    weight_decay: float = bounded(1e-5, 0)
+    """Adam's coupled L2 term."""
+    label_smoothing: float = bounded(0.1, 0, 1)
+    softmax: str = choice("known", "all")
+    """known (over the people this client has met) | all (over every row of the classifier)."""
+    early_stop: bool = False
+    """Stop a round after three epochs without a better loss AND accuracy; needs epochs."""
+    rate: str = choice("constant", "reference")
+    """constant | reference (x0.1 every 5 epochs, reset each round, its counter never rewound)."""
+    contrast: float = bounded(0.0, 0)
+    """Weight of a supervised contrastive loss beside the cross entropy, on the features that retrieval compares; 0: none.
+    Images of a person are drawn together; with prototypes.exchange also to what other cameras saw of it."""
+    contrast_temperature: float = bounded(0.1, 1e-3)
+    """The smaller, the more the contrastive loss minds the most alike of other people."""
+    triplet: float = bounded(0.0, 0)
+    """Weight of a triplet loss beside the cross entropy: hardest positive and negative of the batch by the cosine of
+    their features, margin 0.3; 0: none."""
+    augment: str = choice("none", "flip", "default", "rose", "sharp", "drastic", default="flip")
+    """none | flip (with probability 0.5) | default, rose, sharp, drastic (flip, and a random box erased with probability
+    0.5, 0.6, 0.75, 0.9)."""
+    crop_pad: int = bounded(0, 0)
+    """Pixels of mean colour added around each image before it is cut back at a random place; 0: none."""
+    colour_jitter: float = bounded(0.0, 0, 1)
+    """j: each image's brightness, contrast and saturation times random numbers between 1 - j and 1 + j; 0: none."""
+    refresh: str = choice("task", "round", "epoch", default="round")
+    """How often training images pass the stem again with fresh augmentation: task | round | epoch."""
+    precision: str = choice("float32", "bfloat16")
+    """float32 | bfloat16 (autocast on a GPU; the weights stay float32)."""
+
+
+@dataclass(kw_only=True)
+class Memory:
+    size: int = bounded(90, 0)
+    """Representations of past people a client keeps for rehearsal; 0: no rehearsal."""
+    share: float | None = bounded(0.5, 0.01, 0.9)
+    """Share of each batch that is old; null: old and new are shuffled into one set, as the reference does."""
+    herding: str = choice("distinct", "repeat")
+    """distinct (a sample is chosen once) | repeat (the reference: picks may repeat and fill the quota)."""
+    quota: str = choice("seen", "width")
+    """How a person's share of size is found: seen (by all people this client has met) | width (the published iCaRL: by
+    the largest person id met plus 1)."""
+    labels: str = choice("person", "collide")
+    """person | collide (the reference: an exemplar is trained with the newest person of its class index)."""
+
+
+@dataclass(kw_only=True)
+class Prototypes:
+    exchange: bool = False
+    """Send each task's mean representation of every person once; the server relays it to the clients that know the
+    person. It is a mean over a handful of images and leaves the client: switch it off where that is not acceptable."""
+
+
+@dataclass(kw_only=True)
+class Evaluation:
+    protocol: str = choice("market", "reference")
+    """market (Market-1501: the same person at the same camera is junk, queries without a match do not count) |
+    reference (the published code's: first match only)."""
+    tasks: str = choice("seen", "all")
+    """seen | all (future tasks too)."""
+    gallery: str = choice("task", "client", "all")
+    """Where a query is searched: task (its task's gallery) | client (the galleries of all evaluated tasks of its client)
+    | all (those of all clients: a search across all cameras). For all, every client describes its galleries with its own
+    model, as an edge camera would; features of different models fit together only as far as the models agree."""
+
+
+@dataclass(kw_only=True)
+class Checkpoint:
+    every: int = bounded(1, 0)
+    """Rounds between two checkpoints, of which the last two are kept until the run is complete; 0: none. With more than 1
+    a run that is stopped inside a round goes on from the last checkpoint before it."""
+
+
+@dataclass(kw_only=True)
+class Exchange:
+    timeout: float | None = bounded(3600.0, 1e-3)
+    """Seconds that a rank waits in a round for the others, of whom one may still be training, before the job ends with an
+    error: a cut link or a stopped process must not hang it for ever. null: no limit. Before the first round, while images
+    are read and the model is warmed up, it is an hour if this is less."""
+
+
+@dataclass(kw_only=True)
+class Placement:
+    device: str = choice("auto", "cpu", "cuda")
+    """auto | cpu | cuda."""
+    gpus_per_node: int | None = bounded(None, 1)
+    """How many GPUs of a node to use; null: all that are visible. Asking for more than present is an error."""
+    threads: int | None = bounded(None, 1)
+    """CPU threads of each rank; null: OMP_NUM_THREADS if set, else the cores divided by the ranks that share them."""
