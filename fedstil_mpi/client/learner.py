@@ -5,6 +5,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,13 +110,18 @@ class Learner:
     # -- training ------------------------------------------------------------------------------------------------------
 
     def train(
-        self, round: int, penalty: Penalty, effort: float = 1.0, stop: Callable[[], bool] = lambda: False
+        self,
+        round: int,
+        penalty: Penalty,
+        context: Any,
+        effort: float = 1.0,
+        stop: Callable[[], bool] = lambda: False,
     ) -> Epoch:
         """Train on the current task and the memory; then choose exemplars of the task's people anew.
 
-        effort: the share of the round's steps or epochs that is done. stop: asked after every batch; raises Stopped, and
-        `course` tells how far it came. Returns the loss and accuracy of the round (of its last epoch where epochs are
-        counted).
+        context: of the penalty; None: there is no penalty. effort: the share of the round's steps or epochs that is
+        done. stop: asked after every batch; raises Stopped, and `course` tells how far it came. Returns the loss and
+        accuracy of the round (of its last epoch where epochs are counted).
         """
         torch.manual_seed(self._seed("train", round))
         self.samples = 0
@@ -123,7 +129,7 @@ class Learner:
         if self.interrupted is not None:
             self.course.restore(self.interrupted)
             self.interrupted = None
-        report = self.course.run(partial(self._epoch, round), self.allowed(), penalty, stop)
+        report = self.course.run(partial(self._epoch, round), self.allowed(), penalty, context, stop)
         self._remember()
         return report
 

@@ -1,8 +1,9 @@
 """Local training, the same for every method: batches of new and remembered samples, one optimiser step each."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, count, islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from fedstil_mpi.client.epochs import EarlyStop, Epoch, ReferenceRate, run_epoch
 from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.config.schema import Train
 from fedstil_mpi.models.losses import smoothed_cross_entropy, supervised_contrast
-from fedstil_mpi.models.network import Tail
+from fedstil_mpi.models.network import Tail, trainable_parameters
 from fedstil_mpi.models.triplet import triplet_loss
 from fedstil_mpi.util.state_tree import State
 
@@ -29,8 +30,9 @@ class Batch:
     """int64 [n]: the sample's row in `Learner.rehearsed()` of the round, -1 for a new image."""
 
 
-Penalty = Callable[[Batch, Tensor], Tensor | None]
-"""A method's extra loss for a batch and its scores, float32 [n, C], at the current weights; None for none."""
+Penalty = Callable[[Mapping[str, Tensor], Any, Batch, Tensor], Tensor | None]
+"""A method's extra loss, None for none. Its arguments: the tail's trained parameters by name, the method's context, a
+batch and the batch's scores, float32 [n, C]."""
 
 
 def shortened(settings: Train, effort: float) -> Train:
@@ -83,25 +85,29 @@ class LocalTraining:
         epoch_of: Callable[[int], Iterator[Batch]],
         allowed: Tensor | None,
         penalty: Penalty,
+        context: Any,
         stop: Callable[[], bool] = lambda: False,
     ) -> Epoch:
         """Train to the end; returns what the last epoch (or all steps) reported.
 
         epoch_of: the batches of the n-th pass over the data, n from 0. allowed: bool [C], the classes in the softmax,
-        None for all. stop: asked after every batch. Raises Stopped, after which `state` says how far it has come.
+        None for all. context: of the penalty; None: there is no penalty. stop: asked after every batch. Raises Stopped, after which `state` says how far it has come.
         """
-        parameters = [p for p in self.tail.parameters() if p.requires_grad]
+        parameters = trainable_parameters(self.tail)
         # Fused: without temporaries as large as the model, which on a CPU cost as much time as all the arithmetic.
         self.optimizer = torch.optim.Adam(
-            parameters, self.settings.lr, weight_decay=self.settings.weight_decay, fused=True
+            parameters.values(), self.settings.lr, weight_decay=self.settings.weight_decay, fused=True
         )
         if self._before is not None:
             self._take_up(self._before)
 
+        def extra_loss(batch: Batch, scores: Tensor) -> Tensor | None:
+            return None if context is None else penalty(parameters, context, batch, scores)
+
         def train(batches: Iterator[Batch]) -> None:
             for _ in islice(batches, len(self.tally.losses)):
                 pass  # done before a stop
-            self._fit(batches, allowed, penalty, stop)
+            self._fit(batches, allowed, extra_loss, stop)
 
         if self.settings.steps:
             train(islice(chain.from_iterable(epoch_of(epoch) for epoch in count()), self.settings.steps))
@@ -135,7 +141,11 @@ class LocalTraining:
         return reports[-1]
 
     def _fit(
-        self, batches: Iterator[Batch], allowed: Tensor | None, penalty: Penalty, stop: Callable[[], bool]
+        self,
+        batches: Iterator[Batch],
+        allowed: Tensor | None,
+        extra_loss: Callable[[Batch, Tensor], Tensor | None],
+        stop: Callable[[], bool],
     ) -> None:
         """One optimiser step per batch."""
         assert self.optimizer is not None
@@ -148,7 +158,7 @@ class LocalTraining:
             pids = batch.samples.pids
             loss = smoothed_cross_entropy(scores, pids, settings.label_smoothing, allowed=allowed)
             total = loss + _metric_loss(settings, features, pids)
-            extra = penalty(batch, scores)
+            extra = extra_loss(batch, scores)
             self.optimizer.zero_grad(set_to_none=True)
             (total if extra is None else total + extra).backward()
             self.optimizer.step()

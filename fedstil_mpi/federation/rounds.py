@@ -99,7 +99,7 @@ def learn(f: Federation, round: int, online: list[int], checkpoints: "Checkpoint
             f.world.at(client=client, task=side.learner.task)
             side.begin()
             effort = f.schedule.attendance.effort(client, round)
-            epochs[client] = side.learner.train(round, side.penalty, effort, checkpoints.asked)
+            epochs[client] = side.learner.train(round, side.penalty, side.context(), effort, checkpoints.asked)
     f.world.at(client=None, task=None)
     checkpoints.in_round(f, round, list(epochs))
     report = np.full((len(f.clients), 3), np.nan)

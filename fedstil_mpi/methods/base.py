@@ -9,7 +9,7 @@ Neither side sees MPI: messages are dicts from the kind of a Part to tensors, an
 are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -81,7 +81,7 @@ class Traffic:
 class Client:
     """A client's side of a method. This one learns alone: it takes nothing and sends nothing.
 
-    In a round: `absorb`, `begin`, `penalty` for every batch, `end`, `update`.
+    In a round: `absorb`, `begin`, `context`, `penalty` for every batch, `end`, `update`.
     """
 
     passes_more = False
@@ -119,8 +119,17 @@ class Client:
     def begin(self) -> None:
         """Before local training; the learner knows its task by now."""
 
-    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
-        """The method's extra loss for a batch and its scores [n, C] at the current weights; None for none."""
+    def context(self) -> Any:
+        """What `penalty` needs beside the parameters, once the round has begun; None where nothing is added to the loss."""
+        return None
+
+    @staticmethod
+    def penalty(parameters: Mapping[str, Tensor], context: Any, batch: Batch, scores: Tensor) -> Tensor | None:
+        """The method's extra loss for a batch and its scores, float32 [n, C]: a scalar, None for none.
+
+        parameters: those of the tail that are trained, by their names in it while it is trained. Nothing else but the
+        arguments is read, so that one call can serve a client or, stacked, many.
+        """
         return None
 
     def end(self) -> None:

@@ -42,8 +42,8 @@ class Client(AnchoredClient):
     options: Options
 
     def estimate(self) -> list[Tensor]:
-        return fisher(self.learner, self.parameters, self.options.micro_batch)
+        return fisher(self.learner, list(self.parameters.values()), self.options.micro_batch)
 
     def published(self) -> list[Tensor]:
         past = range(self.learner.task)
-        return published(self.learner, self.parameters, past, "train", power=2) if past else []
+        return published(self.learner, list(self.parameters.values()), past, "train", power=2) if past else []

@@ -6,7 +6,7 @@ with the diagonal Fisher information Omega as in EWC. Of the others only two sum
 U = sum Omega_j phi*_j, for their terms are S (phi - U/S)^2 but for a constant, which is left out of the penalty.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from fedstil_mpi.methods.base import ClientRound, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS
 from fedstil_mpi.methods.importance import check, fisher, published
 from fedstil_mpi.methods.pending_updates import PendingUpdates
-from fedstil_mpi.methods.regularised import quadratic
+from fedstil_mpi.methods.regularised import Anchors, quadratic
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import State
 
@@ -97,8 +97,8 @@ class Client(fedavg.Client):
         super().__init__(learner, setup, options)
         self.sums: dict[str, Tensor] = {}
         """(S, U), [2, P] on the CPU: this client's "own" and those of the "others" (with lists: of all clients)."""
-        self.held: tuple[list[Tensor], list[Tensor]] | None = None
-        """(anchors, importances) like the parameters, on their device, made of the sums; None: not made yet."""
+        self.held: Anchors | None = None
+        """Made of the sums; None: not made yet."""
 
     @staticmethod
     def traffic(setup: Setup, options: Any) -> Traffic:
@@ -119,12 +119,14 @@ class Client(fedavg.Client):
         if self.held is None and self.sums and self.options.penalty:
             sums_2P = torch.stack(list(self.sums.values())).sum(0).to(self.learner.device)
             unpack = self.setup.layout.unpack
-            self.held = list(unpack(centre(sums_2P)).values()), list(unpack(sums_2P[0]).values())
+            self.held = Anchors(self.options.penalty, unpack(centre(sums_2P)), unpack(sums_2P[0]))
 
-    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
-        if self.held is None:
-            return None
-        return self.options.penalty * quadratic(list(self.parameters.values()), *self.held)
+    def context(self) -> Anchors | None:
+        return self.held
+
+    @staticmethod
+    def penalty(parameters: Mapping[str, Tensor], context: Anchors, batch: Batch, scores: Tensor) -> Tensor:
+        return quadratic(parameters, context)
 
     def end(self) -> None:
         if not self.options.renews(self.learner.task_ends):

@@ -1,6 +1,7 @@
 """What every method that exchanges weights shares: deltas against what the other side already knows."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,18 @@ class FederatedClient(Client):
         delta = self.theta() - self.start
         self.load(self.start + delta)
         return {WEIGHTS: delta, "samples": torch.tensor([self.learner.samples])}
+
+
+class Tying(NamedTuple):
+    """Parameter tying: the loss adds weight * sum |parameter - anchor|_1."""
+
+    weight: float
+    anchors: Mapping[str, Tensor]
+    """By parameter, where it was at receipt."""
+
+    def loss(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        distances = [(parameters[name] - anchor).abs().sum() for name, anchor in self.anchors.items()]
+        return self.weight * torch.stack(distances).sum()
 
 
 def weighted_mean(rows_KP: Tensor, samples_K: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """FedProx (Li et al., MLSys 2020): FedAvg whose clients stay near the global model, mu/2 * |phi - phi_global|^2."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+class Proximity(NamedTuple):
+    mu: float
+    anchors: Mapping[str, Tensor]
+    """By parameter."""
+
+
 class Client(fedavg.Client):
     options: Options
     transient = ("anchors",)
@@ -51,10 +58,10 @@ class Client(fedavg.Client):
         anchor = self.start if previous is None else previous
         self.anchors = self.setup.layout.unpack(anchor.to(self.learner.device))
 
-    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
-        if not self.options.mu:
-            return None
-        distances = [
-            F.mse_loss(parameter, self.anchors[name], reduction="sum") for name, parameter in self.parameters.items()
-        ]
-        return self.options.mu / 2 * torch.stack(distances).sum()
+    def context(self) -> Proximity | None:
+        return Proximity(self.options.mu, self.anchors) if self.options.mu else None
+
+    @staticmethod
+    def penalty(parameters: Mapping[str, Tensor], context: Proximity, batch: Batch, scores: Tensor) -> Tensor:
+        distances = [F.mse_loss(parameters[name], anchor, reduction="sum") for name, anchor in context.anchors.items()]
+        return context.mu / 2 * torch.stack(distances).sum()

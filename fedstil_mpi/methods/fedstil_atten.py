@@ -10,13 +10,12 @@ them, and an adaptive part A of its own; a and A are trained. In a round
 So the tail is decomposed in training alone; between rounds it is a plain one, whose weights both ends know to the bit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 
 from fedstil_mpi.client.learner import Learner
@@ -25,8 +24,9 @@ from fedstil_mpi.comm.exchange import Message, Rows
 from fedstil_mpi.comm.flat import Part
 from fedstil_mpi.methods import base, fedstil
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
-from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient
+from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, Tying
 from fedstil_mpi.models.adaptive import AttentiveAdaptive
+from fedstil_mpi.models.network import part_name, trainable_parameters
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import State
 
@@ -72,7 +72,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 class Client(FederatedClient):
     options: Options
-    transient = ("tied", "bank_NP")
+    transient = ("bank_NP",)
 
     def __init__(self, learner: Learner, setup: Setup, options: Options):
         super().__init__(learner, setup, options)
@@ -81,8 +81,6 @@ class Client(FederatedClient):
         """The bank of the round; before there is one, the start model alone."""
         self.adaptive_P: Tensor | None = None
         """A at the end of the last round, for reset: persist."""
-        self.tied: list[tuple[nn.Parameter, Tensor]] = []
-        """What is trained, and where it was at receipt."""
 
     @staticmethod
     def traffic(setup: Setup, options: Options) -> Traffic:
@@ -113,20 +111,22 @@ class Client(FederatedClient):
         """Decompose the weights, without changing them, so that A is what the bank leaves of them."""
         names, shapes = self.setup.layout.names, self.setup.layout.shapes
         pieces = self.bank_NP.to(self.learner.device).split([prod(shape) for shape in shapes], dim=1)
-        parts = []
         for name, shape, piece in zip(names, shapes, pieces, strict=True):
             part = AttentiveAdaptive(self.parameters[name], self.attention)
             part.receive_bank(piece.view(-1, *shape).movedim(0, -1))
             register_parametrization(self.layers[name], "weight", part)
-            parts.append(part)
-        if self.options.tying:
-            trained = [*self.parameters.values(), *(part.attention for part in parts)]
-            self.tied = [(parameter, parameter.detach().clone()) for parameter in trained]
 
-    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
+    def context(self) -> Tying | None:
+        """To be called where training starts."""
         if not self.options.tying:
             return None
-        return self.options.tying * torch.stack([(now - then).abs().sum() for now, then in self.tied]).sum()
+        trained = trainable_parameters(self.learner.tail)
+        names = [part_name(name, part) for part in ("original", "0.attention") for name in self.parameters]
+        return Tying(self.options.tying, {name: trained[name].detach().clone() for name in names if name in trained})
+
+    @staticmethod
+    def penalty(parameters: Mapping[str, Tensor], context: Tying, batch: Batch, scores: Tensor) -> Tensor:
+        return context.loss(parameters)
 
     def end(self) -> None:
         """Fold a and A into plain weights; until then the layers' own parameters are A."""
@@ -134,7 +134,6 @@ class Client(FederatedClient):
             self.adaptive_P = self.setup.layout.pack(self.parameters).cpu()
         for layer in self.layers.values():
             remove_parametrizations(layer, "weight")
-        self.tied = []
 
     def update(self) -> Message:
         return super().update() | ({"token": self.learner.token()} if self.options.token else {})

@@ -5,8 +5,9 @@ model, as it stands, scores everything that is rehearsed, and in the round each 
 scores. (The paper distils new images too; here they are left to the cross entropy.) Nothing travels after first contact.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -59,23 +60,33 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+class OldLogits(NamedTuple):
+    """What rehearsed samples are to keep, and how it is asked of them."""
+
+    logits: Tensor
+    """[rehearsed, old classes]: the scores before the round, a row for each of `Learner.rehearsed()`."""
+    classes: Tensor
+    """int64 [old classes]."""
+    allowed: Tensor | None
+    """bool [C], the classes in the softmax; None for all."""
+    options: Options
+
+
 class Client(base.Client):
     passes_more = True
     options: Options
-    transient = ("old_logits", "old", "allowed")
+    transient = ("old_logits", "old")
 
     def __init__(self, learner: Learner, setup: Setup, options: Options):
         super().__init__(learner, setup, options)
         self.old_logits: Tensor | None = None
-        """[rehearsed, old classes]: the scores before the round, a row for each of `Learner.rehearsed()`; None where
-        there is nothing to keep."""
+        """As in `OldLogits`; None where there is nothing to keep."""
 
     def begin(self) -> None:
         """Nothing is kept in the first task, where there are no old classes."""
         past = self.learner.tasks[: self.learner.task]
         self.old = torch.tensor(sorted({person for task in past for person in task.train.pids.tolist()}))
         self.old = self.old.to(self.learner.device)
-        self.allowed = self.learner.allowed()
         rehearsed = self.learner.rehearsed() if self.options.distillation and past else None
         self.old_logits = self._answer(rehearsed) if rehearsed is not None else None
 
@@ -85,17 +96,23 @@ class Client(base.Client):
         self.learner.passes["search"] += len(samples)
         return torch.cat([tail(part)[0][:, self.old] for part in samples.representations.split(CHUNK)])
 
-    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
-        kept = torch.nonzero(batch.rehearsed >= 0)[:, 0]
-        if self.old_logits is None or not len(kept):
+    def context(self) -> OldLogits | None:
+        if self.old_logits is None:
             return None
-        now, before = scores[kept], self.old_logits[batch.rehearsed[kept]]
-        if self.options.targets == "softmax":
-            loss = distillation_loss(now[:, self.old], before, self.options.temperature)
+        return OldLogits(self.old_logits, self.old, self.learner.allowed(), self.options)
+
+    @staticmethod
+    def penalty(parameters: Mapping[str, Tensor], context: OldLogits, batch: Batch, scores: Tensor) -> Tensor | None:
+        kept = torch.nonzero(batch.rehearsed >= 0)[:, 0]
+        if not len(kept):
+            return None
+        now, before, options = scores[kept], context.logits[batch.rehearsed[kept]], context.options
+        if options.targets == "softmax":
+            loss = distillation_loss(now[:, context.classes], before, options.temperature)
         else:
-            loss = class_loss(now, batch.samples.pids[kept], self.allowed)
-            loss = loss + sigmoid_distillation_loss(now[:, self.old], before)
-        return self.options.distillation * loss
+            loss = class_loss(now, batch.samples.pids[kept], context.allowed)
+            loss = loss + sigmoid_distillation_loss(now[:, context.classes], before)
+        return options.distillation * loss
 
 
 def class_loss(scores: Tensor, pids: Tensor, allowed: Tensor | None = None) -> Tensor:

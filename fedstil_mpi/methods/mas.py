@@ -45,7 +45,8 @@ class Client(AnchoredClient):
     options: Options
 
     def estimate(self) -> list[Tensor]:
-        return sensitivity(self.learner, self.parameters, self.options.micro_batch)
+        return sensitivity(self.learner, list(self.parameters.values()), self.options.micro_batch)
 
     def published(self) -> list[Tensor]:
-        return published(self.learner, self.parameters, range(self.learner.task + 1), self.options.data, power=1)
+        tasks = range(self.learner.task + 1)
+        return published(self.learner, list(self.parameters.values()), tasks, self.options.data, power=1)

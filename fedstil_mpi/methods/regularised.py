@@ -1,7 +1,7 @@
 """A client that learns alone and is held, parameter by parameter, to where it stood: what EWC and MAS share."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +14,23 @@ from fedstil_mpi.models.network import trainable_parameters
 from fedstil_mpi.util.state_tree import State
 
 
-def quadratic(parameters: Sequence[Tensor], anchors: Sequence[Tensor], importances: Sequence[Tensor]) -> Tensor:
-    """Sum of importance * (parameter - anchor)^2: a scalar. The three have equal shapes and devices, one by one."""
+class Anchors(NamedTuple):
+    """What holds parameters, by name; each tensor on its parameter's device."""
+
+    weight: float
+    """Of the penalty."""
+    centres: Mapping[str, Tensor]
+    importances: Mapping[str, Tensor]
+    """Each broadcasts to its parameter's shape."""
+
+
+def quadratic(parameters: Mapping[str, Tensor], held: Anchors) -> Tensor:
+    """weight * sum of importance * (parameter - centre)^2: a scalar."""
     terms = [
-        (importance * F.mse_loss(parameter, anchor, reduction="none")).sum()
-        for parameter, anchor, importance in zip(parameters, anchors, importances, strict=True)
+        (importance * F.mse_loss(parameters[name], held.centres[name], reduction="none")).sum()
+        for name, importance in held.importances.items()
     ]
-    return torch.stack(terms).sum()
+    return held.weight * torch.stack(terms).sum()
 
 
 class AnchoredClient(Client):
@@ -34,7 +44,7 @@ class AnchoredClient(Client):
 
     def __init__(self, learner: Learner, setup: Setup, options: Any):
         super().__init__(learner, setup, options)
-        self.parameters = list(trainable_parameters(learner.tail).values())
+        self.parameters = trainable_parameters(learner.tail)
         self.anchors: list[Tensor] = []
         """phi*, like the parameters."""
         self.importances: list[Tensor] = []
@@ -48,10 +58,15 @@ class AnchoredClient(Client):
         """The importance as the published code has it after a round; empty where there is none yet."""
         raise NotImplementedError
 
-    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
+    def context(self) -> Anchors | None:
         if not self.importances or not self.options.penalty:
             return None
-        return self.options.penalty * quadratic(self.parameters, self.anchors, self.importances)
+        anchors, importances = (dict(zip(self.parameters, of, strict=True)) for of in (self.anchors, self.importances))
+        return Anchors(self.options.penalty, anchors, importances)
+
+    @staticmethod
+    def penalty(parameters: Mapping[str, Tensor], context: Anchors, batch: Batch, scores: Tensor) -> Tensor:
+        return quadratic(parameters, context)
 
     def end(self) -> None:
         if self.options.importance == "round":
@@ -62,7 +77,7 @@ class AnchoredClient(Client):
             self.importances = [old + more for old, more in zip(earlier, new, strict=True)]
         else:
             return
-        self.anchors = [parameter.detach().clone() for parameter in self.parameters]
+        self.anchors = [parameter.detach().clone() for parameter in self.parameters.values()]
 
     def state(self) -> State:
         return {"anchors": self.anchors, "importances": self.importances}

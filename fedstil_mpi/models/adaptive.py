@@ -53,10 +53,9 @@ def parts(layer: nn.Module) -> tuple[Adaptive, nn.Parameter]:
     return weight[0], weight.original
 
 
-def tying(layer: nn.Module) -> Tensor:
+def tying(alpha: Tensor, adaptive: Tensor, alpha_anchor: Tensor, anchor: Tensor) -> Tensor:
     """Parameter tying of a decomposed layer: the L1 distance of alpha and A from their anchors; a scalar."""
-    part, adaptive = parts(layer)
-    return (part.alpha_anchor - part.alpha).abs().sum() + (part.anchor - adaptive).abs().sum()
+    return (alpha_anchor - alpha).abs().sum() + (anchor - adaptive).abs().sum()
 
 
 @torch.no_grad()

@@ -52,13 +52,15 @@ class Masked(nn.Module):
         """Whether the layer's weight is pruned in the current mode."""
         return not self.training
 
-    def opening(self) -> Tensor:
-        """What the mask lets through of each output channel, [out, 1, ...], before pruning."""
-        return self.mask.sigmoid()
+    @staticmethod
+    def opening(mask: Tensor) -> Tensor:
+        """What a mask lets through of each output channel, [out, 1, ...], before pruning."""
+        return mask.sigmoid()
 
     def gate(self, prune: bool) -> Tensor:
         """The factor of the base, [out, 1, ...]."""
-        return F.hardshrink(self.opening(), self.mask_threshold) if prune else self.opening()
+        opening = self.opening(self.mask)
+        return F.hardshrink(opening, self.mask_threshold) if prune else opening
 
     def added(self, prune: bool) -> Tensor:
         """A, in the shape of the base."""
@@ -77,9 +79,10 @@ class Masked(nn.Module):
     def forward(self, base: Tensor) -> Tensor:
         return self.theta(base, self.prunes)
 
-    def size(self) -> Tensor:
+    @classmethod
+    def size(cls, adaptive: Tensor, mask: Tensor) -> Tensor:
         """|A|_1 + |mask|_1, a scalar: what is penalised to make them sparse."""
-        return self.adaptive.abs().sum() + self.opening().abs().sum()
+        return adaptive.abs().sum() + cls.opening(mask).abs().sum()
 
 
 class ReferenceMasked(Masked):
@@ -97,8 +100,9 @@ class ReferenceMasked(Masked):
     def prunes(self) -> bool:
         return self.training
 
-    def opening(self) -> Tensor:
-        return self.mask
+    @staticmethod
+    def opening(mask: Tensor) -> Tensor:
+        return mask
 
 
 def decompose(layer: nn.Module, kind: type[Masked], threshold: float, mask_threshold: float) -> Masked:

@@ -121,6 +121,11 @@ def trainable_parameters(tail: Tail) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in tail.named_parameters() if parameter.requires_grad}
 
 
+def part_name(weight: str, part: str) -> str:
+    """Under which name a part of a parametrized weight is trained: "original", or for example "0.mask"."""
+    return f"{weight.removesuffix('weight')}parametrizations.weight.{part}"
+
+
 def network_state(network: Network) -> dict[str, Tensor]:
     """Every parameter and buffer, under "stem." and "tail." names, detached; they share the network's memory."""
     parts = {"stem": network.stem, "tail": network.tail}

@@ -74,7 +74,7 @@ def passes(config, schedule):
             side = parts.clients[client]
             side.learner.begin_round()
             side.begin()
-            side.learner.train(number, side.penalty, schedule.attendance.effort(client, number))
+            side.learner.train(number, side.penalty, side.context(), schedule.attendance.effort(client, number))
             side.end()
         if schedule.evaluates(number):
             search()

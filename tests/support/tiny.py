@@ -22,7 +22,7 @@ from fedstil_mpi.data.streams.base import Images, Task
 from fedstil_mpi.evaluation.search import client_gallery, evaluate, gather
 from fedstil_mpi.methods.aids.prototypes import PrototypeClient, PrototypeServer, add_parts
 from fedstil_mpi.methods.base import Client, Server, Setup, Traffic
-from fedstil_mpi.models.network import Network, Stem, Tail
+from fedstil_mpi.models.network import Network, Stem, Tail, trainable_parameters
 
 CLASSES = 12
 SHAPE = (4, 8, 4)
@@ -107,7 +107,7 @@ class Federation:
             side = self.clients[client]
             side.learner.begin_round()
             side.begin()
-            side.learner.train(round, side.penalty)
+            side.learner.train(round, side.penalty, side.context())
             side.end()
         self.collect(round, online)
 
@@ -153,6 +153,14 @@ def federation(config: Experiment, streams: Sequence[Sequence[Task]], start: Net
         return Federation(clients, server, traffic)
     relay = PrototypeServer(server)
     return Federation([PrototypeClient(side) for side in clients], relay, add_parts(traffic, setup))
+
+
+def penalty(side: Client, batch: Batch, scores: Tensor) -> Tensor | None:
+    """A side's extra loss for a batch, at the current weights."""
+    context = side.context()
+    if context is None:
+        return None
+    return side.penalty(trainable_parameters(side.learner.tail), context, batch, scores)
 
 
 def batch(*pids: int, seed: int = 0) -> Batch:

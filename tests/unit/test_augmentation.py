@@ -314,7 +314,7 @@ def test_each_setting_alone_is_an_augmentation(setting):
     task = tiny.task(1, 2, 3)
     learner = Learner(0, experiment, [task], tiny.network())
     learner.begin_round()
-    learner.train(1, lambda batch, scores: None)
+    learner.train(1, lambda *given: None, None)
     clean, view = learner.clean_samples().representations, learner._new_samples(1, 0).representations
     assert not torch.equal(view, clean)
     load = Workload(experiment, [{"train": task.train.pids}], looks=False)

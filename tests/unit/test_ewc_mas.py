@@ -61,7 +61,7 @@ def test_without_a_penalty_it_is_learning_alone(method, preset):
 def test_the_first_task_is_learned_freely(method):
     settings = {"method.penalty": 1e6}
     first = after(1, method, settings)
-    assert all(side.penalty(BATCH, SCORES) is None for side in first.clients)
+    assert all(tiny.penalty(side, BATCH, SCORES) is None for side in first.clients)
     assert all(not side.importances for side in first.clients)
     assert fingerprints(after(2, method, settings)) == fingerprints(after(2, "single"))
 
@@ -71,13 +71,13 @@ def test_the_penalty_is_smallest_at_the_anchor(method):
     side = after(2, method, {"method.penalty": 7.0}).clients[0]
     trained = [parameter for parameter in side.learner.tail.parameters() if parameter.requires_grad]
     assert len(side.anchors) == len(trained)
-    penalty = side.penalty(BATCH, SCORES)
+    penalty = tiny.penalty(side, BATCH, SCORES)
     assert penalty.item() == 0
     assert not any(gradient.any() for gradient in torch.autograd.grad(penalty, trained))
     for parameter in trained:
         parameter.data += 0.5
     expected = 7 * 0.25 * sum(importance.sum() for importance in side.importances)
-    assert side.penalty(BATCH, SCORES).item() == pytest.approx(expected.item(), rel=1e-4)
+    assert tiny.penalty(side, BATCH, SCORES).item() == pytest.approx(expected.item(), rel=1e-4)
     assert expected > 0
 
 
@@ -92,7 +92,7 @@ def test_importances_of_tasks_add_up_and_the_newest_anchor_holds(method, micro_b
     assert digest(side.anchors) != digest(weights(result, 1))
     result.play(4, ONLINE)
     assert digest(side.anchors) == digest(weights(result, 1))
-    second = ESTIMATES[method](side.learner, side.parameters, micro_batch)
+    second = ESTIMATES[method](side.learner, list(side.parameters.values()), micro_batch)
     for total, one, two in zip(side.importances, first, second, strict=True):
         torch.testing.assert_close(total, one + two)
         assert one.any()
@@ -127,15 +127,17 @@ def test_published_ewc_forgets_the_newest_task_and_holds_where_the_round_ended()
     result = after(2, "ewc", preset="reference")
     side = result.clients[0]
     assert not side.importances  # the first task is the newest
-    assert side.penalty(BATCH, SCORES) is None
+    assert tiny.penalty(side, BATCH, SCORES) is None
     for number in (3, 4):
         result.play(number, ONLINE)
         assert all(importance.any() for importance in side.importances[:1])
         assert digest(side.anchors) == digest(weights(result))
-        assert side.penalty(BATCH, SCORES).item() == 0
-        parameter = side.parameters[0]
+        assert tiny.penalty(side, BATCH, SCORES).item() == 0
+        parameter = next(iter(side.parameters.values()))
         parameter.data += 1
-        assert side.penalty(BATCH, SCORES).item() == pytest.approx(50 * side.importances[0].sum().item(), rel=1e-4)
+        assert tiny.penalty(side, BATCH, SCORES).item() == pytest.approx(
+            50 * side.importances[0].sum().item(), rel=1e-4
+        )
         parameter.data -= 1
 
 

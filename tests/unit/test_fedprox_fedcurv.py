@@ -55,7 +55,7 @@ def fingerprints(result: tiny.Federation) -> list[str]:
 
 def gradient(side) -> Tensor:
     """Of the penalty, [P]."""
-    gradients = torch.autograd.grad(side.penalty(BATCH, SCORES), list(side.parameters.values()))
+    gradients = torch.autograd.grad(tiny.penalty(side, BATCH, SCORES), list(side.parameters.values()))
     return torch.cat([g.flatten() for g in gradients])
 
 
@@ -86,10 +86,10 @@ def test_the_proximal_term_pulls_to_the_model_received(norms):
     result = after(1, "fedprox", {"method.mu": 3.0, "method.norms": norms})
     receive(result, 2)
     for side in result.clients:
-        assert side.penalty(BATCH, SCORES).item() == 0
+        assert tiny.penalty(side, BATCH, SCORES).item() == 0
         shift(side)
         moved = side.theta() - result.server.theta_P
-        assert side.penalty(BATCH, SCORES).item() == pytest.approx(1.5 * moved.square().sum().item(), rel=1e-4)
+        assert tiny.penalty(side, BATCH, SCORES).item() == pytest.approx(1.5 * moved.square().sum().item(), rel=1e-4)
         torch.testing.assert_close(gradient(side), 3 * moved)
 
 
@@ -117,7 +117,7 @@ def test_a_late_joiner_is_pulled_to_the_model_received(anchor):
     result.play(1, [0, 1])
     shift(result.clients[2])  # whatever it holds
     receive(result, 2, [2])
-    assert result.clients[2].penalty(BATCH, SCORES).item() == 0
+    assert tiny.penalty(result.clients[2], BATCH, SCORES).item() == 0
 
 
 def test_a_stronger_pull_keeps_clients_nearer():
@@ -126,7 +126,7 @@ def test_a_stronger_pull_keeps_clients_nearer():
         result.distribute(2, ALL)
         start = result.clients[0].start
         result.clients[0].learner.begin_round()
-        result.clients[0].learner.train(2, result.clients[0].penalty)
+        result.clients[0].learner.train(2, result.clients[0].penalty, result.clients[0].context())
         return (result.clients[0].theta() - start).norm().item()
 
     assert moved(1e3) < 0.9 * moved(0.0)
@@ -197,7 +197,7 @@ def test_in_the_first_task_nothing_holds_a_client():
     settings = {"method.penalty": 1e6}
     result = after(1, "fedcurv", settings)
     receive(result, 2)
-    assert all(side.penalty(BATCH, SCORES) is None for side in result.clients)
+    assert all(tiny.penalty(side, BATCH, SCORES) is None for side in result.clients)
     assert fingerprints(after(2, "fedcurv", settings)) == fingerprints(after(2, "fedavg"))
 
 

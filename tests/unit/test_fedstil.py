@@ -185,7 +185,7 @@ def test_the_start_model_is_the_first_base_of_a_published_client():
     start = tiny.network().tail
     x = torch.rand(5, *tiny.SHAPE, generator=torch.Generator().manual_seed(0))
     for side in result.clients:
-        assert side.penalty(BATCH, SCORES).item() == 0
+        assert tiny.penalty(side, BATCH, SCORES).item() == 0
         torch.testing.assert_close(side.learner.tail.eval()(x)[0], start.eval()(x)[0])
 
 
@@ -222,7 +222,7 @@ def test_no_tying_is_no_penalty():
     for preset in ("best", "reference"):
         result = federation({"method.tying": 0.0}, preset)
         result.play(1, ALL)
-        assert result.clients[0].penalty(BATCH, SCORES) is None
+        assert tiny.penalty(result.clients[0], BATCH, SCORES) is None
 
 
 def test_tying_is_the_distance_from_where_the_round_began():
@@ -230,17 +230,17 @@ def test_tying_is_the_distance_from_where_the_round_began():
     result.play(1, ALL)
     result.distribute(2, ALL)
     side = result.clients[0]
-    assert side.penalty(BATCH, SCORES).item() == 0
+    assert tiny.penalty(side, BATCH, SCORES).item() == 0
     side.learner.tail.classifier.weight.data += 0.25
     side.learner.tail.get_parameter("trunk.conv.weight").data[0, 0, 0] -= 2
     moved = 0.25 * side.learner.tail.classifier.weight.numel() + 2 * 3
-    assert side.penalty(BATCH, SCORES).item() == pytest.approx(0.5 * moved, rel=1e-5)
+    assert tiny.penalty(side, BATCH, SCORES).item() == pytest.approx(0.5 * moved, rel=1e-5)
     side.learner.tail.zero_grad()
-    side.penalty(BATCH, SCORES).backward()
+    tiny.penalty(side, BATCH, SCORES).backward()
     assert torch.equal(side.learner.tail.classifier.weight.grad, torch.full((tiny.CLASSES, 6), 0.5))
     result.collect(2, ALL)
     result.distribute(3, ALL)
-    assert side.penalty(BATCH, SCORES).item() == 0  # a new round, a new anchor
+    assert tiny.penalty(side, BATCH, SCORES).item() == 0  # a new round, a new anchor
 
 
 def test_published_anchors_follow_and_fixed_ones_do_not():
@@ -252,7 +252,7 @@ def test_published_anchors_follow_and_fixed_ones_do_not():
     anchor = part.anchor.detach().clone()
     adaptive.data += 0.1
     side.learner.begin_round()
-    side.learner.train(2, side.penalty)
+    side.learner.train(2, side.penalty, side.context())
     assert ((part.anchor - anchor) > 1e-4).all()
 
 
@@ -298,12 +298,12 @@ def test_without_mixing_clients_are_tied_to_where_their_round_began():
     for number in (1, 2):
         result.distribute(number, ALL)
         start = side.theta()
-        assert side.penalty(BATCH, SCORES).item() == 0
+        assert tiny.penalty(side, BATCH, SCORES).item() == 0
         side.learner.begin_round()
-        side.learner.train(number, side.penalty)
+        side.learner.train(number, side.penalty, side.context())
         moved = (side.theta() - start).abs().sum().item()
         assert moved > 0.01
-        assert side.penalty(BATCH, SCORES).item() == pytest.approx(0.5 * moved, rel=1e-4)
+        assert tiny.penalty(side, BATCH, SCORES).item() == pytest.approx(0.5 * moved, rel=1e-4)
 
 
 def test_prototypes_travel_without_mixing():

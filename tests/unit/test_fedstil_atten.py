@@ -11,6 +11,7 @@ from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.methods import fedstil_atten
 from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.models.adaptive import AttentiveAdaptive
+from fedstil_mpi.models.network import trainable_parameters
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError
 from support import played, tiny
@@ -189,7 +190,7 @@ def test_the_tail_is_plain_outside_training():
             side.learner.begin_round()
             side.begin()
             assert all(is_parametrized(layer, "weight") for layer in side.layers.values())
-            side.learner.train(number, side.penalty)
+            side.learner.train(number, side.penalty, side.context())
             trained = weights(side)
             side.end()
             assert torch.equal(side.theta(), trained)
@@ -254,7 +255,7 @@ def test_with_attention_at_rest_it_is_fedstil_with_uniform_relevance(tying):
 
 def test_attention_is_trained_for_each_layer_and_client():
     side = begun()
-    side.learner.train(2, side.penalty)
+    side.learner.train(2, side.penalty, side.context())
     moved = torch.stack([part.attention.detach() for part in decomposed(side)]) - 0.8 / 3
     assert moved.shape == (2, 3)
     assert (moved.abs() > 1e-4).all()
@@ -263,22 +264,27 @@ def test_attention_is_trained_for_each_layer_and_client():
 def test_tying_is_the_distance_of_both_parts_from_receipt():
     side = begun({"method.tying": 0.5})
     batch, scores = tiny.batch(1, 2), torch.zeros(2, tiny.CLASSES)
-    assert side.penalty(batch, scores).item() == 0
+    tied = side.context()
+
+    def loss() -> Tensor:
+        return side.penalty(trainable_parameters(side.learner.tail), tied, batch, scores)
+
+    assert loss().item() == 0
     side.parameters["classifier.weight"].data += 0.25
     decomposed(side)[0].attention.data[1] -= 2
     count = side.parameters["classifier.weight"].numel()
-    assert side.penalty(batch, scores).item() == pytest.approx(0.5 * (0.25 * count + 2), rel=1e-5)
+    assert loss().item() == pytest.approx(0.5 * (0.25 * count + 2), rel=1e-5)
     side.learner.tail.zero_grad()
-    side.penalty(batch, scores).backward()
+    loss().backward()
     assert torch.equal(side.parameters["classifier.weight"].grad, torch.full((tiny.CLASSES, 6), 0.5))
     assert decomposed(side)[0].attention.grad.tolist() == [0, -0.5, 0]
     side.end()
     side.begin()
-    assert side.penalty(batch, scores).item() == 0  # decomposed anew, anchored anew
+    assert tiny.penalty(side, batch, scores).item() == 0  # decomposed anew, anchored anew
 
 
 def test_without_tying_there_is_no_penalty():
-    assert begun().penalty(tiny.batch(1, 2), torch.zeros(2, tiny.CLASSES)) is None
+    assert tiny.penalty(begun(), tiny.batch(1, 2), torch.zeros(2, tiny.CLASSES)) is None
 
 
 def test_the_sum_over_the_bank_is_not_rounded_under_autocast():

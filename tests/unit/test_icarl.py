@@ -64,7 +64,7 @@ def test_golden_loss_of_rehearsed_samples(path):
     people = case["icarl_target"]
     batch = Batch(Samples(torch.empty(len(people), 1), people, people), torch.arange(len(people)))
     expected = case["icarl_class_loss"] + case["icarl_distill_loss"]
-    torch.testing.assert_close(side.penalty(batch, case["student"]).double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(tiny.penalty(side, batch, case["student"]).double(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_undecided_scores_cost_a_coin_toss_per_question():
@@ -72,7 +72,7 @@ def test_undecided_scores_cost_a_coin_toss_per_question():
     for softmax in ("known", "all"):
         side = begun({"method.distillation": 0.7, "train.softmax": softmax})
         side.old_logits = torch.zeros_like(side.old_logits)
-        penalty = side.penalty(batches(side, 3)[0], torch.zeros(8, tiny.CLASSES))
+        penalty = tiny.penalty(side, batches(side, 3)[0], torch.zeros(8, tiny.CLASSES))
         assert penalty.item() == pytest.approx(0.7 * 2 * math.log(2), rel=1e-5)
 
 
@@ -92,7 +92,7 @@ def test_only_old_classes_of_rehearsed_samples_are_distilled(targets):
     side = begun({"method.targets": targets, "train.softmax": "known"}, rounds=5)
     batch = batches(side, 5)[0]
     scores = torch.randn(8, tiny.CLASSES, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    side.penalty(batch, scores).backward()
+    tiny.penalty(side, batch, scores).backward()
     touched = scores.grad != 0
     rehearsed = batch.rehearsed >= 0
     assert 0 < rehearsed.sum() < 8
@@ -116,14 +116,14 @@ def test_every_rehearsed_sample_meets_its_own_answers(settings, rounds):
     met = []
     side.learner.tail.train()
 
-    def check(batch: Batch, scores: Tensor) -> Tensor | None:
+    def check(parameters, context, batch: Batch, scores: Tensor) -> Tensor | None:
         kept = batch.rehearsed >= 0
         own = before(batch.samples.representations[kept])[0][:, old]
         torch.testing.assert_close(side.old_logits[batch.rehearsed[kept]], own, rtol=1e-4, atol=1e-6)
         met.extend(batch.rehearsed[kept].tolist())
-        return side.penalty(batch, scores)
+        return side.penalty(parameters, context, batch, scores)
 
-    side.learner.train(rounds, check)
+    side.learner.train(rounds, check, side.context())
     assert len(set(met)) > 3
     assert len({tuple(row.tolist()) for row in side.old_logits}) > 3  # answers differ, so a wrong row would have shown
     if "prototypes.exchange" in settings and rounds > 4:
@@ -134,13 +134,13 @@ def test_the_order_of_a_batch_does_not_matter_but_the_pairing_does():
     side = begun()
     batch, order = batches(side, 3)[0], torch.tensor([5, 2, 7, 0, 1, 6, 4, 3])
     scores = torch.randn(8, tiny.CLASSES, generator=torch.Generator().manual_seed(0))
-    value = side.penalty(batch, scores)
-    torch.testing.assert_close(side.penalty(permuted(batch, order), scores[order]), value)
+    value = tiny.penalty(side, batch, scores)
+    torch.testing.assert_close(tiny.penalty(side, permuted(batch, order), scores[order]), value)
     kept = batch.rehearsed >= 0
     assert len(set(batch.rehearsed[kept].tolist())) > 1
     swapped = batch.rehearsed.clone()
     swapped[kept] = batch.rehearsed[kept].roll(1)
-    assert (side.penalty(replace(batch, rehearsed=swapped), scores) - value).abs() > 1e-6
+    assert (tiny.penalty(side, replace(batch, rehearsed=swapped), scores) - value).abs() > 1e-6
 
 
 @pytest.mark.parametrize("targets", ["sigmoid", "softmax"])
@@ -153,9 +153,9 @@ def test_a_model_that_still_answers_as_before_is_not_pulled(targets):
     def pull(old_logits: Tensor) -> float:
         scores = side.learner.tail.eval()(batch.samples.representations)[0].detach().requires_grad_()
         side.old_logits = old_logits
-        loss = side.penalty(batch, scores)
+        loss = tiny.penalty(side, batch, scores)
         if targets == "sigmoid":
-            loss = loss - icarl.class_loss(scores[kept], batch.samples.pids[kept], side.allowed)
+            loss = loss - icarl.class_loss(scores[kept], batch.samples.pids[kept], side.learner.allowed())
         return torch.autograd.grad(loss, scores)[0].abs().max().item()
 
     old_logits = side.old_logits
@@ -187,13 +187,13 @@ def test_nothing_is_kept_in_the_first_task(rounds):
     side = begun({"memory.share": None}, rounds)
     seen = batches(side, rounds)
     assert any((batch.rehearsed >= 0).any() for batch in seen) == (rounds == 2)
-    assert all(side.penalty(batch, torch.zeros(len(batch.samples), tiny.CLASSES)) is None for batch in seen)
+    assert all(tiny.penalty(side, batch, torch.zeros(len(batch.samples), tiny.CLASSES)) is None for batch in seen)
 
 
 def test_new_images_alone_cost_nothing():
     side = begun()
     batch = tiny.batch(3, 4)
-    assert side.penalty(batch, torch.zeros(2, tiny.CLASSES)) is None
+    assert tiny.penalty(side, batch, torch.zeros(2, tiny.CLASSES)) is None
 
 
 @pytest.mark.parametrize("size", [0, 12])
@@ -212,7 +212,7 @@ def test_distillation_keeps_old_answers():
         side = begun({"method.distillation": weight, "train.steps": 30, "train.lr": 1e-2})
         old = side.learner.memory.recall().representations
         before = side.learner.tail.eval()(old)[0][:, [1, 2]].sigmoid().detach()
-        side.learner.train(3, side.penalty)
+        side.learner.train(3, side.penalty, side.context())
         return (side.learner.tail.eval()(old)[0][:, [1, 2]].sigmoid() - before).abs().mean().item()
 
     assert moved(30.0) < 0.7 * moved(0.0)

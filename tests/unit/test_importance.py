@@ -11,7 +11,7 @@ from torch import Tensor
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.methods import ewc, fedcurv, mas
 from fedstil_mpi.methods.importance import fisher, per_batch, per_sample, published, sensitivity, training_loss
-from fedstil_mpi.methods.regularised import quadratic
+from fedstil_mpi.methods.regularised import Anchors, quadratic
 from fedstil_mpi.models.losses import smoothed_cross_entropy
 from fedstil_mpi.models.network import trainable_parameters
 from fedstil_mpi.util.errors import InputError
@@ -28,6 +28,10 @@ def load(path) -> dict[str, Tensor]:
 
 def of(case: dict[str, Tensor], prefix: str) -> list[Tensor]:
     return [case[f"{prefix}_{name}"].clone() for name in NAMES]
+
+
+def named(tensors: list[Tensor]) -> dict[str, Tensor]:
+    return {str(place): tensor for place, tensor in enumerate(tensors)}
 
 
 def perceptron(parameters: list[Tensor], x: Tensor) -> Tensor:
@@ -62,7 +66,8 @@ def test_golden_importance(path, method, all_tasks, power):
 def test_golden_penalty(path, method):
     case = load(path)
     moved = [parameter.requires_grad_() for parameter in of(case, "moved")]
-    penalty = case["lam"].item() * quadratic(moved, of(case, "param"), of(case, f"{method}_importance"))
+    held = Anchors(case["lam"].item(), named(of(case, "param")), named(of(case, f"{method}_importance")))
+    penalty = quadratic(named(moved), held)
     assert penalty.item() == pytest.approx(case[f"{method}_penalty"].item(), rel=1e-4)
     penalty.backward()
     for mine, theirs in zip(moved, of(case, f"{method}_penalty_grad"), strict=True):
@@ -81,7 +86,7 @@ def test_golden_curvature(path):
     everyone += [(flat(f"other{q}_importance"), flat(f"other{q}_param")) for q in range(case["num_others"])]
     sums = torch.stack([fedcurv.pulled(*told) for told in everyone]).sum(0)
     centre, moved = fedcurv.centre(sums), flat("moved").requires_grad_()
-    penalty = case["lam"].item() * quadratic([moved], [centre], [sums[0]])
+    penalty = quadratic(named([moved]), Anchors(case["lam"].item(), named([centre]), named([sums[0]])))
     penalty.backward()
     gradient = torch.cat([part.flatten() for part in of(case, "fedcurv_penalty_grad")])
     torch.testing.assert_close(moved.grad, gradient, rtol=1e-3, atol=1e-6)
@@ -94,9 +99,9 @@ def test_golden_proximal_term(path):
     case = load(path)
     config = tiny.experiment({"method.mu": 2 * case["lam"].item()}, "fedprox")
     client = tiny.federation(config, [[tiny.task(1)]]).clients[0]
-    client.parameters = dict(zip(NAMES, of(case, "moved"), strict=True))
-    client.anchors = dict(zip(NAMES, of(case, "param"), strict=True))
-    assert client.penalty(None, None).item() == pytest.approx(case["fedprox_penalty"].item(), rel=1e-4)
+    client.anchors = named(of(case, "param"))
+    penalty = client.penalty(named(of(case, "moved")), client.context(), None, None)
+    assert penalty.item() == pytest.approx(case["fedprox_penalty"].item(), rel=1e-4)
 
 
 # -- the estimates on their own ----------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def test_golden_layer(path, layer_kind):
     close(layer.train()(case["x"]), case["y_train"])
     close(layer.eval()(case["x"]), case["y_eval"])
     close(part.theta(layer.parametrizations.weight.original, prune=False), reversed_axes(case["theta_upload"]))
-    assert part.size().item() == pytest.approx(float(case["sparseness"]), rel=1e-5)
+    assert part.size(part.adaptive, part.mask).item() == pytest.approx(float(case["sparseness"]), rel=1e-5)
 
 
 @pytest.mark.parametrize("mask", [-0.7, 0.0, 0.31, 1.9])
@@ -126,9 +126,9 @@ def test_a_published_task_begins_with_the_masked_base_alone():
 def test_size_counts_the_mask_behind_its_sigmoid():
     layer, part = random_layer(Masked)
     part.restart(layer.parametrizations.weight.original, part.knowledge)
-    assert part.size().item() == pytest.approx(4 / (1 + np.exp(-2.0)))
+    assert part.size(part.adaptive, part.mask).item() == pytest.approx(4 / (1 + np.exp(-2.0)))
     part.adaptive.data[0, 0] = -0.25  # four weights
-    assert part.size().item() == pytest.approx(4 / (1 + np.exp(-2.0)) + 1)
+    assert part.size(part.adaptive, part.mask).item() == pytest.approx(4 / (1 + np.exp(-2.0)) + 1)
 
 
 # -- both --------------------------------------------------------------------------------------------------------------

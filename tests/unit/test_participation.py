@@ -257,7 +257,7 @@ def trained(effort, **settings):
     side = Learner(0, config, [tiny.task(1, 2, 3)], tiny.network())
     for number in (1, 2):
         side.begin_round()
-        side.train(number, lambda batch, scores: None, effort)
+        side.train(number, lambda *given: None, None, effort)
     return side
 
 
@@ -355,7 +355,7 @@ def live(method, plan, settings):
         for side in (parts.clients[client] for client in online):
             side.learner.begin_round()
             side.begin()
-            side.learner.train(round, side.penalty, plan.attendance.effort(side.learner.client, round))
+            side.learner.train(round, side.penalty, side.context(), plan.attendance.effort(side.learner.client, round))
             side.end()
         parts.collect(round, online)
         if plan.evaluates(round):

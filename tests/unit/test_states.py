@@ -165,7 +165,7 @@ class Seen:
             side.learner.begin_round()
             side.begin()
             begun.append(snapshot(side, transient=True))
-            side.learner.train(number, side.penalty)
+            side.learner.train(number, side.penalty, side.context())
             side.end()
         federation.collect(number, online)
         self.search(number)

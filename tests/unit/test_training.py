@@ -29,7 +29,7 @@ def batches(new: int, old: int, batch: int, share: float | None, seed: int = 0) 
     return [index.tolist() for index in batch_indices(new, old, batch, share, rng(seed))]
 
 
-def nothing(batch: Batch, scores: Tensor) -> None:
+def nothing(parameters, context, batch: Batch, scores: Tensor) -> None:
     return None
 
 
@@ -45,7 +45,7 @@ def learner(client: int = 0, network=None, tasks=STREAM, **settings: Any) -> Lea
 def play(side: Learner, rounds: int) -> Learner:
     for number in range(1, rounds + 1):
         side.begin_round()
-        side.train(number, nothing)
+        side.train(number, nothing, None)
     return side
 
 
@@ -113,7 +113,7 @@ def passes(seen: list[int]):
 
 
 def train_round(tail: Tail, epoch_of, settings: Train, rate: ReferenceRate, allowed: Tensor | None, penalty):
-    return LocalTraining(tail, settings, rate).run(epoch_of, allowed, penalty)
+    return LocalTraining(tail, settings, rate).run(epoch_of, allowed, penalty, ())
 
 
 def test_steps_are_counted_over_passes():
@@ -142,7 +142,7 @@ def test_the_report_is_of_the_loss_without_the_penalty():
         tail = tiny.network().tail
         torch.manual_seed(0)
         extra = penalty * tail.classifier.weight.detach().norm() + penalty
-        epoch = train_round(tail, passes([]), Train(steps=1), ReferenceRate(1.0), None, lambda batch, scores: extra)
+        epoch = train_round(tail, passes([]), Train(steps=1), ReferenceRate(1.0), None, lambda *given: extra)
         return epoch.loss, epoch.accuracy
 
     assert report(5.0) == report(0.0)
@@ -153,8 +153,8 @@ def test_the_penalty_is_trained():
     weight = tail.classifier.weight
     before = weight.detach().clone()
 
-    def towards_one(batch: Batch, scores: Tensor) -> Tensor:
-        return 1e4 * (weight - 1).abs().sum()
+    def towards_one(parameters, context, batch: Batch, scores: Tensor) -> Tensor:
+        return 1e4 * (parameters["classifier.weight"] - 1).abs().sum()
 
     train_round(tail, passes([]), Train(steps=1, lr=1e-2), ReferenceRate(1.0), None, towards_one)
     torch.testing.assert_close(weight.detach() - before, torch.full_like(before, 1e-2), rtol=1e-3, atol=0)
@@ -234,13 +234,13 @@ def test_a_course_that_was_stopped_goes_on_as_if_it_had_not_been(settings, after
 
     torch.manual_seed(0)
     whole = tiny.network().tail
-    report = course_of(whole).run(passes([]), None, nothing)
+    report = course_of(whole).run(passes([]), None, nothing, ())
 
     torch.manual_seed(0)
     asked = count(1)
     stopped = course_of(tiny.network().tail)
     try:
-        stopped.run(passes([]), None, nothing, stop=lambda: next(asked) == after)
+        stopped.run(passes([]), None, nothing, (), stop=lambda: next(asked) == after)
         assert after > 7  # the stop would have come after the end
     except Stopped:
         assert len(stopped.tally.losses) + 3 * len(stopped.epochs) == after
@@ -248,7 +248,7 @@ def test_a_course_that_was_stopped_goes_on_as_if_it_had_not_been(settings, after
     torch.manual_seed(1)
     taken_up = course_of(tiny.network(seed=1).tail)
     taken_up.restore(state)
-    assert taken_up.run(passes([]), None, nothing) == report
+    assert taken_up.run(passes([]), None, nothing, ()) == report
     for name, tensor in whole.state_dict().items():
         assert torch.equal(taken_up.tail.state_dict()[name], tensor), name
 

@@ -7,13 +7,14 @@ without ever seeing an image. The aid wraps the two sides of a method and adds i
 
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.client.local_training import Batch
+from fedstil_mpi.client.local_training import Penalty
 from fedstil_mpi.comm.exchange import Message, Rows
 from fedstil_mpi.comm.flat import Part
 from fedstil_mpi.methods.base import Client, ClientRound, Items, Server, Setup, Traffic
@@ -61,8 +62,12 @@ class PrototypeClient(Client):
     def begin(self) -> None:
         self.inner.begin()
 
-    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
-        return self.inner.penalty(batch, scores)
+    def context(self) -> Any:
+        return self.inner.context()
+
+    @property
+    def penalty(self) -> Penalty:  # type: ignore[override]
+        return self.inner.penalty
 
     def end(self) -> None:
         self.inner.end()

@@ -11,11 +11,10 @@ A of its own. In a round
 Between two exchanges alpha and B are constants and d theta / d A = 1, so theta itself is trained: no second copy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fedstil_mpi.client.learner import Learner
@@ -24,7 +23,7 @@ from fedstil_mpi.comm.exchange import Message, Rows
 from fedstil_mpi.comm.flat import Part
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
-from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient
+from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, Tying
 from fedstil_mpi.methods.fedstil import mixing
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import State
@@ -112,7 +111,6 @@ def interpolate(theta: Tensor, base: Tensor, alpha: float) -> Tensor:
 
 class Client(FederatedClient):
     options: Options
-    transient = ("tied",)
 
     @classmethod
     def create(cls, learner: Learner, setup: Setup, options: Options) -> "Client":
@@ -135,16 +133,14 @@ class Client(FederatedClient):
             return base_P
         return interpolate(self.theta(), base_P, self.options.step_to_base)
 
-    def absorb(self, knowledge: Message) -> None:
-        super().absorb(knowledge)
-        if self.options.tying:
-            anchors = self.setup.layout.unpack(self.start.to(self.learner.device))
-            self.tied = [(parameter, anchors[name]) for name, parameter in self.parameters.items()]
-
-    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
+    def context(self) -> Any:
         if not self.options.tying:
             return None
-        return self.options.tying * torch.stack([(theta - anchor).abs().sum() for theta, anchor in self.tied]).sum()
+        return Tying(self.options.tying, self.setup.layout.unpack(self.start.to(self.learner.device)))
+
+    @staticmethod
+    def penalty(parameters: Mapping[str, Tensor], context: Any, batch: Batch, scores: Tensor) -> Tensor:
+        return context.loss(parameters)
 
     def update(self) -> Message:
         if not self.options.mixes:

@@ -1,6 +1,7 @@
 """FedSTIL's client as the published code has it, for comparison: theta = alpha * B + A as trained layers."""
 
-from typing import cast
+from collections.abc import Mapping
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,15 @@ from fedstil_mpi.comm.exchange import Message
 from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.methods.federated import FederatedClient
 from fedstil_mpi.methods.fedstil.method import Client, Options
-from fedstil_mpi.models.adaptive import decompose, receive_base, tying
+from fedstil_mpi.models.adaptive import decompose, parts, receive_base, tying
+from fedstil_mpi.models.network import part_name
 from fedstil_mpi.util.state_tree import State
+
+
+class TrainedTying(NamedTuple):
+    weight: float
+    alphas: Mapping[str, Tensor]
+    """By decomposed weight."""
 
 
 class PublishedClient(Client):
@@ -46,10 +54,19 @@ class PublishedClient(Client):
         for layer in self.layers.values():
             decompose(layer, self.options.alpha, trained_anchor=True)
 
-    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
+    def context(self) -> TrainedTying | None:
         if not self.options.tying:
             return None
-        return self.options.tying * torch.stack([tying(layer) for layer in self.layers.values()]).sum()
+        return TrainedTying(self.options.tying, {name: parts(layer)[0].alpha for name, layer in self.layers.items()})
+
+    @staticmethod
+    def penalty(parameters: Mapping[str, Tensor], context: TrainedTying, batch: Batch, scores: Tensor) -> Tensor:
+        trained = "original", "0.alpha_anchor", "0.anchor"
+        distances = [
+            tying(alpha, *(parameters[part_name(name, part)] for part in trained))
+            for name, alpha in context.alphas.items()
+        ]
+        return context.weight * torch.stack(distances).sum()
 
     def state(self) -> State:
         return {"decomposed": self.is_decomposed}

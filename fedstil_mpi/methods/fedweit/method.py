@@ -14,9 +14,9 @@ would take a trained copy with optimiser moments per task. The masked base trave
 mask closes does not move the base, while a mean of mask * B itself would shrink the base by the mask every round.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,8 +30,9 @@ from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, weighted_mean
 from fedstil_mpi.methods.fedweit.bank import ADAPTIVE, Bank, Items, ReferenceBank
 from fedstil_mpi.methods.fedweit.past import Drift, Past
+from fedstil_mpi.methods.regularised import Anchors, quadratic
 from fedstil_mpi.models.masked import Masked, decompose
-from fedstil_mpi.models.network import Tail
+from fedstil_mpi.models.network import Tail, part_name
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import State
 
@@ -75,6 +76,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train.rate": "constant",  # the published code builds its optimiser anew each epoch, at the first rate
     },
 }
+
+
+class Sparsity(NamedTuple):
+    weight: float
+    layers: tuple[str, ...]
+    """The names of the decomposed weights."""
+    kind: type[Masked]
+    drift: Anchors | None
+    """Of the base; None while no task has ended."""
 
 
 class Client(FederatedClient):
@@ -134,11 +144,22 @@ class Client(FederatedClient):
             self.parts[name].restart(shared, rows.reshape(len(rows), *shared.shape))
         self.bank = torch.empty(0, self.setup.layout.scalars)
 
-    def penalty(self, batch: Batch, scores: Tensor) -> Tensor | None:
-        penalty = self.options.sparsity * torch.stack([part.size() for part in self.parts.values()]).sum()
-        for name, drift in self.drifts.items():
-            penalty = penalty + self.options.drift * drift(self.parameters[name])
-        return penalty
+    def context(self) -> Sparsity:
+        drift = None
+        if self.drifts:
+            held = {part_name(name, "original"): drift for name, drift in self.drifts.items()}
+            centres, weights = ({name: getattr(of, what) for name, of in held.items()} for what in ("centre", "weight"))
+            drift = Anchors(self.options.drift, centres, weights)
+        return Sparsity(self.options.sparsity, tuple(self.parts), self.kind, drift)
+
+    @staticmethod
+    def penalty(parameters: Mapping[str, Tensor], context: Sparsity, batch: Batch, scores: Tensor) -> Tensor:
+        sizes = [
+            context.kind.size(*(parameters[part_name(layer, part)] for part in ("0.adaptive", "0.mask")))
+            for layer in context.layers
+        ]
+        penalty = context.weight * torch.stack(sizes).sum()
+        return penalty if context.drift is None else penalty + quadratic(parameters, context.drift)
 
     @torch.no_grad()
     def end(self) -> None:

@@ -77,6 +77,3 @@ class Drift:
         self.weight += gate**2
         share = gate**2 / self.weight.clamp_min(torch.finfo(base.dtype).tiny)
         self.centre += share * (base - self.centre)
-
-    def __call__(self, base: Tensor) -> Tensor:
-        return (self.weight * (base - self.centre) ** 2).sum()
