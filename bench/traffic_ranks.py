@@ -21,7 +21,8 @@ from fedstil_mpi.client.tasks import task_begins, task_ends, task_of_draw
 from fedstil_mpi.comm.exchange import Exchange
 from fedstil_mpi.comm.flat import Part
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
-from fedstil_mpi.comm.world import World, start
+from fedstil_mpi.comm.start import start
+from fedstil_mpi.comm.world import World
 from fedstil_mpi.launch.placement import assign_clients
 from fedstil_mpi.methods.base import ClientRound
 from fedstil_mpi.models.network import Network

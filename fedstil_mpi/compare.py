@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fedstil_mpi import methods
-from fedstil_mpi.comm.world import World, start
+from fedstil_mpi.comm.start import start
+from fedstil_mpi.comm.world import World
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import Parser
 from fedstil_mpi.federation.shared_resources import open_shared_resources

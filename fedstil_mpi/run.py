@@ -13,8 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fedstil_mpi import methods
+from fedstil_mpi.comm.collectives import SET_UP
+from fedstil_mpi.comm.start import start
 from fedstil_mpi.comm.survival import check_survivable, survive
-from fedstil_mpi.comm.world import SET_UP, World, start
+from fedstil_mpi.comm.world import World
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import Parser
 from fedstil_mpi.federation.shared_resources import SharedResources, open_shared_resources

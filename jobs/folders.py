@@ -9,10 +9,9 @@ import argparse
 from pathlib import Path
 
 from fedstil_mpi import compare, run
-from fedstil_mpi.comm.guard import INPUT_ERROR, say
 from fedstil_mpi.config import loading
+from fedstil_mpi.config.command_line import cli_main
 from fedstil_mpi.results.writing.run_folder import path_of
-from fedstil_mpi.util.errors import InputError
 
 
 def main() -> None:
@@ -20,11 +19,7 @@ def main() -> None:
     parser.add_argument("command", choices=("run", "compare"))
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args()
-    try:
-        print(*folders(options.command, options.arguments), sep="\n")
-    except InputError as error:
-        say(str(error))
-        raise SystemExit(INPUT_ERROR) from None
+    cli_main(lambda: print(*folders(options.command, options.arguments), sep="\n"))
 
 
 def folders(command: str, arguments: list[str]) -> list[Path]:

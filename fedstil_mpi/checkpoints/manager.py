@@ -19,7 +19,7 @@ from torch import Tensor
 from fedstil_mpi.checkpoints import coverage, files
 from fedstil_mpi.checkpoints.background import Background
 from fedstil_mpi.checkpoints.store import Checkpoint, CheckpointStore
-from fedstil_mpi.comm.guard import OrderlyEnd
+from fedstil_mpi.comm.failures import OrderlyEnd
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.federation.rounds import Federation
 from fedstil_mpi.launch.signals import PAUSED

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 from fedstil_mpi.checkpoints.manager import CheckpointManager
-from fedstil_mpi.comm.guard import OrderlyEnd
+from fedstil_mpi.comm.failures import OrderlyEnd
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.federation import rounds, setup
 from fedstil_mpi.federation.rounds import Federation

@@ -2,7 +2,7 @@
 
 Python alone does not do that. A rank that leaves by an exception or by sys.exit waits in MPI_Finalize for the others,
 which wait for it in a collective; an exception in a thread is merely printed. Where the job was started so that ranks can
-outlive others (ULFM), MPI_Abort and exit codes are not heard of, and MPI_Finalize may hang: there a rank ends the job by
+outlive others (ULFM), MPI_Abort and exit codes have no effect, and MPI_Finalize may hang: there a rank ends the job by
 revoking `World.over`, and leaves without MPI_Finalize.
 """
 
@@ -16,38 +16,18 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
+from fedstil_mpi.comm.failures import GivenUp, OrderlyEnd, Overdue
+from fedstil_mpi.comm.world import World
 from fedstil_mpi.util.errors import INPUT_ERROR, InputError
-
-if TYPE_CHECKING:
-    from fedstil_mpi.comm.world import World
 
 STUCK = 5.0
 """Seconds that MPI gets for what it may hang in where a link is cut."""
 
 
-class OrderlyEnd(SystemExit):
-    """All ranks leave together, so MPI is finalised and nothing is aborted."""
-
-    def __init__(self, code: int = INPUT_ERROR) -> None:
-        super().__init__(code)
-
-
-class Overdue(Exception):  # noqa: N818 - read in the message of the rank that waited
-    """The others did not come in time."""
-
-
-class RankLost(Exception):  # noqa: N818
-    """Another rank has died."""
-
-
-class GivenUp(BaseException):
-    """Another rank has ended the job, and said why."""
-
-
 @contextmanager
-def abort_on_error(world: "World") -> Iterator[None]:
+def abort_on_error(world: World) -> Iterator[None]:
     """End the job if the block, or any thread, fails on this rank. All ranks enter.
 
     An exception: traceback, exit code 1. `sys.exit(n)`: the same with code n, but never 0, because the other ranks
@@ -88,7 +68,7 @@ def watchdog(seconds: float = STUCK) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
 
 
-def _leave(world: "World", code: int) -> None:
+def _leave(world: World, code: int) -> None:
     """With ULFM, end this process: rank 0 with the code, the others without one, of which the launcher takes note."""
     if world.ulfm:
         sys.stdout.flush()
@@ -96,16 +76,16 @@ def _leave(world: "World", code: int) -> None:
         os._exit(code if world.is_server else 0)
 
 
-def _end_job(world: "World", error: BaseException) -> None:
+def _end_job(world: World, error: BaseException) -> None:
     """Print what happened and where; with several ranks, end them all and never return."""
     try:
         sys.stdout.flush()
         sys.stderr.write(_report(world, error))
         sys.stderr.flush()
     finally:
-        time.sleep(0.1)  # the launcher hears of the end on another way than it gets the text
+        time.sleep(0.1)  # the launcher learns of the end on another way than it gets the text
         if world.outlived and not world.is_server and not isinstance(error, Overdue):
-            os.kill(os.getpid(), signal.SIGKILL)  # nothing else is heard of
+            os.kill(os.getpid(), signal.SIGKILL)  # nothing else has an effect
         if world.over is not None:
             _give_up(world, _exit_code(error))
         if world.size > 1:
@@ -113,7 +93,7 @@ def _end_job(world: "World", error: BaseException) -> None:
                 world.comm.Abort(_exit_code(error))
 
 
-def _give_up(world: "World", code: int) -> NoReturn:
+def _give_up(world: World, code: int) -> NoReturn:
     """End a job in which ranks can outlive others; the launcher takes note of this rank's code alone."""
     with watchdog():
         assert world.over is not None
@@ -136,7 +116,7 @@ def _end_stopped() -> None:
             os.kill(int(file.parent.name), signal.SIGKILL)
 
 
-def _report(world: "World", error: BaseException) -> str:
+def _report(world: World, error: BaseException) -> str:
     """One text, written at once, so that the lines of several failing ranks stay together."""
     where = ", ".join(f"{name} {value}" for name, value in world.where.items())
     rank = f"rank {world.launched[world.rank]} on {world.host}"

@@ -1,7 +1,7 @@
 """Going on without the ranks that have died, by MPI's User Level Failure Mitigation (Bland et al. 2013).
 
-Whoever hears of a death revokes the communicators, so that all hear of it; the survivors agree on it, and shrink to a
-world of their own.
+A rank that finds another one dead revokes the communicators, so that all find out; the survivors agree on it, and shrink
+to a world of their own.
 """
 
 import time
@@ -10,7 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from fedstil_mpi.comm.guard import OrderlyEnd, watchdog
+from fedstil_mpi.comm.failures import OrderlyEnd
+from fedstil_mpi.comm.guard import watchdog
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.terminal import say
@@ -62,12 +63,12 @@ def _agree(world: World, whole: bool) -> bool:
     """Whether all ranks were there and whole; the same on all that are there."""
     from mpi4py import MPI
 
-    everybody = np.array([whole], np.int32)
+    all_whole = np.array([whole], np.int32)
     try:
-        world.wait(world.comm.Iagree(everybody), "the other ranks to agree")
+        world.wait(world.comm.Iagree(all_whole), "the other ranks to agree")
     except MPI.Exception:  # on all alike, where a death is news to one
         return False
-    return bool(everybody[0])
+    return bool(all_whole[0])
 
 
 def _shrink(world: World) -> None:

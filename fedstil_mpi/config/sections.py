@@ -74,7 +74,7 @@ class Rounds:
 class Participation:
     """Clients that join late, are away, or fall behind; drawn from the seed, the same for every method.
 
-    In a round in which nobody would be there one client is called by lot.
+    In a round in which no client would take part, one is drawn to do so.
     """
 
     late: float = bounded(0.0, 0, 1)
@@ -99,7 +99,7 @@ class Train:
     """Passes over the training set a round, used where steps is 0."""
     batch: int = bounded(32, 2)
     lr: float = bounded(1e-3, 0)
-    """Adam's learning rate; moments start anew each round."""
+    """Adam's learning rate; its moments start from zero in each round."""
     weight_decay: float = bounded(1e-5, 0)
     """Adam's coupled L2 term."""
     label_smoothing: float = bounded(0.1, 0, 1)
@@ -175,7 +175,7 @@ class Checkpoint:
 @dataclass(kw_only=True)
 class Exchange:
     timeout: float | None = bounded(3600.0, 1e-3)
-    """Seconds that a rank waits in a round for the others, of whom one may still be training, before the job ends with an
+    """Seconds that a rank waits in a round for the others, one of which may still be training, before the job ends with an
     error: a cut link or a stopped process must not hang it for ever. null: no limit. Before the first round, while images
     are read and the model is warmed up, it is an hour if this is less."""
 

@@ -49,7 +49,7 @@ class Play(NamedTuple):
 @pytest.fixture(scope="module")
 def ulfm():
     """Skips where ranks cannot outlive others."""
-    code = "from fedstil_mpi.comm.world import start\nwith start() as world: print(world.ulfm, flush=True)"
+    code = "from fedstil_mpi.comm.start import start\nwith start() as world: print(world.ulfm, flush=True)"
     done = mpirun(1, ["-c", code], options=ULFM)
     if done.stdout.strip() != "True":
         pytest.skip("this MPI lacks User Level Failure Mitigation (Open MPI 5 and mpi4py 4.1 have it)")

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from fedstil_mpi.comm.world import check_launch, prepare_environment
+from fedstil_mpi.comm.start import check_launch, prepare_environment
 from fedstil_mpi.util.errors import InputError
 from support.launch import SCRIPTS, alone, lines_of, mpirun, survivors
 
@@ -28,8 +28,8 @@ def test_ranks_know_themselves(tour):
     assert tour["size"] == 3
     assert [rank[0] for rank in tour["ranks"]] == [0, 1, 2]
     assert sorted(rank[1] for rank in tour["ranks"]) == [0, 1, 2]  # local ranks, in whatever order
-    assert all(rank[2:4] == [3, 0] for rank in tour["ranks"])  # one host, whose lowest rank is 0
-    assert [rank[4] for rank in tour["ranks"]] == [True, False, False]
+    assert all(rank[2] == 0 for rank in tour["ranks"])  # one host, whose lowest rank is 0
+    assert [rank[3] for rank in tour["ranks"]] == [True, False, False]
     assert not tour["torch"]
 
 
@@ -61,7 +61,11 @@ def test_rows_arrive_on_every_rank(tour):
     assert tour["everywhere"] == [expected] * 3
 
 
-def test_seats(tour):
+def test_a_duplicate_is_given_back(tour):
+    assert tour["communicators"] == 1
+
+
+def test_rank_placements(tour):
     assert [placement["clients"] for placement in tour["seats"]] == [[], [0, 1], [2]]
     assert [(placement["rank"], placement["host"]) for placement in tour["seats"]] == [(0, HOST), (1, HOST), (2, HOST)]
     assert all(
@@ -174,7 +178,7 @@ def test_a_launcher_that_the_library_does_not_know_is_refused():
     ids=["no mpi4py", "no MPI library"],
 )
 def test_missing_mpi_is_one_line_with_the_remedy(before, env):
-    code = f"import sys; {before}from fedstil_mpi.comm.world import start\nwith start(): print('started')"
+    code = f"import sys; {before}from fedstil_mpi.comm.start import start\nwith start(): print('started')"
     done = alone("-c", code, **env)
     assert done.returncode == 2
     assert "started" not in done.stdout

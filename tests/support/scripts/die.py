@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from fedstil_mpi import run
-from fedstil_mpi.comm.world import World, start
+from fedstil_mpi.comm.start import start
+from fedstil_mpi.comm.world import World
 from fedstil_mpi.config import loading
 from fedstil_mpi.federation import shared_resources
 

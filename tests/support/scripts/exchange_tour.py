@@ -10,7 +10,7 @@ import torch
 
 from fedstil_mpi.comm.exchange import Exchange
 from fedstil_mpi.comm.flat import Part
-from fedstil_mpi.comm.world import start
+from fedstil_mpi.comm.start import start
 from fedstil_mpi.launch.placement import assign_clients
 from fedstil_mpi.util.clock import Clock
 

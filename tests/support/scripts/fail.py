@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from fedstil_mpi.comm.world import start
+from fedstil_mpi.comm.start import start
 from fedstil_mpi.util.errors import InputError
 
 

@@ -12,8 +12,8 @@ from itertools import count
 from pathlib import Path
 from threading import Timer
 
-from fedstil_mpi.comm.guard import OrderlyEnd
-from fedstil_mpi.comm.world import start
+from fedstil_mpi.comm.failures import OrderlyEnd
+from fedstil_mpi.comm.start import start
 from fedstil_mpi.config import loading
 from fedstil_mpi.launch.signals import PAUSED
 from fedstil_mpi.run import execute

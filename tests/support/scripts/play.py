@@ -3,7 +3,7 @@
 import json
 import sys
 
-from fedstil_mpi.comm.world import start
+from fedstil_mpi.comm.start import start
 from fedstil_mpi.config import loading
 from fedstil_mpi.run import execute
 

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from fedstil_mpi.comm.world import start
+from fedstil_mpi.comm.start import start
 from fedstil_mpi.launch.placement import place_rank, table
 
 WAIT = 2.0
@@ -31,7 +31,7 @@ def rows_of(rank: int, dtype: str) -> np.ndarray:
 
 with start() as world:
     facts = {"size": world.size, "is_server": world.is_server}
-    ranks = world.gather_json([world.rank, world.local_rank, world.local_size, world.node, world.is_server])
+    ranks = world.gather_json([world.rank, world.local_rank, world.node, world.is_server])
     value = {"text": "grün", "nested": [1, 2.5, None, True], "empty": {}}
     seen_clients = world.gather_json(world.broadcast_json(value if world.rank == 0 else "not rank 0's"))
     ragged = world.gather_json("x" * world.rank * 1000)
@@ -46,6 +46,10 @@ with start() as world:
     turned = world.allgather_rows(np.arange(8.0).reshape(2, 4).T)
     everywhere = world.gather_json([[str(r.dtype), r.tolist()] for r in (*everywhere, no_one, empty, turned)])
     elsewhere = world.gather_json([world.rank == 0 or x is None for x in (ranks, seen_clients, nobody, flat)])
+    spare = world.duplicate("spare")
+    for _ in range(2):  # the second time there is nothing to free
+        world.free(spare)
+    facts["communicators"] = len(world.comms)
     with world.verdict():
         placement = place_rank(world, clients=3, device="cpu", threads=1)
     placements = world.gather_json(table([placement])[0])
