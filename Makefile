@@ -41,10 +41,11 @@ quickstart: $(READY) ## one server and five clients on this machine; more settin
 test: $(READY) ## all tests, the slow ones too; a selection: ARGS="-m 'not slow' tests/unit"
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(READY) ## lint, formatting and types
+check: $(READY) ## lint, formatting, types, and who may import whom
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'

