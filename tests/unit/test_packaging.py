@@ -97,7 +97,7 @@ def imported(folder):
                 roots |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 roots.add(node.module.partition(".")[0])
-    own = {"fedstil_mpi"} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
+    own = {"fedstil_mpi", "support"} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
     known = packages_distributions()
     return {
         canonicalize_name(name)
