@@ -34,15 +34,17 @@ class Data:
 @dataclass(kw_only=True)
 class Model:
     backbone: str = "mobilenet_v2"
-    """resnet18 | resnet34 | resnet50 | resnet101 | resnet152 | mobilenet_v2 | swin_t | swin_s | swin_b."""
+    """resnet18 | resnet34 | resnet50 | resnet101 | resnet152 | mobilenet_v2 | swin_t | swin_s | swin_b | vit_b_16 | vit_b_32
+    | vit_l_16 | timm:NAME, a Vision Transformer of timm's | the user's own: a .py file or a module, as in
+    fedstil_mpi/models/registry.py."""
     split: str | None = None
     """First layer of the tail; null: the backbone's last stage. What lies before it is frozen."""
     last_stride: int = bounded(1, 1, 2)
-    """Stride of the last stage that reduces resolution, 1 or 2; Swin has no such stride and ignores it."""
+    """Stride of the last stage that reduces resolution, 1 or 2; transformers have no such stride and ignore it."""
     neck: str = choice("bnneck", "plain")
     """bnneck (batch norm before a classifier without bias) | plain."""
     weights: str = "none"
-    """imagenet (torchvision's) | none (drawn from the seed) | a local .pt, .pth or .safetensors file."""
+    """imagenet (torchvision's or timm's) | none (drawn from the seed) | a local .pt, .pth or .safetensors file."""
     num_classes: int | None = bounded(None, 1)
     """Width of the classifier; every person id must be below it; null: the largest id of the stream plus 1."""
 

@@ -44,7 +44,7 @@ def default_layer(network: Network, image_size: tuple[int, int]) -> str:
     value, chosen = torch.zeros(1, 3, *image_size), layers(network)[0]
     for name, stage in stages.items():
         value = stage(value)
-        if name in layers(network) and value.select(_channels(stages), 0).numel() >= PLACES:
+        if name in layers(network) and value.dim() == 4 and value.select(_channels(stages), 0).numel() >= PLACES:
             chosen = name
     return chosen
 
@@ -63,6 +63,10 @@ def likeness(network: Network, images: Tensor, layer: str) -> Likeness:
     network.tail.eval()
     with torch.no_grad():
         activation = nn.Sequential(*modules[:cut])(images)
+    if activation.dim() != 4:
+        raise InputError(
+            f"layer {layer} has no map but tokens; expected a backbone with maps, such as a ResNet or Swin"
+        )
     activation = activation.detach().requires_grad_()  # detached from `images`, which a stage may hand on as they are
     features = nn.Sequential(*modules[cut:])(activation)
     lengths = features.detach().norm(dim=1, keepdim=True).clamp(min=1e-12)

@@ -26,7 +26,7 @@ from fedstil_mpi.methods import base, fedstil
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, Tying
 from fedstil_mpi.models.adaptive import AttentiveAdaptive
-from fedstil_mpi.models.network import part_name, trainable_parameters
+from fedstil_mpi.models.network import owner, part_name, trainable_parameters
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import State
 
@@ -76,7 +76,7 @@ class Client(FederatedClient):
 
     def __init__(self, learner: Learner, setup: Setup, options: Options):
         super().__init__(learner, setup, options)
-        self.layers = {name: learner.tail.get_submodule(name.removesuffix(".weight")) for name in setup.layout.names}
+        self.layers = {name: owner(learner.tail, name) for name in setup.layout.names}
         self.bank_NP = self.start[None]
         """The bank of the round; before there is one, the start model alone."""
         self.adaptive_P: Tensor | None = None
@@ -114,7 +114,7 @@ class Client(FederatedClient):
         for name, shape, piece in zip(names, shapes, pieces, strict=True):
             part = AttentiveAdaptive(self.parameters[name], self.attention)
             part.receive_bank(piece.view(-1, *shape).movedim(0, -1))
-            register_parametrization(self.layers[name], "weight", part)
+            register_parametrization(*self.layers[name], part)
 
     def context(self) -> Tying | None:
         """To be called where training starts."""
@@ -133,7 +133,7 @@ class Client(FederatedClient):
         if self.options.reset == "persist":
             self.adaptive_P = self.setup.layout.pack(self.parameters).cpu()
         for layer in self.layers.values():
-            remove_parametrizations(layer, "weight")
+            remove_parametrizations(*layer)
 
     def update(self) -> Message:
         return super().update() | ({"token": self.learner.token()} if self.options.token else {})

@@ -41,16 +41,16 @@ class Adaptive(nn.Module):
         return theta - self.alpha * self.base
 
 
-def decompose(layer: nn.Module, alpha: float, *, trained_anchor: bool = False) -> None:
+def decompose(layer: nn.Module, alpha: float, weight: str = "weight", *, trained_anchor: bool = False) -> None:
     """Put alpha * B + A in the place of the layer's weight, B being its value now, so that the value does not change."""
-    part = Adaptive(cast(Tensor, layer.weight), alpha, trained_anchor=trained_anchor)
-    parametrize.register_parametrization(layer, "weight", part)
+    part = Adaptive(cast(Tensor, getattr(layer, weight)), alpha, trained_anchor=trained_anchor)
+    parametrize.register_parametrization(layer, weight, part)
 
 
-def parts(layer: nn.Module) -> tuple[Adaptive, nn.Parameter]:
+def parts(layer: nn.Module, weight: str = "weight") -> tuple[Adaptive, nn.Parameter]:
     """The parametrization of a decomposed layer, and its A."""
-    weight = cast(Any, layer.parametrizations).weight
-    return weight[0], weight.original
+    of_weight = getattr(cast(Any, layer.parametrizations), weight)
+    return of_weight[0], of_weight.original
 
 
 def tying(alpha: Tensor, adaptive: Tensor, alpha_anchor: Tensor, anchor: Tensor) -> Tensor:
@@ -59,9 +59,9 @@ def tying(alpha: Tensor, adaptive: Tensor, alpha_anchor: Tensor, anchor: Tensor)
 
 
 @torch.no_grad()
-def receive_base(layer: nn.Module, base: Tensor) -> None:
+def receive_base(layer: nn.Module, base: Tensor, weight: str = "weight") -> None:
     """A new base for a decomposed layer, with A and the anchors set anew, so that theta is the base whatever alpha."""
-    part, adaptive = parts(layer)
+    part, adaptive = parts(layer, weight)
     part.base.copy_(base)
     adaptive.copy_(part.rest(part.base))
     part.anchor.copy_(adaptive)

@@ -105,8 +105,10 @@ class ReferenceMasked(Masked):
         return mask
 
 
-def decompose(layer: nn.Module, kind: type[Masked], threshold: float, mask_threshold: float) -> Masked:
+def decompose(
+    layer: nn.Module, kind: type[Masked], threshold: float, mask_threshold: float, weight: str = "weight"
+) -> Masked:
     """Put the decomposition in the place of the layer's weight, whose parameter object lives on as the base."""
-    part = kind(cast(Tensor, layer.weight), threshold, mask_threshold)
-    parametrize.register_parametrization(layer, "weight", part)
+    part = kind(cast(Tensor, getattr(layer, weight)), threshold, mask_threshold)
+    parametrize.register_parametrization(layer, weight, part)
     return part

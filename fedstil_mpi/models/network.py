@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fedstil_mpi.models import backbones
+from fedstil_mpi.models import backbones, registry
 from fedstil_mpi.models import weights as pretrained
 from fedstil_mpi.util.errors import InputError
 
@@ -78,10 +78,10 @@ def build(
     weights: str = "none",
     seed: int = 0,
 ) -> Network:
-    """A network on torchvision's backbone `name`, on the CPU, in training mode but for the stem.
+    """A network on the backbone `name`, on the CPU, in training mode but for the stem.
 
     split: first stage of the tail, by default the backbone's last stage; image_size: height and width in pixels;
-    last_stride: 1 or 2, ignored by Swin; neck: "bnneck" or "plain"; weights: "none", "imagenet" or a file.
+    last_stride: 1 or 2, ignored by transformers; neck: "bnneck" or "plain"; weights: "none", "imagenet" or a file.
     Equal arguments give bit-equal networks; torch's global generators are left as they were.
     Raises InputError for unknown names, for weights that do not fit and for impossible values.
     """
@@ -91,9 +91,10 @@ def build(
         raise InputError(backbones.unknown("neck", neck, ("bnneck", "plain")))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = backbones.create(name)
-        pretrained.load(model, name, weights)
-        backbone = backbones.in_stages(name, model, last_stride)
+        architecture = registry.find(name)
+        model = architecture.create(image_size)
+        pretrained.load(model, name, architecture, weights)
+        backbone = backbones.in_stages(architecture, model, last_stride)
         front, rest = _cut(name, backbone, backbone.default_split if split is None else split)
         tail = Tail(rest, backbone.feature_length, num_classes, neck)
     network = Network(Stem(front), tail, frozenset())
@@ -110,10 +111,27 @@ def given(network: Network) -> frozenset[str]:
 def adaptive_parameters(tail: Tail) -> dict[str, nn.Parameter]:
     """The weights (no biases, no norms) of the tail's convolutions and linear layers: what FedSTIL mixes and sends.
 
+    An attention's projections of queries, keys and values, which torch keeps as plain parameters, are such weights too.
     Under their names in the tail, in the order of its layers, the classifier's last.
     """
-    layers = [f"{name}.weight" for name, layer in tail.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    return {name: tail.get_parameter(name) for name in layers}
+    names = [f"{name}.{weight}" for name, layer in tail.named_modules() for weight in _weights(layer)]
+    return {name: tail.get_parameter(name) for name in names}
+
+
+def owner(tail: Tail, name: str) -> tuple[nn.Module, str]:
+    """The module that holds a parameter of this name, and what it is called there."""
+    module, _, attribute = name.rpartition(".")
+    return tail.get_submodule(module), attribute
+
+
+def _weights(layer: nn.Module) -> tuple[str, ...]:
+    """What the weights are called that a layer holds itself."""
+    if isinstance(layer, nn.Conv2d | nn.Linear):
+        return ("weight",)
+    if isinstance(layer, nn.MultiheadAttention):
+        projections = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+        return tuple(name for name in projections if getattr(layer, name) is not None)
+    return ()
 
 
 def trainable_parameters(tail: Tail) -> dict[str, nn.Parameter]:
@@ -123,7 +141,8 @@ def trainable_parameters(tail: Tail) -> dict[str, nn.Parameter]:
 
 def part_name(weight: str, part: str) -> str:
     """Under which name a part of a parametrized weight is trained: "original", or for example "0.mask"."""
-    return f"{weight.removesuffix('weight')}parametrizations.weight.{part}"
+    layer, _, attribute = weight.rpartition(".")
+    return f"{layer}.parametrizations.{attribute}.{part}"
 
 
 def network_state(network: Network) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Pretrained weights for a whole backbone: torchvision's, or a local file's."""
+"""Pretrained weights for a whole backbone: downloaded ones, or a local file's."""
 
 from http.client import HTTPException
 from pathlib import Path
@@ -7,32 +7,33 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from fedstil_mpi.models.torchvision_cpu import import_models
+from fedstil_mpi.models.backbones import Architecture
 from fedstil_mpi.util.errors import InputError
 
-_CLASSIFIERS = ("fc.", "classifier.", "head.")
 _REMEDY = "set model.weights to none, imagenet or a .pt, .pth or .safetensors file"
 
 
-def load(model: nn.Module, name: str, weights: str) -> None:
-    """Fills the torchvision model `name`, all but its classifier, in place.
+def load(model: nn.Module, name: str, architecture: Architecture, weights: str) -> None:
+    """Fills the model `name` that the architecture has made, all but its classifier, in place.
 
-    weights: "none" (the model stays as it is), "imagenet" (torchvision's default weights, downloaded unless they are
-    cached), or the path of a local state dict with torchvision's names. Floating-point values of any precision become
+    weights: "none" (the model stays as it is), "imagenet" (the default weights of torchvision or timm, downloaded unless
+    they are cached), or the path of a local state dict with the model's names. Floating-point values of any precision become
     float32. The file must hold every parameter and buffer of the backbone, batch-norm counters excepted, and nothing
     else but a classifier, which is ignored. Raises InputError where that is not so or the weights cannot be had.
     """
     if weights == "none":
         return
-    found = _imagenet(name) if weights == "imagenet" else _read(Path(weights))
+    found = _imagenet(name, architecture, model) if weights == "imagenet" else _read(Path(weights))
     source = f"the weights {weights} for {name}"
-    expected = _without_classifier(model.state_dict())
-    found = _without_classifier(found)
+    expected, found = (
+        {key: value for key, value in state.items() if not key.startswith(architecture.classifiers)}
+        for state in (model.state_dict(), architecture.adapt(found, model))
+    )
     missing = [key for key in expected if key not in found and not key.endswith(".num_batches_tracked")]
     if missing:
         raise InputError(f"{source} lack {_some(missing)}: expected every tensor of the backbone; {_REMEDY}")
     if extra := [key for key in found if key not in expected]:
-        raise InputError(f"{source} hold the unknown {_some(extra)}: expected torchvision's names; {_REMEDY}")
+        raise InputError(f"{source} hold the unknown {_some(extra)}: expected the model's own names; {_REMEDY}")
     for key, value in found.items():
         if value.shape != expected[key].shape:
             shapes = f"{list(value.shape)}, expected {list(expected[key].shape)}"
@@ -40,13 +41,13 @@ def load(model: nn.Module, name: str, weights: str) -> None:
     model.load_state_dict(found, strict=False)  # casts; what may be missing was checked above
 
 
-def _without_classifier(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value for key, value in state.items() if not key.startswith(_CLASSIFIERS)}
-
-
-def _imagenet(name: str) -> dict[str, Tensor]:
+def _imagenet(name: str, architecture: Architecture, model: nn.Module) -> dict[str, Tensor]:
+    if architecture.imagenet is None:
+        raise InputError(
+            f"{name} has no imagenet weights; set model.weights to none or a .pt, .pth or .safetensors file"
+        )
     try:
-        return import_models().get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
+        return architecture.imagenet(model)
     except (OSError, HTTPException, RuntimeError) as error:
         raise InputError(
             f"the imagenet weights of {name} could not be downloaded ({_first_line(error)}): expected internet access"

@@ -100,6 +100,24 @@ def test_counts_swin():
     assert representation_shape(network, (128, 64)) == (7, 7, 768)
 
 
+def test_counts_vit():
+    network = on_meta("vit_b_16")
+    shapes = {
+        name.rpartition("encoder_layer_11.")[2]: tuple(w.shape) for name, w in adaptive_parameters(network.tail).items()
+    }
+    assert shapes == {
+        "self_attention.in_proj_weight": (3 * 768, 768),
+        "self_attention.out_proj.weight": (768, 768),
+        "mlp.0.weight": (3072, 768),
+        "mlp.3.weight": (768, 3072),
+        "classifier.weight": (8000, 768),
+    }
+    # 86,567,656 with torchvision's classifier of 1000 classes; ours has no bias, and the neck five tensors.
+    neck = 4 * 768 + 1
+    assert scalars(network_state(network)) == 86_567_656 - 769 * 1000 + 768 * 8000 + neck
+    assert representation_shape(network, (128, 64)) == (197, 768)
+
+
 @pytest.mark.parametrize(("last_stride", "size"), [(2, (128, 64)), (1, (64, 32))])
 def test_mobilenet_representation(last_stride, size):
     network = on_meta("mobilenet_v2", last_stride=last_stride)
@@ -126,15 +144,17 @@ def test_other_backbones_run_from_image_to_scores(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "classifier"), [("resnet18", "fc"), ("mobilenet_v2", "classifier"), ("swin_t", "head")]
+    ("name", "classifier"),
+    [("resnet18", "fc"), ("mobilenet_v2", "classifier"), ("swin_t", "head"), ("vit_b_32", "heads")],
 )
 def test_stem_and_tail_equal_the_whole_model(name, classifier, tmp_path):
     whole = pretrained_model(name)
     torch.save(whole.state_dict(), tmp_path / "whole.pt")
     network = build(name, **SMALL, last_stride=2, weights=str(tmp_path / "whole.pt"))
     setattr(whole, classifier, nn.Identity())
-    batch = images(2, 300, 260) if name == "swin_t" else images()
-    seen = nn.functional.interpolate(batch, (224, 224), mode="bilinear", antialias=True) if name == "swin_t" else batch
+    resized = name.startswith(("swin", "vit"))
+    batch = images(2, 300, 260) if resized else images()
+    seen = nn.functional.interpolate(batch, (224, 224), mode="bilinear", antialias=True) if resized else batch
     with torch.no_grad():
         torch.testing.assert_close(network.tail.eval().features(network.stem(batch)), whole(seen))
 

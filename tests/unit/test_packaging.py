@@ -84,8 +84,9 @@ def test_torch_and_torchvision_are_bounded_together(required):
 
 def test_what_is_imported_is_required_and_the_reverse(required):
     run = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
-    assert imported("fedstil_mpi") == run
-    assert imported("tests") | run | ONLY_RUN == required.keys()
+    optional = {canonicalize_name(Requirement(line).name) for line in PROJECT["optional-dependencies"]["timm"]}
+    assert imported("fedstil_mpi") == run | optional
+    assert imported("tests") | run | optional | ONLY_RUN == required.keys()
 
 
 def imported(folder):

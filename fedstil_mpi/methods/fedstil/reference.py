@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.parametrize import is_parametrized
 
 from fedstil_mpi.client.learner import Learner
@@ -14,7 +14,7 @@ from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.methods.federated import FederatedClient
 from fedstil_mpi.methods.fedstil.method import Client, Options
 from fedstil_mpi.models.adaptive import decompose, parts, receive_base, tying
-from fedstil_mpi.models.network import part_name
+from fedstil_mpi.models.network import owner, part_name
 from fedstil_mpi.util.state_tree import State
 
 
@@ -29,16 +29,17 @@ class PublishedClient(Client):
 
     def __init__(self, learner: Learner, setup: Setup, options: Options):
         names = setup.layout.names
-        self.layers: dict[str, nn.Module] = {n: learner.tail.get_submodule(n.removesuffix(".weight")) for n in names}
+        self.layers = {name: owner(learner.tail, name) for name in names}
         super().__init__(learner, setup, options)
 
     def theta(self) -> Tensor:
-        weights = {name: cast(Tensor, layer.weight) for name, layer in self.layers.items()}
+        weights = {name: cast(Tensor, getattr(*layer)) for name, layer in self.layers.items()}
         return self.setup.layout.pack(weights).cpu()
 
     def load(self, theta_P: Tensor) -> None:
         for name, base in self.setup.layout.unpack(theta_P).items():
-            receive_base(self.layers[name], base)
+            layer, weight = self.layers[name]
+            receive_base(layer, base, weight)
 
     def absorb(self, knowledge: Message) -> None:
         """The start model is the first base; it comes under the names of plain layers, so they become others here."""
@@ -48,16 +49,16 @@ class PublishedClient(Client):
 
     @property
     def is_decomposed(self) -> bool:
-        return any(is_parametrized(layer, "weight") for layer in self.layers.values())
+        return any(is_parametrized(*layer) for layer in self.layers.values())
 
     def decompose(self) -> None:
-        for layer in self.layers.values():
-            decompose(layer, self.options.alpha, trained_anchor=True)
+        for layer, weight in self.layers.values():
+            decompose(layer, self.options.alpha, weight, trained_anchor=True)
 
     def context(self) -> TrainedTying | None:
         if not self.options.tying:
             return None
-        return TrainedTying(self.options.tying, {name: parts(layer)[0].alpha for name, layer in self.layers.items()})
+        return TrainedTying(self.options.tying, {name: parts(*layer)[0].alpha for name, layer in self.layers.items()})
 
     @staticmethod
     def penalty(parameters: Mapping[str, Tensor], context: TrainedTying, batch: Batch, scores: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from fedstil_mpi.methods.fedweit.bank import ADAPTIVE, Bank, Items, ReferenceBan
 from fedstil_mpi.methods.fedweit.past import Drift, Past
 from fedstil_mpi.methods.regularised import Anchors, quadratic
 from fedstil_mpi.models.masked import Masked, decompose
-from fedstil_mpi.models.network import Tail, part_name
+from fedstil_mpi.models.network import Tail, owner, part_name
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import State
 
@@ -130,8 +130,8 @@ class Client(FederatedClient):
     def decompose(self) -> None:
         threshold = self.options.sparsity if self.options.threshold is None else self.options.threshold
         for name in self.parameters:
-            layer = self.learner.tail.get_submodule(name.removesuffix(".weight"))
-            self.parts[name] = decompose(layer, self.kind, threshold, self.options.mask_sparsity)
+            layer, weight = owner(self.learner.tail, name)
+            self.parts[name] = decompose(layer, self.kind, threshold, self.options.mask_sparsity, weight)
 
     def begin(self) -> None:
         if self.learner.task_is_new:
