@@ -368,8 +368,8 @@ def test_real_weights():
     [
         ("resnet81", {}, r"backbone 'resnet81'; did you mean resnet18\? choose one of resnet18, .*swin_b"),
         ("vgg16", {}, "choose one of resnet18"),
-        ("resnet18", {"split": "layer5"}, r"split of resnet18 'layer5' \(did you mean 'layer\d'\?\).*conv1"),
-        ("resnet18", {"neck": "bneck"}, "did you mean 'bnneck'"),
+        ("resnet18", {"split": "layer5"}, r"split of resnet18 'layer5'; did you mean layer\d\? .*conv1"),
+        ("resnet18", {"neck": "bneck"}, "did you mean bnneck"),
         ("resnet18", {"last_stride": 3}, "last_stride 3: expected 1 or 2"),
         ("resnet18", {"image_size": (0, 64)}, r"image size \(0, 64\)"),
     ],
