@@ -313,8 +313,7 @@ def test_pictures_and_numbers(explained):
         assert 1 in (int(true["rank"]), int(false["rank"]))
         assert (int(true["rank"]) < int(false["rank"])) == (float(true["cosine"]) > float(false["cosine"]))
     assert {path.name for path in explained.iterdir()} == {"query-0.png", "query-3.png", "explain.csv"}
-    pixels = np.asarray(Image.open(explained / "query-0.png").convert("RGB"))
-    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
+    assert len(Image.open(explained / "query-0.png").convert("RGB").getcolors(1 << 24)) > 100
 
 
 def test_deterministic(explained, tmp_path):

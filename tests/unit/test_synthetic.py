@@ -4,6 +4,7 @@ import dataclasses
 import time
 import tracemalloc
 from collections import Counter
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -197,7 +198,7 @@ def test_sizes_that_show_no_people_are_refused(name: str, value: int) -> None:
         SyntheticStream(SMALL, 1, **sizes)
 
 
-def stripe_rank1(stream: SyntheticStream, numbers: range) -> float:
+def stripe_rank1(stream: SyntheticStream, numbers: tuple[int, ...]) -> float:
     """Rank-1 of a matcher that knows colours only: 8 x 8 x 8 histograms of six stripes around the person, L1."""
     hits = []
     for client in range(stream.clients):
@@ -220,11 +221,11 @@ def stripes(pixels: np.ndarray) -> np.ndarray:
 
 def test_colours_alone_do_not_tell_people_apart() -> None:
     options = SyntheticOptions(train_images=1)
-    hard = stripe_rank1(open_stream(options, tasks=4), range(4))
+    hard = stripe_rank1(open_stream(options, tasks=4), (0, 3))
     assert 1.5 / 12 < hard < 0.5
     # The people themselves are told apart where all cameras see alike: it is the cameras that make it hard.
     plain = dataclasses.replace(options, camera_strength=0.0, drift=0.0, occlusion=0.0)
-    assert stripe_rank1(open_stream(plain, tasks=4), range(4)) > hard + 0.2
+    assert stripe_rank1(open_stream(plain, tasks=4), (0, 3)) > hard + 0.2
 
 
 def test_clothes_come_in_few_colours() -> None:
@@ -356,13 +357,23 @@ def test_courses_of_a_drift(course: str, six: list[float], three: list[float]) -
 
 
 KINDS = ("drift", "weather", "crowding", "wardrobe", "wear")
-STILL = SyntheticOptions(clients=2, people_per_task=16, walkers=0.0, train_images=2, drift=0.0, warmup_people=3)
+STILL = SyntheticOptions(
+    clients=2,
+    people_per_task=16,
+    walkers=0.0,
+    train_images=2,
+    query_images=1,
+    gallery_images=1,
+    drift=0.0,
+    warmup_people=3,
+)
 
 
-def trained(tasks: int = 4, **options: float | str) -> np.ndarray:
-    """The training pictures of a client, float64 [tasks, n, height, width, 3]."""
-    stream = open_stream(dataclasses.replace(STILL, **options), tasks=tasks)
-    return np.stack([stream.task(1, task).train.pixels for task in range(tasks)]).astype(float)
+@cache
+def trained(**options: float | str) -> np.ndarray:
+    """The training pictures of a client with four tasks, float64 [4, n, height, width, 3]."""
+    stream = open_stream(dataclasses.replace(STILL, **options), tasks=4)
+    return np.stack([stream.task(1, task).train.pixels for task in range(4)]).astype(float)
 
 
 @pytest.fixture(scope="module")
@@ -473,16 +484,16 @@ def test_a_thousand_clients_cost_no_more_than_their_walks() -> None:
     for clients in (5, 1000):
         tracemalloc.start()
         start = time.perf_counter()
-        stream = open_stream(SyntheticOptions(clients=clients), tasks=6)
+        stream = open_stream(SyntheticOptions(clients=clients), tasks=2)
         for client in range(clients):
-            assert len(stream.labels(client, 5)["train"]) == 60
+            assert len(stream.labels(client, 1)["train"]) == 60
         opened = tracemalloc.get_traced_memory()[1]
         tracemalloc.reset_peak()
         held = tracemalloc.get_traced_memory()[0]
-        task = stream.task(clients - 1, 5)
+        task = stream.task(clients - 1, 1)
         peaks[clients] = tracemalloc.get_traced_memory()[1] - held
         tracemalloc.stop()
         assert time.perf_counter() - start < 20
-        assert opened < 30e6
-        assert np.array_equal(np.unique(task.train.pids), stream.pids(clients - 1, 5))
+        assert opened < 10e6
+        assert np.array_equal(np.unique(task.train.pids), stream.pids(clients - 1, 1))
     assert peaks[1000] < 1.2 * peaks[5]
