@@ -56,7 +56,7 @@ class Entry:
     seed: int
     folder: str
     source: dict[str, Any]
-    """As `configfile.read` gives it."""
+    """As `config.loading.read` gives it."""
 
 
 def command_line() -> Parser:

@@ -99,7 +99,7 @@ def _give_up(world: World, code: int) -> NoReturn:
         assert world.over is not None
         world.over.Revoke()
         for _ in range(20):
-            world.is_broken()  # lets MPI tell the others
+            world.is_broken()  # lets MPI pass it on
             time.sleep(0.025)
     _end_stopped()
     os._exit(code)

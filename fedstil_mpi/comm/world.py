@@ -37,11 +37,11 @@ class World(Collectives):
         self.node = int(first[0])
         """The lowest rank on the same host: names the node even where two nodes report the same host name."""
         self.nodes = np.empty(all_ranks.size, first.dtype)
-        """By rank as the job was started."""
+        """One entry for each rank that the job was started with."""
         all_ranks.Allgather(first, self.nodes)
         self.take(all_ranks, range(all_ranks.size))
         self.hosts: list[str] = self.broadcast_json(self.gather_json(self.host))
-        """By rank as the job was started."""
+        """One entry for each rank that the job was started with."""
 
     def take(self, comm: "MPI.Comm", launched: Sequence[int]) -> None:
         """Consist of this communicator's ranks from now on. Not collective.
@@ -61,7 +61,7 @@ class World(Collectives):
         self.local_rank = neighbours.index(self.rank)
 
     def duplicate(self, name: str) -> "MPI.Comm":
-        """A communicator of the same ranks, so that other messages can be told apart. Collective: all ranks must call."""
+        """A communicator of the same ranks, whose messages do not mix with this one's. Collective: all ranks must call."""
         from mpi4py import MPI
 
         comm, request = self.comm.Idup()

@@ -141,7 +141,7 @@ class Memory:
     herding: str = choice("distinct", "repeat")
     """distinct (a sample is chosen once) | repeat (the reference: picks may repeat and fill the quota)."""
     quota: str = choice("seen", "width")
-    """How a person's share of size is found: seen (by all people this client has met) | width (the published iCaRL: by
+    """How a person's share of size is found: seen (by all people this client has met) | width (FedSTIL's reference code: by
     the largest person id met plus 1)."""
     labels: str = choice("person", "collide")
     """person | collide (the reference: an exemplar is trained with the newest person of its class index)."""
@@ -158,7 +158,7 @@ class Prototypes:
 class Evaluation:
     protocol: str = choice("market", "reference")
     """market (Market-1501: the same person at the same camera is junk, queries without a match do not count) |
-    reference (the published code's: first match only)."""
+    reference (FedSTIL's reference code: first match only)."""
     tasks: str = choice("seen", "all")
     """seen | all (future tasks too)."""
     gallery: str = choice("task", "client", "all")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fedstil_mpi.config.fields import bounded, choice
 
 COLOURS = 10
-"""How many clothes can be told apart by, at most."""
+"""How many colours of clothes there are."""
 
 
 @dataclass(frozen=True, kw_only=True)

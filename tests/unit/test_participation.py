@@ -434,7 +434,7 @@ def test_who_took_part_is_recorded(run):
 
 def test_who_never_came_has_no_results(run):
     found = runs.read(run)
-    final = found.views["served"].final
+    final = found.evaluations["served"].final
     assert final["rank1"] == pytest.approx([60, 70, NAN], nan_ok=True)
     assert final["forgetting"] == pytest.approx([10, NAN, NAN], nan_ok=True)  # client 1 has one task, nothing is old
     assert stage_by_round(found).tolist() == [[0, -1, -1], [1, 0, -1]]

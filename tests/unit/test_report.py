@@ -193,7 +193,7 @@ def test_last_round_is_the_runs_own_result(tmp_path, drawn):
     values = np.random.default_rng(0).random((9, 4, 3))
     run = one_run(made_runs.write(tmp_path / "a", values, per_task=2, drawn=drawn, seed=3))
     assert (run.online.sum(axis=1) == (drawn or 4)).all()
-    final = run.views["served"].final["forgetting"]
+    final = run.evaluations["served"].final["forgetting"]
     assert np.isfinite(final).any()
     assert measures.forgetting_by_round(run)[-1] == pytest.approx(mean_of_known(final))
 

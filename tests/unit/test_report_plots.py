@@ -108,17 +108,17 @@ def test_mixing_matrices_are_the_runs(drawn):
 
 
 def test_a_variant_looks_the_same_in_every_plot(drawn):
-    looks = {}
+    styles = {}
     for figure, _ in drawn.values():
         for line in (line for axes in figure.axes for line in axes.lines if not line.get_label().startswith("_")):
-            looks.setdefault(line.get_label(), set()).add((line.get_color(), line.get_linestyle(), line.get_marker()))
-    assert all(len(found) == 1 for found in looks.values())
-    assert len(set.union(*looks.values())) == len(looks) == 3
+            styles.setdefault(line.get_label(), set()).add((line.get_color(), line.get_linestyle(), line.get_marker()))
+    assert all(len(found) == 1 for found in styles.values())
+    assert len(set.union(*styles.values())) == len(styles) == 3
 
 
 def test_twenty_variants_look_different():
-    looks = plots._looks([str(number) for number in range(20)])
-    assert len({tuple(look.values()) for look in looks.values()}) == 20
+    styles = plots._styles([str(number) for number in range(20)])
+    assert len({tuple(look.values()) for look in styles.values()}) == 20
 
 
 def test_pictures_are_pictures_and_nothing_stale_stays(three):

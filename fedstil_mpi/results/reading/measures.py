@@ -31,7 +31,7 @@ def over_seeds(variant: Variant, measure: Callable[[Run], float | np.ndarray]) -
 
 
 def spread(values: np.ndarray) -> Spread:
-    """Of float64 [seeds]."""
+    """Mean and standard deviation of float64 [seeds]."""
     mean, sd = moments(values)
     return Spread(float(mean), float(sd), len(values))
 
@@ -45,9 +45,9 @@ def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # -- accuracy ----------------------------------------------------------------------------------------------------------
 
 
-def at_end(run: Run, view: str, name: str) -> float:
+def at_end(run: Run, model: str, name: str) -> float:
     """Percent, mean over clients, after the last round: a metric averaged over tasks, forgetting or transfer."""
-    return float(mean_of_known(run.views[view].final[name]))
+    return float(mean_of_known(run.evaluations[model].final[name]))
 
 
 def accuracy_by_round(run: Run) -> np.ndarray:
@@ -62,11 +62,11 @@ def forgetting_by_round(run: Run) -> np.ndarray:
 
 def _by_round(run: Run, metric: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """A lifelong metric of the accuracy matrices as far as they were filled at each evaluation, by served rank-1."""
-    view, tasks = run.views["served"], run.tasks
+    served, tasks = run.evaluations["served"], run.tasks
     stages = stage_by_round(run)
     matrices = np.full((run.clients, tasks, tasks), np.nan)
     values = []
-    for round, metrics in zip(view.rounds, view.metrics[..., run.metrics.index("rank1")], strict=True):
+    for round, metrics in zip(served.rounds, served.metrics[..., run.metrics.index("rank1")], strict=True):
         met = np.flatnonzero(stages[round - 1] >= 0)
         matrices[met, stages[round - 1, met]] = metrics[met]
         values.append([metric(matrices[client, : stages[round - 1, client] + 1]) for client in met])
@@ -81,7 +81,7 @@ def stage_by_round(run: Run) -> np.ndarray:
 
 def accuracy_by_task(run: Run) -> np.ndarray:
     """Served rank-1 at the end on each task, percent, mean over clients. float64 [tasks]."""
-    return 100 * mean_of_known(run.views["served"].metrics[-1, :, :, run.metrics.index("rank1")].T)
+    return 100 * mean_of_known(run.evaluations["served"].metrics[-1, :, :, run.metrics.index("rank1")].T)
 
 
 # -- bytes and seconds -------------------------------------------------------------------------------------------------
@@ -109,10 +109,10 @@ def megabytes_by_round(run: Run) -> np.ndarray:
     """
     ledger = run.ledger
     opening = ledger["round"] - (ledger["direction"] == DOWN)
-    rounds = run.views["served"].rounds
+    rounds = run.evaluations["served"].rounds
     return np.array([ledger["encoded"][opening <= round].sum() for round in rounds]) / 1e6 / run.clients
 
 
 def seconds(run: Run) -> float:
-    """Of the rank that worked longest."""
+    """Seconds of work of the rank that worked longest."""
     return max(sum(of_rank.get(activity, 0.0) for activity in WORK) for of_rank in run.seconds)

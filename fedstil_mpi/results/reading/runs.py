@@ -12,13 +12,14 @@ import numpy as np
 from fedstil_mpi.config import loading
 from fedstil_mpi.util.errors import InputError
 
-VIEWS = ("local", "served")
+MODELS = ("local", "served")
+"""Which of a client's models is evaluated: the one it has trained, or what it holds after the exchange that follows."""
 TASK_FREE = ("local_task_free", "served_task_free")
-"""Views that are there where tasks have models of their own."""
+"""Searched with a client's newest model, as if nobody knew a query's task; where tasks have models of their own."""
 
 
-class View(NamedTuple):
-    """What one view of the clients' models was worth."""
+class Evaluations(NamedTuple):
+    """What the clients' local, or served, models were worth in the course of a run."""
 
     rounds: np.ndarray
     """int [evaluations]: after which round each took place."""
@@ -42,8 +43,8 @@ class Run:
     environment: dict[str, Any]
     metrics: tuple[str, ...]
     """Names of the last axis of View.metrics."""
-    views: dict[str, View]
-    """By name."""
+    evaluations: dict[str, Evaluations]
+    """By model: those of MODELS, and where tasks have models of their own those of TASK_FREE."""
     online: np.ndarray
     """bool [rounds, clients]: who took part."""
     ledger: dict[str, np.ndarray]
@@ -51,7 +52,7 @@ class Run:
     relevances: dict[int, np.ndarray]
     """Round -> [clients, clients], the mixing matrix used at its start; empty where a method has none."""
     seconds: list[dict[str, float]]
-    """By rank, seconds by activity."""
+    """Seconds by activity, one entry a rank."""
 
     @property
     def clients(self) -> int:
@@ -59,7 +60,7 @@ class Run:
 
     @property
     def tasks(self) -> int:
-        return self.views["served"].metrics.shape[2]
+        return self.evaluations["served"].metrics.shape[2]
 
     @property
     def seed(self) -> int:
@@ -121,7 +122,9 @@ def _results(file: h5py.File) -> dict[str, Any]:
     reports = file["training/reports"][()]
     return {
         "metrics": tuple(map(str, file.attrs["metrics"])),
-        "views": {name: _view(file[name]) for name in (*VIEWS, *(name for name in TASK_FREE if name in file))},
+        "evaluations": {
+            name: _evaluations(file[name]) for name in (*MODELS, *(name for name in TASK_FREE if name in file))
+        },
         "online": np.isfinite(reports[:, :, 2]),  # the images a client trained on; its loss may be anything
         "ledger": {name: _plain(ledger[name]) for name in ("round", "client", "direction", "kind", "raw", "encoded")},
         "relevances": dict(zip(*_relevances(file), strict=True)),
@@ -132,9 +135,9 @@ def _results(file: h5py.File) -> dict[str, Any]:
     }
 
 
-def _view(group: h5py.Group) -> View:
+def _evaluations(group: h5py.Group) -> Evaluations:
     final = {name: values[()] for name, values in group["final"].items()}
-    return View(group["rounds"][()], group["metrics"][()], group["accuracy_matrix/rank1"][()], final)
+    return Evaluations(group["rounds"][()], group["metrics"][()], group["accuracy_matrix/rank1"][()], final)
 
 
 def _relevances(file: h5py.File) -> tuple[list[int], np.ndarray]:

@@ -1,4 +1,4 @@
-"""Runs that differ only in their seed are one variant; what a variant is called, and what tells variants apart."""
+"""Runs that differ only in their seed are one variant; what a variant is called, and in what variants differ."""
 
 import json
 from collections import Counter, defaultdict
@@ -29,7 +29,7 @@ class Variant:
     config: dict[str, str]
     """"section.key" -> value as text, without what is not compared."""
     runs: tuple[Run, ...]
-    """By seed."""
+    """In the order of their seeds."""
 
     @property
     def method(self) -> str:
@@ -42,7 +42,7 @@ class Variant:
     @property
     def task_aware(self) -> bool:
         """Whether each task is searched with a model of its own."""
-        return "served_task_free" in self.runs[0].views
+        return "served_task_free" in self.runs[0].evaluations
 
 
 def group(runs: Sequence[Run]) -> tuple[list[Variant], list[str]]:
@@ -118,7 +118,7 @@ def _method(config: Mapping[str, str]) -> str:
 
 
 def _named(variants: Sequence[Variant]) -> list[Variant]:
-    """Labels that tell the variants apart."""
+    """The variants with labels of which no two are equal."""
     count: Counter[str] = Counter()
     named = []
     for variant in variants:
@@ -133,7 +133,7 @@ def _named(variants: Sequence[Variant]) -> list[Variant]:
 
 def _check_shape(run: Run, other: Run) -> None:
     """Raises InputError where two runs of one setting have not the same evaluations, clients and tasks."""
-    mine, theirs = ({name: view.metrics.shape[:3] for name, view in of.views.items()} for of in (run, other))
+    mine, theirs = ({name: found.metrics.shape[:3] for name, found in of.evaluations.items()} for of in (run, other))
     if mine != theirs:
         raise InputError(
             f"{run.folder} and {other.folder} have equal configs but not equal shapes: found {mine} and {theirs} "

@@ -13,7 +13,7 @@ from fedstil_mpi.results.reading.runs import Run
 from fedstil_mpi.results.reading.variants import Variant
 from fedstil_mpi.results.report.tables import Rows
 
-Looks = dict[str, dict[str, Any]]
+Styles = dict[str, dict[str, Any]]
 """Label -> colour, line and marker."""
 ROUND, BYTES = "round", "mb_per_client"
 LOG_SPAN = 10
@@ -32,7 +32,7 @@ def over_rounds(name: str, measure: Callable[[Run], np.ndarray]) -> Callable[[Se
         found: Rows = []
         for variant in variants:
             values = *moments(over_seeds(variant, measure)), moments(over_seeds(variant, megabytes_by_round))[0]
-            rounds = variant.runs[0].views["served"].rounds
+            rounds = variant.runs[0].evaluations["served"].rounds
             for round, mean, sd, sent in zip(rounds.tolist(), *(value.tolist() for value in values), strict=True):
                 row = {"variant": variant.label, ROUND: round, BYTES: sent, f"{name}_mean": mean, f"{name}_sd": sd}
                 found.append(row | {"n": len(variant.runs)})
@@ -56,13 +56,13 @@ def over_bytes(name: str, measure: Callable[[Run], np.ndarray]) -> Callable[[Seq
     return rows
 
 
-def draw_curves(x: str, y: str, x_title: str, y_title: str) -> Callable[[Rows, Looks], Figure]:
+def draw_curves(x: str, y: str, x_title: str, y_title: str) -> Callable[[Rows, Styles], Figure]:
     """What draws such rows against their key `x`."""
 
-    def draw(rows: Rows, looks: Looks) -> Figure:
+    def draw(rows: Rows, styles: Styles) -> Figure:
         figure = Figure(figsize=(8, 4.2), layout="constrained")
         axes = figure.subplots()
-        lines(axes, rows, looks, x, y, emphasise_end=x == BYTES)
+        lines(axes, rows, styles, x, y, emphasise_end=x == BYTES)
         axes.set(xlabel=x_title, ylabel=y_title)
         xs = [row[x] for row in rows]
         if x == ROUND:
@@ -78,11 +78,11 @@ def draw_curves(x: str, y: str, x_title: str, y_title: str) -> Callable[[Rows, L
     return draw
 
 
-def lines(axes: Axes, rows: Rows, looks: Looks, x: str, y: str, emphasise_end: bool = False) -> None:
+def lines(axes: Axes, rows: Rows, styles: Styles, x: str, y: str, emphasise_end: bool = False) -> None:
     """A line and a band for each variant; emphasise_end: a larger, hollow marker with an error bar."""
     labels = list(dict.fromkeys(row["variant"] for row in rows))
     for label in labels:
-        look = looks[label]
+        look = styles[label]
         of_label = [row for row in rows if row["variant"] == label]
         xs, mean, sd = (np.array([row[key] for row in of_label]) for key in (x, f"{y}_mean", f"{y}_sd"))
         axes.plot(xs, mean, label=label, **look)

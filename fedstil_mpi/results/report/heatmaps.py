@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from fedstil_mpi.evaluation.lifelong import mean_of_known
 from fedstil_mpi.results.reading.measures import accuracy_by_task, moments, over_seeds
 from fedstil_mpi.results.reading.variants import Variant
-from fedstil_mpi.results.report.curves import Looks, lines
+from fedstil_mpi.results.report.curves import Styles, lines
 from fedstil_mpi.results.report.tables import Rows
 
 MOST_CLIENTS = 5
@@ -27,7 +27,7 @@ AT_END = "all variants at the end"
 
 def per_task(variants: Sequence[Variant], chosen: Variant) -> Rows:
     """The chosen variant's accuracy matrices, mean over seeds, and every variant's accuracy on each task at the end."""
-    matrices, _ = moments(over_seeds(chosen, lambda run: 100 * run.views["served"].rank1_matrices))
+    matrices, _ = moments(over_seeds(chosen, lambda run: 100 * run.evaluations["served"].rank1_matrices))
     panels = {"mean over clients": mean_of_known(np.moveaxis(matrices, 0, -1))}
     panels |= {f"client {client}": matrix for client, matrix in enumerate(matrices[:MOST_CLIENTS])}
     return list(_per_task(variants, chosen, panels))
@@ -45,7 +45,7 @@ def _per_task(variants: Sequence[Variant], chosen: Variant, panels: dict[str, np
             yield row | {"rank1_mean": mean, "rank1_sd": sd}
 
 
-def draw_per_task(rows: Rows, looks: Looks) -> Figure:
+def draw_per_task(rows: Rows, styles: Styles) -> Figure:
     panels = _split(rows, "panel")
     end = panels.pop(AT_END)
     figure = Figure(figsize=(max(8, 2.3 * len(panels)), 6.6), layout="constrained")
@@ -58,7 +58,7 @@ def draw_per_task(rows: Rows, looks: Looks) -> Figure:
     upper.suptitle(f"{rows[0]['variant']}: served rank-1 (%) on each task after training each task", fontsize=10)
     upper.colorbar(image, ax=list(grid), label="rank-1 (%)")
     axes = lower.subplots()
-    lines(axes, end, looks, "task", "rank1")
+    lines(axes, end, styles, "task", "rank1")
     axes.set(xlabel="task (0 is the oldest)", ylabel="served rank-1 at the end (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     lower.legend(loc="outside right upper")
@@ -80,7 +80,7 @@ def relevance(variants: Sequence[Variant], chosen: Variant) -> Rows:
     return rows
 
 
-def draw_relevance(rows: Rows, looks: Looks) -> Figure:
+def draw_relevance(rows: Rows, styles: Styles) -> Figure:
     variants = _split(rows, "variant")
     figure = Figure(figsize=(8.5, 3.2 * len(variants)), layout="constrained")
     parts = figure.subfigures(len(variants), 1, squeeze=False)[:, 0]

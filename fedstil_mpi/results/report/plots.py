@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from fedstil_mpi.results.reading.measures import accuracy_by_round, forgetting_by_round
 from fedstil_mpi.results.reading.variants import Variant
 from fedstil_mpi.results.report import heatmaps
-from fedstil_mpi.results.report.curves import BYTES, ROUND, Looks, draw_curves, over_bytes, over_rounds
+from fedstil_mpi.results.report.curves import BYTES, ROUND, Styles, draw_curves, over_bytes, over_rounds
 from fedstil_mpi.results.report.tables import Rows, write_csv
 from fedstil_mpi.util.files import atomic
 
@@ -38,7 +38,7 @@ class Plot(NamedTuple):
     caption: str
     rows: Callable[[Sequence[Variant], Variant], Rows]
     """All variants, and the one to look at closely -> what is plotted; nothing: no plot."""
-    draw: Callable[[Rows, Looks], Figure]
+    draw: Callable[[Rows, Styles], Figure]
 
 
 RANK1 = "served rank-1, mean over seen tasks (%)"
@@ -73,14 +73,14 @@ PLOTS = {
 
 def write_all(variants: Sequence[Variant], chosen: Variant, folder: Path) -> list[str]:
     """Write every plot that has something to show, and its CSV file; returns their names. Raises OSError."""
-    looks = _looks([variant.label for variant in variants])
+    styles = _styles([variant.label for variant in variants])
     written = []
     for name, plot in PLOTS.items():
         picture, numbers = folder / f"{name}.png", folder / f"{name}.csv"
         rows = plot.rows(variants, chosen)
         if rows:
             with matplotlib.rc_context(SETTINGS), atomic(picture) as partial:
-                plot.draw(rows, looks).savefig(partial, format="png")
+                plot.draw(rows, styles).savefig(partial, format="png")
             write_csv(numbers, rows)
             written.append(name)
         else:
@@ -89,7 +89,7 @@ def write_all(variants: Sequence[Variant], chosen: Variant, folder: Path) -> lis
     return written
 
 
-def _looks(labels: Sequence[str]) -> Looks:
+def _styles(labels: Sequence[str]) -> Styles:
     """The same for a variant in every plot."""
     return {
         label: {

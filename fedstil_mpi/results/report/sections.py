@@ -32,7 +32,7 @@ GALLERIES = {
 - **gallery all**: a query is searched in the galleries of all clients and their evaluated tasks, each described by its own
   client's model; features of different models fit together only as far as the models agree. **MB** has none of this.""",
 }
-"""By evaluation.gallery, what to know where it is not the gallery of the query's task."""
+"""evaluation.gallery -> what to know where a query is not searched in its own task's gallery."""
 
 
 def definitions(variants: Sequence[Variant]) -> str:
@@ -146,7 +146,7 @@ def _signed(value: Spread) -> str:
 
 
 def _weights(variants: Sequence[Variant]) -> str:
-    """Files by name alone: where they lie is nobody else's business."""
+    """Files by name alone: where they lie is private."""
     return _each([Path(str(variant.config.get("model.weights", "unknown"))).name for variant in variants])
 
 

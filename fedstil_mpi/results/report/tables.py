@@ -71,16 +71,16 @@ def main_table(variants: Sequence[Variant]) -> Table:
 
 
 def task_free_table(variants: Sequence[Variant]) -> Table:
-    """Of the variants whose tasks have models of their own: their newest model, searched on all tasks."""
+    """The newest models, searched on all tasks, of the variants whose tasks have models of their own."""
     local = Column("local_rank1", "local rank-1", PERCENT, max, lambda run: at_end(run, "local_task_free", "rank1"))
     return _table([variant for variant in variants if variant.task_aware], [*_accuracy("served_task_free"), local])
 
 
-def _accuracy(view: str) -> list[Column]:
+def _accuracy(model: str) -> list[Column]:
     return [
-        Column("served_rank1", "served rank-1", PERCENT, max, lambda run: at_end(run, view, "rank1")),
-        Column("served_map", "mAP", PERCENT, max, lambda run: at_end(run, view, "map")),
-        Column("served_forgetting", "forgetting", PERCENT, min, lambda run: at_end(run, view, "forgetting")),
+        Column("served_rank1", "served rank-1", PERCENT, max, lambda run: at_end(run, model, "rank1")),
+        Column("served_map", "mAP", PERCENT, max, lambda run: at_end(run, model, "map")),
+        Column("served_forgetting", "forgetting", PERCENT, min, lambda run: at_end(run, model, "forgetting")),
     ]
 
 
@@ -93,7 +93,7 @@ def _table(variants: Sequence[Variant], columns: list[Column]) -> Table:
 
 
 def cells(table: Table, bold: str) -> dict[str, list[str]]:
-    """Label -> its cells as text; `bold`, for example "**{}**", dresses what is printed as the best of its column."""
+    """Label -> its cells as text; `bold`, for example "**{}**", is the form of the best of a column."""
     texts = {label: [c.text(v) for c, v in zip(table.columns, row, strict=True)] for label, row in table.rows.items()}
     for index, column in enumerate(table.columns):
         values = {label: row[index] for label, row in table.rows.items() if not np.isnan(row[index].mean)}

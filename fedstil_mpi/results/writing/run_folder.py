@@ -28,7 +28,7 @@ COMPLETE = "complete"
 
 
 def path_of(experiment: Experiment) -> Path:
-    """Of the experiment's run folder."""
+    """The experiment's run folder."""
     return Path(experiment.output) / experiment.name
 
 
@@ -73,7 +73,7 @@ class RunFolder:
         return "complete" if (self.path / COMPLETE).exists() else "interrupted"
 
     def finish(self) -> None:
-        """Leave the mark that tells a complete run: the last thing that a run does in its folder."""
+        """Mark the run as complete: the last thing that a run does in its folder."""
         (self.path / COMPLETE).touch()
 
     def create(self, experiment: Experiment, placement: list[dict[str, Any]]) -> None:
