@@ -32,6 +32,8 @@ class Layout:
         """A new flat tensor [scalars] with copies of the named tensors, on their device."""
         if not self.names:
             return torch.empty(0, dtype=self.dtype)
+        if tensors[self.names[0]].is_meta:  # where sizes are all that counts, copies would only cost time
+            return torch.empty(self.scalars, dtype=self.dtype, device="meta")
         return torch.cat([tensors[name].detach().reshape(-1) for name in self.names])
 
     def unpack(self, flat: Tensor) -> dict[str, Tensor]:
@@ -43,8 +45,15 @@ class Layout:
     @torch.no_grad()
     def load(self, flat: Tensor, tensors: Mapping[str, Tensor]) -> None:
         """Copy `flat` [scalars] into the live tensors, across devices if need be."""
+        if flat.is_meta:
+            return
         for name, value in self.unpack(flat).items():
             tensors[name].copy_(value)
+
+
+def to_host(tensor: Tensor) -> Tensor:
+    """The tensor in host memory; one without values, on the device meta, stays there, for it has nothing to copy."""
+    return tensor if tensor.is_meta else tensor.cpu()
 
 
 @dataclass(frozen=True)

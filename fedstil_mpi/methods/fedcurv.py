@@ -16,7 +16,7 @@ from torch import Tensor
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.comm.exchange import Message, Rows
-from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.comm.flat import Part, to_host
 from fedstil_mpi.methods import base, fedavg
 from fedstil_mpi.methods.base import ClientRound, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS
@@ -111,7 +111,7 @@ class Client(fedavg.Client):
 
     def absorb(self, knowledge: Message) -> None:
         super().absorb(knowledge)
-        if IMPORTANCE in knowledge and len(told := knowledge[IMPORTANCE].cpu()):
+        if IMPORTANCE in knowledge and len(told := to_host(knowledge[IMPORTANCE])):
             self.sums["others"] = told.view(-1, 2, self.setup.layout.scalars).sum(0)
             self.held = None
 
@@ -137,7 +137,7 @@ class Client(fedavg.Client):
             tensors = published(self.learner, parameters, tasks, self.options.data, power=2)
         else:
             tensors = fisher(self.learner, parameters, self.options.micro_batch)
-        importance = self.setup.layout.pack(dict(zip(self.parameters, tensors, strict=True))).cpu()
+        importance = to_host(self.setup.layout.pack(dict(zip(self.parameters, tensors, strict=True))))
         if self.options.importance == "task" and "own" in self.sums:
             importance += self.sums["own"][0]
         self.sums["own"] = pulled(importance, self.theta())
@@ -164,7 +164,7 @@ class Server(fedavg.Server):
 
     def __init__(self, setup: Setup, options: Options):
         super().__init__(setup, options)
-        self.told_K2P = torch.zeros(setup.clients, 2, setup.layout.scalars)
+        self.told_K2P = setup.start.new_zeros(setup.clients, 2, setup.layout.scalars)
         """(Omega, Omega * phi*) as each client told it last."""
         self.news = PendingUpdates(setup.clients)
 

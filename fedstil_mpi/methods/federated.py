@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.exchange import Message
-from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.comm.flat import Part, to_host
 from fedstil_mpi.methods.base import SAMPLES, Client, Setup, Traffic
 from fedstil_mpi.models.network import Tail, adaptive_parameters
 
@@ -41,14 +41,14 @@ class FederatedClient(Client):
 
     def theta(self) -> Tensor:
         """The travelling weights, float32 [P] on the CPU."""
-        return self.setup.layout.pack(self.parameters).cpu()
+        return to_host(self.setup.layout.pack(self.parameters))
 
     def load(self, theta_P: Tensor) -> None:
         self.setup.layout.load(theta_P, self.parameters)
 
     def absorb(self, knowledge: Message) -> None:
         if WEIGHTS in knowledge:
-            self.load(self.received(knowledge[WEIGHTS].cpu()))
+            self.load(self.received(to_host(knowledge[WEIGHTS])))
         self.start = self.theta()
 
     def received(self, base_P: Tensor) -> Tensor:
@@ -78,4 +78,9 @@ def weighted_mean(rows_KP: Tensor, samples_K: Tensor) -> Tensor:
     weights = samples_K.to(rows_KP.dtype)
     if not weights.any():
         weights = torch.ones_like(weights)
-    return (weights / weights.sum()) @ rows_KP
+    return mix(weights / weights.sum(), rows_KP)
+
+
+def mix(weights: Tensor, rows_KP: Tensor) -> Tensor:
+    """weights @ rows, [P] or [n, P]: weights [K] or [n, K] are on the CPU, rows may be without values, on meta."""
+    return weights.to(rows_KP.device) @ rows_KP

@@ -21,7 +21,7 @@ from torch.nn.utils.parametrize import register_parametrization, remove_parametr
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.comm.exchange import Message, Rows
-from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.comm.flat import Part, to_host
 from fedstil_mpi.methods import base, fedstil
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, Tying
@@ -100,7 +100,7 @@ class Client(FederatedClient):
             self.start = self.theta()
             self.bank_NP = self.start[None]
             return
-        self.bank_NP = knowledge[BANK].cpu().view(self.setup.clients, -1)
+        self.bank_NP = to_host(knowledge[BANK]).view(self.setup.clients, -1)
         self.start = self.bank_NP[self.learner.client].clone()
         adaptive_P = self.adaptive_P
         if adaptive_P is None:
@@ -131,7 +131,7 @@ class Client(FederatedClient):
     def end(self) -> None:
         """Fold a and A into plain weights; until then the layers' own parameters are A."""
         if self.options.reset == "persist":
-            self.adaptive_P = self.setup.layout.pack(self.parameters).cpu()
+            self.adaptive_P = to_host(self.setup.layout.pack(self.parameters))
         for layer in self.layers.values():
             remove_parametrizations(*layer)
 

@@ -129,6 +129,8 @@ def _micro_batches(learner: Learner, size: int) -> list[Labelled]:
     learner.tail.eval()
     samples = learner.clean_samples()
     learner.passes["train"] += len(samples)
+    if samples.representations.is_meta:  # the shape of the estimate is known without them
+        return []
     order = torch.randperm(len(samples), generator=_generator(learner, "samples")).to(learner.device)
     return [(samples.representations[index], samples.pids[index]) for index in order.split(size)]
 
@@ -141,11 +143,13 @@ def _loader(learner: Learner, task: int, split: str) -> list[Labelled]:
     images, train = getattr(learner.tasks[task], split), learner.experiment.train
     known = np.isin(images.pids, list(learner.known))
     pixels, pids = images.pixels[known], torch.from_numpy(images.pids[known]).to(learner.device)
+    learner.passes["stem"] += len(pixels)
+    learner.passes["train"] += len(pixels)
+    if learner.device.type == "meta":  # as for micro-batches
+        return []
     how = Augmentation.of(train) if split == "train" else PLAIN
     seed = _seed(learner, "augment", task)
     representations = represent(learner.stem, pixels, learner.device, how, seed)
-    learner.passes["stem"] += len(pixels)
-    learner.passes["train"] += len(pixels)
     order = batch_indices(len(pixels), 0, train.batch, None, _generator(learner, "batches", task))
     return [(representations[index], pids[index]) for index in (part.to(learner.device) for part in order)]
 

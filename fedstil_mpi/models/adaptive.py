@@ -98,6 +98,6 @@ class AttentiveAdaptive(nn.Module):
     def _plus_bank(self, weight: Tensor, sign: int) -> Tensor:
         """weight + sign * sum_k a_k * G[..., k], in one pass over the bank."""
         # The convolution that uses the sum may round it to a lower precision, the sum itself is not made of rounded terms.
-        with torch.autocast(weight.device.type, enabled=False):
+        with torch.autocast("cuda" if weight.is_cuda else "cpu", enabled=False):
             columns = self.bank.flatten(0, -2)
             return torch.addmv(weight.flatten(), columns, self.attention, alpha=sign).view_as(weight)

@@ -10,6 +10,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.comm.exchange import Message
+from fedstil_mpi.comm.flat import to_host
 from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.methods.federated import FederatedClient
 from fedstil_mpi.methods.fedstil.method import Client, Options
@@ -34,7 +35,7 @@ class PublishedClient(Client):
 
     def theta(self) -> Tensor:
         weights = {name: cast(Tensor, getattr(*layer)) for name, layer in self.layers.items()}
-        return self.setup.layout.pack(weights).cpu()
+        return to_host(self.setup.layout.pack(weights))
 
     def load(self, theta_P: Tensor) -> None:
         for name, base in self.setup.layout.unpack(theta_P).items():

@@ -81,9 +81,9 @@ class ReferenceBank:
     Its slots are drawn anew from the clients' current adaptive weights; it is zero until there are as many.
     """
 
-    def __init__(self, slots: int, scalars: int, seed: int):
+    def __init__(self, slots: int, scalars: int, seed: int, device: torch.device | str = "cpu"):
         self.current: dict[int, Tensor] = {}
-        self.slots = torch.zeros(slots, scalars)
+        self.slots = torch.zeros(slots, scalars, device=device)
         self.seed = seed
         self.rounds = 0
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.comm.exchange import Message, Rows
-from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.comm.flat import Part, to_host
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, weighted_mean
@@ -176,7 +176,7 @@ class Client(FederatedClient):
     def update(self) -> Message:
         moved = self.theta() - self.start
         for name, change in self.setup.layout.unpack(moved).items():
-            change *= self.parts[name].gate(prune=True).cpu()
+            change *= to_host(self.parts[name].gate(prune=True))
         adaptive = torch.empty(0, self.setup.layout.scalars)
         if self.learner.task_ends:
             adaptive = self.adaptive(prune=True)[None]
@@ -184,7 +184,7 @@ class Client(FederatedClient):
 
     def adaptive(self, prune: bool) -> Tensor:
         """The task's adaptive weights, float32 [P] on the CPU."""
-        return self.setup.layout.pack({name: part.added(prune) for name, part in self.parts.items()}).cpu()
+        return to_host(self.setup.layout.pack({name: part.added(prune) for name, part in self.parts.items()}))
 
     def tail_for(self, task: int) -> Tail:
         """A finished task's own parts on the current base; for others the newest model."""
@@ -213,7 +213,7 @@ class Server(base.Server):
         super().__init__(setup, options)
         self.theta_P: Tensor = setup.start.clone()
         size = options.knowledge, setup.layout.scalars
-        self.bank = ReferenceBank(*size, setup.seed) if options.is_reference else Bank(*size)
+        self.bank = ReferenceBank(*size, setup.seed, setup.start.device) if options.is_reference else Bank(*size)
 
     def knowledge(self, online: list[int]) -> Rows:
         return {WEIGHTS: self.theta_P} | self.bank.knowledge(online)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedstil_mpi.comm.flat import Layout
+from fedstil_mpi.comm.flat import Layout, to_host
 from fedstil_mpi.models.network import Tail
 from fedstil_mpi.util.state_tree import State
 
@@ -39,7 +39,7 @@ class Past:
         """tail: the decomposed model, of which all that is not decomposed is kept too."""
         state = tail.state_dict().items()
         rest = {name: value.clone() for name, value in state if ".parametrizations." not in name}
-        self.tasks[task] = Finished(gates, self.layout.pack(own).cpu(), rest)
+        self.tasks[task] = Finished(gates, to_host(self.layout.pack(own)), rest)
 
     @torch.no_grad()
     def tail(self, task: int, bases: Mapping[str, Tensor]) -> Tail:

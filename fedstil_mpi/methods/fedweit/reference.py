@@ -3,6 +3,7 @@
 import torch
 
 from fedstil_mpi.comm.exchange import Message
+from fedstil_mpi.comm.flat import to_host
 from fedstil_mpi.methods.federated import WEIGHTS
 from fedstil_mpi.methods.fedweit.bank import ADAPTIVE
 from fedstil_mpi.methods.fedweit.method import Client
@@ -36,7 +37,7 @@ class ReferenceClient(Client):
 
     @torch.no_grad()
     def update(self) -> Message:
-        moved = self.setup.layout.pack(self.weights()).cpu() - self.start
+        moved = to_host(self.setup.layout.pack(self.weights())) - self.start
         samples = torch.tensor([self.learner.samples])
         return {WEIGHTS: moved, ADAPTIVE: self.adaptive(prune=False), "samples": samples}
 
