@@ -24,9 +24,9 @@ def drawn(tmp_path_factory):
     figures = {}
     save = Figure.savefig
 
-    def note(figure, path):
-        figures[path.stem] = figure
-        save(figure, path)
+    def note(figure, path, **how):
+        figures[path.name.split(".")[1]] = figure  # .NAME.png and what follows until it is complete
+        save(figure, path, **how)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", note)
