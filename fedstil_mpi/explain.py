@@ -9,32 +9,30 @@ start model, warm-up included. Works on the CPU, without MPI. Exit code 2: the i
 """
 
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fedstil_mpi import methods
-from fedstil_mpi.client.representations import normalise, represent
+from fedstil_mpi.client.representations import normalise
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import Parser, cli_main
 from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.base import Stream, Task
 from fedstil_mpi.evaluation.gradcam import default_layer, heat, likeness
+from fedstil_mpi.evaluation.matches import Match, best, similarities
 from fedstil_mpi.federation.setup import Plan, build_network, make_plan, warmup_images
 from fedstil_mpi.federation.warm_up import warm_up
 from fedstil_mpi.models.network import Network
 from fedstil_mpi.results.report import explanation
-from fedstil_mpi.results.report.explanation import Match, Shown
+from fedstil_mpi.results.report.explanation import Shown
 from fedstil_mpi.results.report.tables import write_csv
 from fedstil_mpi.results.writing.models import STEM, load_tail, model_file
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import atomic
-
-CPU = torch.device("cpu")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -98,36 +96,6 @@ def load_network(plan: Plan, stream: Stream, model: Path | None) -> Network:
     if model is not None:
         load_tail(model, network.tail)
     return network
-
-
-@torch.no_grad()
-def similarities(network: Network, task: Task) -> Tensor:
-    """Cosines of the features, float64 [queries, gallery]."""
-    network.tail.eval()
-    representations = [represent(network.stem, split.pixels, CPU) for split in (task.query, task.gallery)]
-    query, gallery = (torch.nn.functional.normalize(network.tail.features(r).double(), dim=1) for r in representations)
-    return query @ gallery.T
-
-
-def best(task: Task, query: int, similarity: Tensor, market: bool) -> Iterator[Match]:
-    """The best true and the best false match of a query, by its similarities [gallery]; one of them if there is no other.
-
-    market: gallery images of the query's person at the query's camera take no rank, as in the evaluation. Raises
-    InputError where no others are left.
-    """
-    gallery, camera = task.gallery, task.query.cameras[query]
-    same = gallery.pids == task.query.pids[query]
-    junk = same & (gallery.cameras == camera) & (camera >= 0) & market
-    nearest = similarity.argsort(descending=True, stable=True).numpy()
-    nearest = nearest[~junk[nearest]]
-    if not len(nearest):
-        raise InputError(
-            f"query {query} has only images of its own person and camera to be compared with; choose another"
-        )
-    for kind, wanted in (("true", same), ("false", ~same)):
-        ranks = np.flatnonzero(wanted[nearest])
-        if len(ranks):
-            yield Match(kind, int(nearest[ranks[0]]), int(ranks[0]) + 1)
 
 
 def show(network: Network, task: Task, query: int, match: Match, layer: str) -> Shown:

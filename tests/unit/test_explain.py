@@ -16,11 +16,12 @@ from fedstil_mpi.config import loading
 from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.base import Images, Task
 from fedstil_mpi.evaluation.gradcam import default_layer, heat, layers, likeness
-from fedstil_mpi.explain import best, load_network
+from fedstil_mpi.evaluation.matches import Match, best
+from fedstil_mpi.explain import load_network
 from fedstil_mpi.federation.setup import make_plan
 from fedstil_mpi.models.adaptive import decompose
 from fedstil_mpi.models.network import Network, Stem, Tail, adaptive_parameters, build
-from fedstil_mpi.results.report.explanation import Match, Shown, row
+from fedstil_mpi.results.report.explanation import Shown, row
 from fedstil_mpi.results.writing.models import STEM, load_tail, model_file, plain_state, save_tail
 from fedstil_mpi.util.errors import InputError
 from support import TINY, tiny

@@ -60,9 +60,9 @@ def arrange(
         if split == "gallery":
             stored_at = np.empty(len(pool), np.int64)
             stored_at[rows[at]] = at
-            splits[split] = _selection(searched[0], stored_at[searched[1]], numbers)
+            splits[split] = Selection.sort(searched[0], stored_at[searched[1]], numbers)
         else:
-            splits[split] = _selection(number[rows[at]], at, numbers)
+            splits[split] = Selection.sort(number[rows[at]], at, numbers)
     return Division(rows, role, person, known_cameras(pool)[rows], splits)
 
 
@@ -71,9 +71,3 @@ def _trained_first(person: np.ndarray, trained: np.ndarray) -> np.ndarray:
     never = np.ones(len(people), bool)
     never[index[trained]] = False
     return never.argsort(kind="stable").argsort()[index]
-
-
-def _selection(number: np.ndarray, row: np.ndarray, numbers: int) -> Selection:
-    """The selection of pairs of a task's number and a row, in any order."""
-    order = np.lexsort((row, number))
-    return Selection(row[order], np.searchsorted(number[order], np.arange(numbers + 1)))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from fedstil_mpi.data.files.hashed import read_hashed
-from fedstil_mpi.data.pack.manifest import ROLES, Manifest, Plan, Selection
+from fedstil_mpi.data.pack.manifest import Manifest, Plan
 from fedstil_mpi.data.streams.base import SPLITS
 from fedstil_mpi.data.streams.folder import FolderStream
 from fedstil_mpi.data.streams.image_files import ImageFile
@@ -24,10 +24,10 @@ def read_folder(
     stream = FolderStream(root, height, width)
     files: list[ImageFile] = []
     places: list[tuple[int, int, int]] = []
-    for (client, task), splits in sorted(stream.files.items()):
+    for (client, task), by_split in sorted(stream.files.items()):
         for role, split in enumerate(SPLITS):
-            files += splits[split]
-            places += [(client, task, role)] * len(splits[split])
+            files += by_split[split]
+            places += [(client, task, role)] * len(by_split[split])
     readable, unreadable, hashes = [], [], []
     images = read_hashed([file.path for file in files], height, width, threads)
     for number, found in enumerate(progress("reading", len(files))(images)):
@@ -49,12 +49,5 @@ def read_folder(
         hashed[:, 0],
         hashed[:, 1],
     )
-    selections = {split: _selection(manifest, split, stream.clients, stream.tasks) for split in SPLITS}
-    return stream, Plan(stream.clients, stream.tasks, manifest, selections), unreadable
-
-
-def _selection(manifest: Manifest, split: str, clients: int, tasks: int) -> Selection:
-    """The rows of a split, where every task has images of its own and rows are in the order of tasks."""
-    rows = np.flatnonzero(manifest.role == ROLES.index(split))
-    number = manifest.client[rows] * tasks + manifest.task[rows]
-    return Selection(rows, np.searchsorted(number, np.arange(clients * tasks + 1)))
+    splits = manifest.splits(stream.clients, stream.tasks)
+    return stream, Plan(stream.clients, stream.tasks, manifest, splits), unreadable

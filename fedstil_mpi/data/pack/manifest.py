@@ -17,6 +17,30 @@ COLUMNS = ("client", "task", "role", "person", "camera", "source", "file_sha256"
 
 
 @dataclass(frozen=True)
+class Selection:
+    """The images of one split, for every client and task. An image may be in the galleries of several tasks."""
+
+    rows: np.ndarray
+    """int64 [m], rows of the manifest: those of client 0 and task 0 first, then those of client 0 and task 1, ..."""
+    offsets: np.ndarray
+    """int64 [clients * tasks + 1]: number `client * tasks + task` begins at this place of `rows`."""
+
+    @classmethod
+    def sort(cls, number: np.ndarray, row: np.ndarray, numbers: int) -> "Selection":
+        """The selection of pairs of a task's number, 0 to `numbers` - 1, and a row, both int64 [m], in any order."""
+        order = np.lexsort((row, number))
+        return cls(row[order], np.searchsorted(number[order], np.arange(numbers + 1)))
+
+    def of(self, number: int) -> np.ndarray:
+        """The rows of task number `client * tasks + task`."""
+        return self.rows[self.offsets[number] : self.offsets[number + 1]]
+
+    def rows_of(self, numbers: Sequence[int]) -> np.ndarray:
+        """The different rows of several tasks, ascending."""
+        return np.unique(np.concatenate([self.of(number) for number in numbers]))
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One row an image, in the order in which the pixels are stored."""
 
@@ -40,6 +64,14 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.person)
 
+    def splits(self, clients: int, tasks: int) -> dict[str, Selection]:
+        """Split -> its images, in a stream whose tasks share none."""
+        number, splits = self.client * tasks + self.task, {}
+        for split in SPLITS:
+            rows = np.flatnonzero(self.role == ROLES.index(split))
+            splits[split] = Selection.sort(number[rows], rows, clients * tasks)
+        return splits
+
     def write_csv(self, path: Path) -> None:
         """A row an image, hashes in hexadecimal. The same manifest gives the same bytes."""
         with path.open("w", newline="", encoding="utf-8") as file:
@@ -49,24 +81,6 @@ class Manifest:
                 numbers = self.client[row], self.task[row], ROLES[self.role[row]], self.person[row], self.camera[row]
                 hashes = self.file_sha256[row].tobytes().hex(), self.pixels_sha256[row].tobytes().hex()
                 writer.writerow((*numbers, self.source[row], *hashes))
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The images of one split, for every client and task. An image may be in the galleries of several tasks."""
-
-    rows: np.ndarray
-    """int64 [m], rows of the manifest: those of client 0 and task 0 first, then those of client 0 and task 1, ..."""
-    offsets: np.ndarray
-    """int64 [clients * tasks + 1]: number `client * tasks + task` begins at this place of `rows`."""
-
-    def of(self, number: int) -> np.ndarray:
-        """The rows of task number `client * tasks + task`."""
-        return self.rows[self.offsets[number] : self.offsets[number + 1]]
-
-    def rows_of(self, numbers: Sequence[int]) -> np.ndarray:
-        """The different rows of several tasks, ascending."""
-        return np.unique(np.concatenate([self.of(number) for number in numbers]))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedstil_mpi.data.pack.manifest import ROLES, Manifest, Plan, Selection
+from fedstil_mpi.data.pack.manifest import ROLES, Manifest, Plan
 from fedstil_mpi.data.pack.target import check_target
 from fedstil_mpi.data.pack.writer import write
 from fedstil_mpi.data.streams.base import SPLITS, Images, Stream
@@ -54,7 +54,8 @@ def pack_stream(
             yield images.pixels
 
     def plan(hashes: np.ndarray) -> Plan:
-        return Plan(stream.clients, stream.tasks, _manifest(parts, label, hashes), _splits(parts))
+        manifest = _manifest(parts, label, hashes)
+        return Plan(stream.clients, stream.tasks, manifest, manifest.splits(stream.clients, stream.tasks))
 
     write(path, (labels + len(warmup or ()), height, width), blocks(), plan, about)
 
@@ -87,15 +88,3 @@ def _manifest(parts: list[_Part], label: str, hashes: np.ndarray) -> Manifest:
 
 def _place(part: _Part) -> str:
     return part.role if part.role == "warmup" else f"task-{part.client}-{part.task}/{part.role}"
-
-
-def _splits(parts: list[_Part]) -> dict[str, Selection]:
-    """The parts stand in the order of their tasks, so a split is its parts' rows one after another."""
-    sizes = np.array([len(part.pids) for part in parts], np.int64)
-    ends = np.cumsum(sizes)
-    splits = {}
-    for split in SPLITS:
-        own = [number for number, part in enumerate(parts) if part.role == split]
-        rows = np.concatenate([np.arange(ends[number] - sizes[number], ends[number]) for number in own])
-        splits[split] = Selection(rows, np.cumsum([0, *sizes[own]]))
-    return splits

@@ -16,10 +16,7 @@ from pathlib import Path
 from fedstil_mpi.data.readers import market_style
 from fedstil_mpi.data.readers.records import ImageRecord
 
-LAYOUT = (
-    "the folders bounding_box_train, bounding_box_test and query (each may be empty) with images such as "
-    "0002_c1s1_000451_03.jpg"
-)
+LAYOUT = market_style.LAYOUT + "0002_c1s1_000451_03.jpg"
 
 
 def read(root: Path) -> Iterator[ImageRecord]:

@@ -8,6 +8,8 @@ from fedstil_mpi.data.readers.records import ImageRecord, files, moment
 
 FOLDERS = ("bounding_box_train", "bounding_box_test", "query")
 """Not gt_bbox: it holds the queries once more, and other crops of the same frames."""
+LAYOUT = "the folders bounding_box_train, bounding_box_test and query (each may be empty) with images such as "
+"""What is expected; the name of an image follows."""
 
 # Person, camera, sequence and, in names that go on as Market-1501's do, the frame.
 NAME = re.compile(r"([0-9]{4})_c([0-9]{1,2})s([0-9]{1,2})_(?:([0-9]{1,9})_[0-9]{1,4}|[0-9A-Za-z_]+)\.jpg")

@@ -14,12 +14,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from fedstil_mpi.data.readers import market_style
 from fedstil_mpi.data.readers.records import ImageRecord, files
 
-LAYOUT = (
-    "the folders bounding_box_train, bounding_box_test and query (each may be empty) with images such as "
-    "0000_c14_0030.jpg"
-)
+LAYOUT = market_style.LAYOUT + "0000_c14_0030.jpg"
 SPLITS = {"bounding_box_train": "train", "bounding_box_test": "test", "query": "test"}
 """Folder -> whose numbers its names have."""
 

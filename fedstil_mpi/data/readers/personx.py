@@ -16,10 +16,7 @@ from pathlib import Path
 from fedstil_mpi.data.readers import market_style
 from fedstil_mpi.data.readers.records import ImageRecord
 
-LAYOUT = (
-    "the folders bounding_box_train, bounding_box_test and query (each may be empty) with images such as "
-    "0001_c12s1_33.jpg"
-)
+LAYOUT = market_style.LAYOUT + "0001_c12s1_33.jpg"
 
 
 def read(root: Path) -> Iterator[ImageRecord]:

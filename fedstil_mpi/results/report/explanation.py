@@ -7,17 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fedstil_mpi.data.streams.base import Images, Task
-
-
-class Match(NamedTuple):
-    """A gallery image that a query is held against."""
-
-    kind: str
-    """true (the query's person) | false."""
-    gallery: int
-    """Its index there."""
-    rank: int
-    """Its place in the gallery sorted by likeness, from 1."""
+from fedstil_mpi.evaluation.matches import Match
 
 
 class Shown(NamedTuple):
