@@ -5,6 +5,7 @@ from dataclasses import field, fields, is_dataclass
 from typing import Any, TypeVar
 
 from fedstil_mpi.util.errors import InputError, did_you_mean
+from fedstil_mpi.util.plugins import is_plugin
 
 T = TypeVar("T")
 
@@ -14,9 +15,9 @@ def bounded(default: T, low: float, high: float | None = None) -> T:
     return field(default=default, metadata={"low": low, "high": high})
 
 
-def choice(*choices: str, default: str | None = None) -> str:
-    """A field for one of these words; the default is the first unless it is named."""
-    return field(default=default or choices[0], metadata={"choices": choices})
+def choice(*choices: str, default: str | None = None, plugin: bool = False) -> str:
+    """A field for one of these words, or for a plug-in; the default is the first word unless it is named."""
+    return field(default=default or choices[0], metadata={"choices": choices, "plugin": plugin})
 
 
 def check_values(section: Any, prefix: str = "") -> None:
@@ -29,6 +30,8 @@ def check_values(section: Any, prefix: str = "") -> None:
         if is_dataclass(f.type):
             check_values(value, f"{key}.")
         elif "choices" in f.metadata and value not in f.metadata["choices"]:
+            if f.metadata["plugin"] and is_plugin(value):
+                continue
             choices = f.metadata["choices"]
             raise InputError(f"{key} = {value!r}; {did_you_mean(value, choices)}expected one of {', '.join(choices)}")
         elif "low" in f.metadata and value is not None:

@@ -21,6 +21,7 @@ from fedstil_mpi.config.sections import (
     Warmup,
 )
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.plugins import is_plugin
 
 
 @dataclass(kw_only=True)
@@ -84,10 +85,9 @@ def check(experiment: Experiment) -> None:
         raise InputError(f"name = {experiment.name!r}; expected letters, digits, '_', '-' and '.': it names a folder")
     if experiment.fault_tolerance and not experiment.checkpoint.every:
         raise InputError("fault_tolerance goes back to checkpoints, but checkpoint.every is 0; set it to 1 or more")
-    if experiment.data.kind != "synthetic" and not experiment.data.path:
-        raise InputError(
-            f"data.kind is {experiment.data.kind} but data.path is not set; name the images' folder or the pack"
-        )
+    kind = experiment.data.kind
+    if kind != "synthetic" and not is_plugin(kind) and not experiment.data.path:
+        raise InputError(f"data.kind is {kind} but data.path is not set; name the images' folder or the pack")
     pad, side = experiment.train.crop_pad, min(experiment.data.height, experiment.data.width)
     if pad >= side:
         raise InputError(f"train.crop_pad = {pad}; expected less than {side}, the shorter side of the images")

@@ -9,10 +9,10 @@ from fedstil_mpi.config.synthetic import SyntheticOptions
 
 @dataclass(kw_only=True)
 class Data:
-    kind: str = choice("synthetic", "folder", "pku", "pack")
+    kind: str = choice("synthetic", "folder", "pku", "pack", plugin=True)
     """synthetic (people who walk between cameras, drawn from the seed) | folder (task-<client>-<task>/{train,query,
     gallery}/<person>/<image>) | pku (PKU-Reid's file names, split into four clients) | pack (one file with all images,
-    which python -m fedstil_mpi.data writes)."""
+    which python -m fedstil_mpi.data writes) | the user's own: a .py file or a module, as in fedstil_mpi/data/sources.py."""
     path: str | None = None
     """Where the images are; for folder, pku and pack."""
     height: int = bounded(64, 8)

@@ -1,4 +1,9 @@
-"""Which data stream a config names."""
+"""Which data stream a config names: one of the program's, or the user's own.
+
+The user's own is a module with
+    open_stream(data, seed)   the stream for the config's section `data` and the experiment's seed, as a streams.base.Stream
+Every rank opens it, before torch may be imported: it must not import torch.
+"""
 
 from pathlib import Path
 
@@ -7,6 +12,8 @@ from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.data.streams.pooled import PooledStream
 from fedstil_mpi.data.streams.subset import SubsetStream
 from fedstil_mpi.data.streams.validation import ValidationStream
+from fedstil_mpi.util import plugins
+from fedstil_mpi.util.errors import InputError
 
 
 def open_stream(data: Data, seed: int) -> Stream:
@@ -20,6 +27,13 @@ def open_stream(data: Data, seed: int) -> Stream:
 
 
 def _source(data: Data, seed: int) -> Stream:
+    if plugins.is_plugin(data.kind):
+        stream = plugins.load("data.kind", data.kind, ("open_stream",), early=True).open_stream(data, seed)
+        if not isinstance(stream, Stream):
+            raise InputError(
+                f"data.kind = {data.kind}: its open_stream gave {stream!r}; expected a {Stream.__module__}.Stream"
+            )
+        return stream
     if data.kind == "folder":
         from fedstil_mpi.data.streams.folder import FolderStream
 

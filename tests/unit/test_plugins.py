@@ -1,16 +1,23 @@
-"""Methods that lie outside the package."""
+"""Methods, streams and readers that lie outside the package."""
 
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fedstil_mpi import methods
 from fedstil_mpi.config import loading
+from fedstil_mpi.config.sections import Data
+from fedstil_mpi.data import readers
+from fedstil_mpi.data.__main__ import main as data_command
+from fedstil_mpi.data.sources import open_stream
+from fedstil_mpi.data.streams.synthetic import SyntheticStream
 from fedstil_mpi.util import plugins
 from fedstil_mpi.util.errors import InputError
+from support import made_sets
 
 FEDAVG = Path(methods.__file__).with_name("fedavg.py")
 OWN = """
@@ -112,3 +119,82 @@ def test_the_check_before_the_placement_runs_nothing(tmp_path):
         "assert not {'torch', 'package', 'fedstil_mpi.methods.fedavg'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+# -- streams and readers -----------------------------------------------------------------------------------------------
+
+STREAM = """
+from fedstil_mpi.data.streams.synthetic import SyntheticStream
+
+def open_stream(data, seed):
+    return SyntheticStream(data.synthetic, seed, tasks=data.tasks, height=data.height, width=data.width)
+"""
+
+
+def stream(folder: Path, code: str) -> Data:
+    (folder / "mine.py").write_text(code)
+    return loading.resolve({"data": {"kind": str(folder / "mine.py"), "tasks": 2, "clients": [1, 2]}}).data
+
+
+def test_a_file_gives_a_stream(tmp_path):
+    opened = open_stream(stream(tmp_path, STREAM), seed=3)
+    assert (opened.clients, opened.tasks) == (2, 2)
+    whole = open_stream(Data(tasks=2), seed=3)
+    assert isinstance(whole, SyntheticStream)
+    assert np.array_equal(opened.task(0, 1).train.pixels, whole.task(1, 1).train.pixels)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("", "lacks open_stream; expected a module with open_stream"),
+        (
+            "def open_stream(data, seed): return 3",
+            r"its open_stream gave 3; expected a fedstil_mpi\.data\.streams\.base\.Stream",
+        ),
+    ],
+)
+def test_what_gives_no_stream_is_refused(code, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        open_stream(stream(tmp_path, code), seed=3)
+
+
+def test_a_stream_that_imports_torch_comes_too_early(tmp_path):
+    (tmp_path / "mine.py").write_text("import torch" + STREAM)
+    code = (
+        "from fedstil_mpi.config.sections import Data; from fedstil_mpi.data.sources import open_stream\n"
+        "open_stream(Data(kind='mine.py'), 1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert "data.kind = mine.py imports torch at its top, before the ranks have their GPUs" in done.stderr
+
+
+def test_a_word_that_is_neither_kind_nor_file_is_refused():
+    with pytest.raises(InputError, match=r"data\.kind = 'pkuu'; did you mean pku\? expected one of"):
+        loading.resolve({"data": {"kind": "pkuu"}})
+    with pytest.raises(InputError, match=r"memory\.quota = 'mine\.py'; expected one of"):
+        loading.resolve({"memory": {"quota": "mine.py"}})
+
+
+def test_a_file_is_a_reader(tmp_path):
+    shutil.copy(readers.folder.__file__, tmp_path / "mine.py")
+    root = made_sets.MAKERS["folder"](tmp_path / "images")
+    mine = str(tmp_path / "mine.py")
+    assert readers.read(mine, root) == readers.read("folder", root)
+    pack = str(tmp_path / "x.h5")
+    data_command(["build", "--set", f"{mine}={root}", "--out", pack, "--size", "16x8", "--tasks", "1", "--seed", "1"])
+    assert Path(pack).is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("mine.py", "", "lacks LAYOUT, read; expected a module with LAYOUT, read"),
+        ("gone.py", "", "--set = .*gone.py: there is no such file"),
+        ("duke.py", "", "is not read: its authors withdrew DukeMTMC"),
+    ],
+)
+def test_what_is_no_reader_is_refused(name, code, message, tmp_path):
+    (tmp_path / name.replace("gone", "here")).write_text(code)
+    with pytest.raises(InputError, match=message):
+        readers.read(str(tmp_path / name), tmp_path)

@@ -21,6 +21,7 @@ from fedstil_mpi.data.building.tasks import assign_tasks
 from fedstil_mpi.data.pack import write_pack
 from fedstil_mpi.data.pack.manifest import Manifest, Plan
 from fedstil_mpi.data.readers.records import ImageRecord
+from fedstil_mpi.util import plugins
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.progress import Progress, unseen
 
@@ -120,8 +121,9 @@ def _read(sets: Iterable[tuple[str, Path]]) -> Sets:
     names: Counter[str] = Counter()
     found: dict[str, Sequence[ImageRecord]] = {}
     for name, root in sets:
-        names[name] += 1
-        found[name if names[name] == 1 else f"{name}-{names[name]}"] = readers.read(name, root)
+        label = plugins.label(name)
+        names[label] += 1
+        found[label if names[label] == 1 else f"{label}-{names[label]}"] = readers.read(name, root)
     return found
 
 

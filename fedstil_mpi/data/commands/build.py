@@ -33,7 +33,13 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("build", help="public sets -> a pack", description=description)
     option = parser.add_argument
     known = ", ".join(readers.names())
-    option("--set", required=True, action="append", metavar="NAME=PATH", help=f"once for each set; names: {known}")
+    option(
+        "--set",
+        required=True,
+        action="append",
+        metavar="NAME=PATH",
+        help=f"once for each set; names: {known}, or a .py file",
+    )
     option("--out", required=True, type=Path, metavar="PACK", help="the new file")
     option("--clients", type=int, metavar="N", help="default: as many as cameras, or as sets with --assign set")
     option("--tasks", type=int, metavar="N", default=default.tasks, help="of each client; default: %(default)s")

@@ -14,7 +14,7 @@ from fedstil_mpi.data.commands import tables
 from fedstil_mpi.data.pack import PackStream
 from fedstil_mpi.data.pack.packing import pack_stream
 from fedstil_mpi.data.sources import open_stream
-from fedstil_mpi.util import terminal
+from fedstil_mpi.util import plugins, terminal
 from fedstil_mpi.util.progress import shown
 
 
@@ -35,7 +35,7 @@ def run(given: argparse.Namespace) -> None:
     make_folder(out)
     watch = shown("packing", stream.clients * stream.tasks, "tasks")
     size = {"height": data.height, "width": data.width}
-    pack_stream(stream, out, **size, about=_about(experiment), label=data.kind, watch=watch)
+    pack_stream(stream, out, **size, about=_about(experiment), label=plugins.label(data.kind), watch=watch)
     plan = PackStream(out).plan()
     console = terminal.console()
     console.print(tables.by_client(plan))
@@ -47,6 +47,7 @@ def _about(experiment: Experiment) -> dict[str, str]:
     """Where the stream comes from, without what differs from machine to machine."""
     data = asdict(experiment.data)
     del data["path"]
+    data["kind"] = plugins.label(experiment.data.kind)
     if experiment.data.kind != "synthetic":
         del data["synthetic"]
     return {

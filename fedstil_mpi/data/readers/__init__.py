@@ -3,7 +3,8 @@
 A known set is read with all its splits, as one pool of images: which images are for training and which for testing
 is decided later. Files of other names than the set's are ignored. Each folder of a set's layout has to be there, so that
 an incomplete copy does not pass for the set; an empty folder says that its images are left out on purpose. Links may
-not lead out of the root. A part of a set, and any other set, is read as `folder` or `csv`.
+not lead out of the root. A part of a set, and any other set, is read as `folder` or `csv`, or by a module of the user's own
+that has what `Reader` says.
 """
 
 import os
@@ -13,7 +14,10 @@ from typing import Protocol
 
 from fedstil_mpi.data.readers import csv_table, cuhk03, ethz, folder, market1501, msmt17, personx, pku, prid2011
 from fedstil_mpi.data.readers.records import ImageRecord
+from fedstil_mpi.util import plugins
 from fedstil_mpi.util.errors import InputError, did_you_mean
+
+KEY = "--set"
 
 
 class Reader(Protocol):
@@ -41,20 +45,24 @@ READERS: Mapping[str, Reader] = {
 
 
 def names() -> tuple[str, ...]:
-    """All sets that can be read, sorted."""
+    """All built-in readers, sorted."""
     return tuple(READERS)
 
 
 def check_name(name: str) -> None:
     """Raise InputError for a set that is not known, with a suggestion, or that must not be used."""
     known = ", ".join(names())
-    if "duke" in name.lower():  # and the sets made of it
+    if "duke" in plugins.label(name).lower():  # and the sets made of it
         raise InputError(
             f"{name} is not read: its authors withdrew DukeMTMC in 2019, since the people filmed had not consented; "
             f"use another set; there are {known}"
         )
-    if name not in READERS:
-        raise InputError(f"unknown set {name!r}; {did_you_mean(name.lower(), names())}there are {known}")
+    if plugins.is_plugin(name):
+        plugins.check(KEY, name)
+    elif name not in READERS:
+        raise InputError(
+            f"unknown set {name!r}; {did_you_mean(name.lower(), names())}there are {known}, or give the path of a .py file"
+        )
 
 
 def read(name: str, root: Path) -> list[ImageRecord]:
@@ -64,7 +72,7 @@ def read(name: str, root: Path) -> list[ImageRecord]:
     without anybody.
     """
     check_name(name)
-    reader = READERS[name]
+    reader: Reader = plugins.load(KEY, name, ("LAYOUT", "read")) if plugins.is_plugin(name) else READERS[name]
     if not os.path.exists(root):
         raise InputError(f"{root} does not exist: expected {reader.LAYOUT}; correct the path")
     found = sorted(reader.read(root), key=lambda record: record.source)
