@@ -394,4 +394,8 @@ def test_withdrawn_set(tmp_path, name):
     [("Market-1501", "did you mean market1501[?] "), ("PKU", "did you mean pku[?] "), ("viper", "")],
 )
 def test_unknown_set(tmp_path, name, suggestion):
-    refused(name, tmp_path, f"unknown set '{name}'; {suggestion}there are csv, cuhk03, .*, prid2011$")
+    refused(
+        name,
+        tmp_path,
+        f"unknown set '{name}'; {suggestion}there are csv, cuhk03, .*, prid2011, or give the path of a .py file$",
+    )
