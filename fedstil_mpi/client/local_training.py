@@ -129,7 +129,7 @@ class LocalTraining:
                 for _ in epoch_of(number):
                     pass
                 return done[number]
-            if self.settings.rate == "reference" and self.optimizer is not None:
+            if self.settings.rate == "reference_code" and self.optimizer is not None:
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr
             train(epoch_of(number))

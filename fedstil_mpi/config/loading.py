@@ -19,7 +19,10 @@ from fedstil_mpi.util.errors import InputError, did_you_mean
 PLUGINS = (("method", "name"), ("data", "kind"), ("model", "backbone"))
 """The keys, by section, whose value may be a plug-in."""
 
-REPLACED: dict[str, str] = {}
+REPLACED = {
+    "train.rate=reference": "train.rate=reference_code",
+    "evaluation.protocol=reference": "evaluation.protocol=reference_code",
+}
 """A key, or key=value, that was taken once -> what is written in its place now, both with their sections."""
 
 

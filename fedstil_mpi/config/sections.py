@@ -109,8 +109,8 @@ class Train:
     """known (over the people this client has met) | all (over every row of the classifier)."""
     early_stop: bool = False
     """Stop a round after three epochs without a better loss AND accuracy; needs epochs."""
-    rate: str = choice("constant", "reference")
-    """constant | reference (x0.1 every 5 epochs, reset each round, its counter never rewound)."""
+    rate: str = choice("constant", "reference_code")
+    """constant | reference_code (x0.1 every 5 epochs, reset each round, its counter never rewound)."""
     contrast: float = bounded(0.0, 0)
     """Weight of a supervised contrastive loss beside the cross entropy, on the features that retrieval compares; 0: none.
     Images of a person are drawn together; with prototypes.exchange also to what other cameras saw of it."""
@@ -137,14 +137,14 @@ class Memory:
     size: int = bounded(90, 0)
     """Representations of past people a client keeps for rehearsal; 0: no rehearsal."""
     share: float | None = bounded(0.5, 0.01, 0.9)
-    """Share of each batch that is old; null: old and new are shuffled into one set, as the reference does."""
+    """Share of each batch that is old; null: old and new are shuffled into one set, as the reference code does."""
     herding: str = choice("distinct", "repeat")
-    """distinct (a sample is chosen once) | repeat (the reference: picks may repeat and fill the quota)."""
+    """distinct (a sample is chosen once) | repeat (the reference code: picks may repeat and fill the quota)."""
     quota: str = choice("seen", "width")
     """How a person's share of size is found: seen (by all people this client has met) | width (FedSTIL's reference code: by
     the largest person id met plus 1)."""
     labels: str = choice("person", "collide")
-    """person | collide (the reference: an exemplar is trained with the newest person of its class index)."""
+    """person | collide (the reference code: an exemplar is trained with the newest person of its class index)."""
 
 
 @dataclass(kw_only=True)
@@ -156,9 +156,9 @@ class Prototypes:
 
 @dataclass(kw_only=True)
 class Evaluation:
-    protocol: str = choice("market", "reference")
+    protocol: str = choice("market", "reference_code")
     """market (Market-1501: the same person at the same camera is junk, queries without a match do not count) |
-    reference (FedSTIL's reference code: first match only)."""
+    reference_code (FedSTIL's: first match only)."""
     tasks: str = choice("seen", "all")
     """seen | all (future tasks too)."""
     gallery: str = choice("task", "client", "all")

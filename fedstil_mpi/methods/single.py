@@ -21,9 +21,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train.softmax": "all",
         "train.steps": 0,
         "train.early_stop": True,
-        "train.rate": "reference",
+        "train.rate": "reference_code",
         "train.augment": "default",
         "train.refresh": "epoch",
-        "evaluation.protocol": "reference",
+        "evaluation.protocol": "reference_code",
     },
 }

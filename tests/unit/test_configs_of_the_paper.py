@@ -232,7 +232,7 @@ def test_backbone_and_size_of_images(name):
 def test_the_default_is_the_corrected_behaviour(name):
     assert source(name)["method"]["preset"] == "paper"
     protocols = [resolved(name, preset).evaluation.protocol for preset in PRESETS]
-    assert protocols == ["market", "reference"]
+    assert protocols == ["market", "reference_code"]
 
 
 def test_the_command_line_gives_the_published_code():

@@ -47,13 +47,13 @@ def test_golden(path):
     assert market.map == pytest.approx(float(data["std_map_valid"]), abs=1e-6)
     assert (market.valid_queries, market.queries) == (data["has_match"].sum(), len(data["query"]))
 
-    reference = run(*inputs, protocol="reference")
+    reference = run(*inputs, protocol="reference_code")
     np.testing.assert_allclose(reference.cmc, data["ref_cmc"], atol=1e-6)
     assert reference.map == pytest.approx(float(data["ref_map"]), abs=1e-6)
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("protocol", ["market", "reference"])
+@pytest.mark.parametrize("protocol", ["market", "reference_code"])
 @pytest.mark.parametrize("seed", range(5))
 def test_brute_force(seed, protocol, tied):
     data = random_data(np.random.default_rng(seed), tied=tied)
@@ -79,7 +79,7 @@ def test_by_hand():
     """Matches at ranks 2 and 3: market (1/2 + 2/3)/2, reference 1/4."""
     query, gallery, pids = line(1.0), line(0.2, 0.9, 0.5, 0.7), np.array([7, 3, 7, 7])
     assert run(query, np.array([7]), gallery[:3], pids[:3]).map == pytest.approx((1 / 2 + 2 / 3) / 2)
-    assert run(query, np.array([7]), gallery, pids, protocol="reference").map == pytest.approx(1 / 4)
+    assert run(query, np.array([7]), gallery, pids, protocol="reference_code").map == pytest.approx(1 / 4)
 
 
 def test_junk_takes_no_rank():
@@ -89,7 +89,7 @@ def test_junk_takes_no_rank():
     assert (market.rank(1), market.rank(2), market.map) == (0.0, 1.0, 0.5)
     unknown = run(query, np.array([7]), gallery, pids, np.array([-1]), np.array([-1, -1, -1]))
     assert unknown.map == pytest.approx((1 + 2 / 3) / 2)
-    reference = run(query, np.array([7]), gallery, pids, np.array([1]), cameras, protocol="reference")
+    reference = run(query, np.array([7]), gallery, pids, np.array([1]), cameras, protocol="reference_code")
     assert reference.rank(1) == 1.0
 
 
@@ -112,7 +112,7 @@ def test_gallery_order_and_feature_length_do_not_matter():
     assert 0 < expected.map < 1
 
 
-@pytest.mark.parametrize("protocol", ["market", "reference"])
+@pytest.mark.parametrize("protocol", ["market", "reference_code"])
 def test_perfect_features(protocol):
     pids = np.repeat(np.arange(6), 4)
     features = torch.eye(6)[pids]
@@ -129,12 +129,12 @@ def test_no_match_at_all(images):
     assert np.isnan(market.map)
     assert np.isnan(market.rank(1))
     assert (market.valid_queries, market.queries) == (0, 2)
-    reference = run(query, pids[0], gallery, pids[1], protocol="reference")
+    reference = run(query, pids[0], gallery, pids[1], protocol="reference_code")
     assert reference.map == reference.rank(10) == 0.0
 
 
 def test_no_query_at_all():
-    result = run(torch.ones(0, 5), np.empty(0, int), torch.ones(3, 5), np.arange(3), protocol="reference")
+    result = run(torch.ones(0, 5), np.empty(0, int), torch.ones(3, 5), np.arange(3), protocol="reference_code")
     assert np.isnan(result.map)
     assert result.queries == 0
 

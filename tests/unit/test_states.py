@@ -84,7 +84,7 @@ def case(method: str, preset: str, **settings: Any) -> Case:
 
 CASES = [
     *(Case(method, preset) for method, preset in PRESETS),
-    case("single", "reference", train__steps=0, train__epochs=3, train__rate="reference"),
+    case("single", "reference", train__steps=0, train__epochs=3, train__rate="reference_code"),
     case("single", "best", train__refresh="task", prototypes__exchange=True),
     case("single", "best", train__refresh="epoch", train__augment="default", evaluation__tasks="all"),
     case("ewc", "best", method__importance="round"),

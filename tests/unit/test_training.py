@@ -196,7 +196,7 @@ def test_a_metric_loss_is_trained_but_not_reported(name, loss_of, monkeypatch):
         torch.testing.assert_close(more - less, 3 * difference, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize(("policy", "rates"), [("constant", [1.0] * 6), ("reference", [1, 1, 1, 1, 1, 0.1])])
+@pytest.mark.parametrize(("policy", "rates"), [("constant", [1.0] * 6), ("reference_code", [1, 1, 1, 1, 1, 0.1])])
 def test_learning_rate(policy, rates, monkeypatch):
     used: list[float] = []
     step = torch.optim.Adam.step
@@ -221,7 +221,7 @@ def test_early_stop_ends_a_round_that_gets_worse():
 
 STOPPABLE = {
     "steps": Train(steps=7, lr=1e-2),
-    "epochs": Train(steps=0, epochs=7, lr=1e-2, rate="reference"),
+    "epochs": Train(steps=0, epochs=7, lr=1e-2, rate="reference_code"),
     "early stop": Train(steps=0, epochs=40, lr=0.3, early_stop=True),
 }
 
