@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 import torch
+from fedstil_mpi.planning.prediction import predict
 
 from fedstil_mpi import methods
 from fedstil_mpi.comm.flat import Part
@@ -15,7 +16,6 @@ from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.federation.messages import MessageSchema, wire
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.models.network import Network, build, network_state
-from fedstil_mpi.planning.prediction import predict
 
 CLASSES = 8000
 IMAGE = (128, 64)

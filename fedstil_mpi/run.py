@@ -10,12 +10,13 @@ last checkpoint. With fault_tolerance=true, under mpirun --with-ft ulfm, a run g
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from fedstil_mpi import methods
 from fedstil_mpi.comm.collectives import SET_UP
 from fedstil_mpi.comm.start import start
-from fedstil_mpi.comm.survival import check_survivable, survive
+from fedstil_mpi.comm.survival import check_survivable
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import Parser
@@ -59,9 +60,9 @@ def execute(
 ) -> SharedResources:
     """Check, place, set up, run all rounds, report. Collective: all ranks must call.
 
-    source: what `configfile.read` gave on rank 0. before: the scene that the last run of this process left, which
-    serves again where it fits. brief: print two lines instead of tables. asked: whether this rank was asked to stop.
-    Returns the scene.
+    source: what `loading.read` gave on rank 0. before: what the last run of this process shared, which serves again where
+    it fits. brief: print two lines instead of tables. asked: whether this rank was asked to stop.
+    Returns what the next run may share.
     """
     began = time.perf_counter()
     with world.verdict():
@@ -75,20 +76,19 @@ def execute(
 
     # From here on torch may be imported: CUDA_VISIBLE_DEVICES and the number of threads are settled.
     from fedstil_mpi.checkpoints.manager import CheckpointManager
-    from fedstil_mpi.checkpoints.recovery import Attempts
+    from fedstil_mpi.checkpoints.recovery import run_with_recovery
     from fedstil_mpi.checkpoints.store import CheckpointStore
-    from fedstil_mpi.federation import setup
-    from fedstil_mpi.planning import forecast
+    from fedstil_mpi.federation.setup import make_plan
+    from fedstil_mpi.planning import outcome
+    from fedstil_mpi.planning.checked_output import CheckedOutput
     from fedstil_mpi.planning.resident import libraries
-    from fedstil_mpi.results.writing import run_output
 
     with world.verdict():
         method = methods.load(draft.method.name)
-        plan = setup.make_plan(loading.resolve(source, method.Options, method.PRESETS), method, resources.stream)
+        plan = make_plan(loading.resolve(source, method.Options, method.PRESETS), method, resources.stream)
     with world.verdict():
-        output = (
-            run_output.Report(plan, resources.placements, brief=brief) if resources.placements is not None else None
-        )
+        rows = resources.placements
+        output = CheckedOutput(plan, resources.stream, rows, brief=brief) if rows is not None else None
     state = world.broadcast_json(output.state if output is not None else None)
     if state == "complete":
         return resources
@@ -98,12 +98,11 @@ def execute(
         return asked()
 
     store = CheckpointStore(path_of(plan.experiment), fingerprint(plan.experiment))
-    checkpoints = CheckpointManager(store, plan.experiment.checkpoint.every, stop, at_once=draft.fault_tolerance)
-    attempts = Attempts(world, resources, plan, checkpoints, output, libraries(), time.perf_counter() - began)
-    outcome = survive(world, attempts.make) if draft.fault_tolerance else attempts.make()
+    checkpoints = CheckpointManager(world, store, plan.experiment.checkpoint.every, stop, at_once=draft.fault_tolerance)
+    finish = partial(outcome.gather, world, libraries=libraries())
+    found = run_with_recovery(world, resources, plan, checkpoints, output, finish, time.perf_counter() - began)
     if output is not None:
-        predicted = forecast.make(outcome.plan, resources.stream, output.placements)
-        output.end(outcome.seconds, outcome.fingerprints, predicted, outcome.measured)
+        output.finish(found)
         store.remove()
     return resources
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from threading import Event
 from typing import Any
@@ -21,11 +22,10 @@ from fedstil_mpi.checkpoints.background import Background
 from fedstil_mpi.checkpoints.store import Checkpoint, CheckpointStore
 from fedstil_mpi.comm.failures import OrderlyEnd
 from fedstil_mpi.comm.world import World
-from fedstil_mpi.federation.rounds import Federation
+from fedstil_mpi.federation.state import Federation
 from fedstil_mpi.launch.signals import PAUSED
 from fedstil_mpi.methods.base import Server
 from fedstil_mpi.models.network import Network, network_state
-from fedstil_mpi.results.writing.record import Record
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import State
 from fedstil_mpi.util.terminal import say
@@ -42,6 +42,7 @@ class CheckpointManager:
     rank 0 completes it when all ranks have written their files.
     """
 
+    world: World
     store: CheckpointStore
     every: int
     """Rounds between two checkpoints; 0: none."""
@@ -64,53 +65,51 @@ class CheckpointManager:
     _patience: float = inf
     """Until when its files may still appear, as time.monotonic() tells it."""
 
-    def keep_start(self, world: World, network: Network) -> None:
+    def keep_start(self, network: Network) -> None:
         """The start model as rank 0 has it, which warmed it up."""
         if self.every:
-            self._begin(world, 0, {"network": {"network": network_state(network)}} if world.is_server else {})
-            self.settle(world)
+            states = {"network": {"network": network_state(network)}} if self.world.is_server else {}
+            self._begin(0, states)
+            self.settle()
 
     def after_round(self, f: Federation, round: int) -> None:
         """Take a checkpoint where one is due; end the run with exit code 75 where a rank was asked to stop."""
         with f.clock("wait"):
-            pause = f.world.agree(self.asked())
+            pause = self.world.agree(self.asked())
         due = self._is_due(round) or (pause and self.every > 0)
         with f.clock("checkpoint"):
-            self.settle(f.world, make_room=due)
+            self.settle(make_room=due)
         if due:
             with f.clock("wait"):
-                seconds = f.world.gather_json(dict(f.clock.seconds))
+                seconds = self.world.gather_json(dict(f.clock.seconds))
             with f.clock("checkpoint"):
                 if not self._covered:
-                    with f.world.verdict():
-                        coverage.check(f.clients.values(), f.server, f.contact.network)
+                    with self.world.verdict():
+                        coverage.check(f.clients.values(), f.server, f.initial_model.network)
                     self._covered = True
-                self._begin(f.world, round, _states(f, seconds))
+                self._begin(round, _states(f, seconds))
                 if self.at_once:
-                    self.settle(f.world)
+                    self.settle()
         if pause:
-            self._leave(f.world, f"after round {round}")
+            self._leave(f"after round {round}")
 
-    def in_round(self, f: Federation, round: int, begun: list[int]) -> None:
-        """After local training, which ends early where a rank was asked to stop: keep how far it came, and end the run.
-
-        begun: this rank's clients that have trained in this round.
-        """
-        if not f.world.agree(self.asked()):
-            if f.world.is_server and self._is_due(round):
+    def in_round(self, f: Federation, round: int) -> None:
+        """After local training, which ends early where a rank was asked to stop: keep how far it came, and end the run."""
+        if not self.world.agree(self.asked()):
+            if self.world.is_server and self._is_due(round):
                 self._clearing.start(self.store.make_room)
             return
-        self.settle(f.world)
+        self.settle()
         done = round - 1
         if self._is_due(done):
-            courses = {client: f.clients[client].learner.course for client in begun}
-            states = {_name(client): course.state() for client, course in courses.items() if course is not None}
-            if f.record is not None:
-                states["story"] = _told(f, f.record)
-            self._begin(f.world, done, states, learning=True)
-        self._leave(f.world, f"in round {round}")
+            trainings = {client: side.learner.training for client, side in f.clients.items()}
+            states = {_name(client): training.state() for client, training in trainings.items() if training is not None}
+            if self.world.is_server:
+                states["interruptions"] = _interruptions(f)
+            self._begin(done, states, learning=True)
+        self._leave(f"in round {round}")
 
-    def newest(self, world: World) -> Checkpoint | None:
+    def newest(self) -> Checkpoint | None:
         """What the run goes on from; None where it begins. What an interrupted write has left is removed."""
         self._given_up.set()
         with suppress(InputError):
@@ -120,26 +119,26 @@ class CheckpointManager:
         self._clearing.finish()
         self._given_up.clear()
         self._pending = False
-        world.barrier()
-        with world.verdict():
-            if world.is_server:
+        self.world.barrier()
+        with self.world.verdict():
+            if self.world.is_server:
                 self.store.clear()
             return self.store.newest()
 
     def lost(self, checkpoint: Checkpoint) -> dict[int, int]:
         """The clients that were lost, and the first round without them. Raises InputError where this cannot be read."""
-        story = self._story(checkpoint)
-        return dict(story["lost"]) if story is not None else {}
+        interruptions = self._interruptions(checkpoint)
+        return dict(interruptions["lost"]) if interruptions is not None else {}
 
-    def _story(self, checkpoint: Checkpoint) -> State | None:
-        """What had befallen the run when it was last kept."""
+    def _interruptions(self, checkpoint: Checkpoint) -> State | None:
+        """The interruptions of the run until it was last kept."""
         if self.store.was_learning(checkpoint.round):
-            return self.store.at(checkpoint.round, learning=True).read("story")
-        return checkpoint.read("story")
+            return self.store.at(checkpoint.round, learning=True).read("interruptions")
+        return checkpoint.read("interruptions")
 
     def restore(self, f: Federation, checkpoint: Checkpoint) -> None:
         """Bring a federation that was just assembled to where the checkpoint's was."""
-        with f.world.verdict():
+        with self.world.verdict():
             for client, side in f.clients.items():
                 state = checkpoint.read(_name(client))
                 if state is not None:
@@ -151,30 +150,30 @@ class CheckpointManager:
                     side.learner.interrupted = learning.read(_name(client))
             progress = checkpoint.read("progress")
             if progress is not None:
-                f.contact.met.update(progress["met"])
+                f.initial_model.met.update(progress["met"])
                 f.clock.seconds.update(progress["seconds"])
                 f.exchange.moved = progress["moved"]
-            if f.server is not None and f.record is not None and progress is not None:
+            if f.server is not None and progress is not None:
                 server = checkpoint.read("server")
                 assert server is not None
-                f.server.restore(server, lambda client: _theta(f.server, checkpoint, client))
+                f.server.restore(server, partial(_theta, f.server, checkpoint))
                 f.exchange.ledger.restore(progress["ledger"])
-                f.record.restore(progress["record"])
-            if f.record is not None and (story := self._story(checkpoint)) is not None:
-                f.record.events = story["events"]
+                f.observer.restore(progress["observer"])
+            if f.server is not None and (interruptions := self._interruptions(checkpoint)) is not None:
+                f.events[:] = interruptions["events"]
 
-    def settle(self, world: World, *, make_room: bool = False) -> None:
+    def settle(self, *, make_room: bool = False) -> None:
         """Wait until the checkpoint that was begun last, if any, is complete; make room for the next one."""
         try:
             if self._pending:
-                with world.verdict():
+                with self.world.verdict():
                     self._writing.finish()
                 self._patience = time.monotonic() + APPEARS
             if self._pending or make_room:
-                with world.verdict():
+                with self.world.verdict():
                     self._clearing.finish()
                     self._completing.finish()
-                    if world.is_server and make_room:
+                    if self.world.is_server and make_room:
                         self.store.make_room()
         except BaseException:
             self._given_up.set()  # else rank 0 would wait for files that never come
@@ -184,22 +183,22 @@ class CheckpointManager:
     def _is_due(self, round: int) -> bool:
         return self.every > 0 and round % self.every == 0
 
-    def _begin(self, world: World, round: int, states: dict[str, State], *, learning: bool = False) -> None:
+    def _begin(self, round: int, states: dict[str, State], *, learning: bool = False) -> None:
         """Copy the states and begin to write them."""
         self._pending = True
         snapshots = {name: files.copy(state) for name, state in states.items()}
-        rank, ranks, self._patience = world.rank, world.size, inf
+        rank, ranks, self._patience = self.world.rank, self.world.size, inf
 
         def given_up() -> bool:
             return self._given_up.is_set() or time.monotonic() > self._patience
 
         self._writing.start(lambda: self.store.write(rank, round, snapshots, learning=learning))
-        if world.is_server:
+        if self.world.is_server:
             self._completing.start(lambda: self.store.commit(ranks, round, learning=learning, given_up=given_up))
 
-    def _leave(self, world: World, when: str) -> None:
-        self.settle(world)
-        if world.is_server:
+    def _leave(self, when: str) -> None:
+        self.settle()
+        if self.world.is_server:
             how = "go on with --resume" if self.every else "nothing was kept, as checkpoint.every is 0"
             say(f"asked to stop, and stopped {when}; {how}")
         raise OrderlyEnd(PAUSED)
@@ -212,21 +211,21 @@ def _states(f: Federation, seconds: list[dict[str, float]] | None) -> dict[str, 
         for client, side in f.clients.items()
         if side.learner.draws
     }
-    if f.server is not None and f.record is not None and seconds is not None:
+    if f.server is not None and seconds is not None:
         states["server"] = f.server.state()
         states["progress"] = {
-            "met": sorted(f.contact.met),
+            "met": sorted(f.initial_model.met),
             "moved": f.exchange.moved,
             "seconds": _mean(seconds),
             "ledger": f.exchange.ledger.state(),
-            "record": f.record.state(),
+            "observer": f.observer.state(),
         }
-        states["story"] = _told(f, f.record)
+        states["interruptions"] = _interruptions(f)
     return states
 
 
-def _told(f: Federation, record: Record) -> State:
-    return {"lost": [[client, round] for client, round in f.schedule.lost.items()], "events": record.events}
+def _interruptions(f: Federation) -> State:
+    return {"lost": [[client, round] for client, round in f.schedule.lost.items()], "events": f.events}
 
 
 def _mean(seconds: list[dict[str, float]]) -> dict[str, float]:
@@ -235,9 +234,8 @@ def _mean(seconds: list[dict[str, float]]) -> dict[str, float]:
     return {activity: sum(of_rank.get(activity, 0.0) for of_rank in seconds) / len(seconds) for activity in activities}
 
 
-def _theta(server: Server | None, checkpoint: Checkpoint, client: int) -> Tensor:
+def _theta(server: Server, checkpoint: Checkpoint, client: int) -> Tensor:
     """A client's travelling weights, float32 [P]."""
-    assert server is not None
     state: dict[str, Any] | None = checkpoint.read(_name(client))
     if state is None:  # it was never drawn
         return server.setup.start

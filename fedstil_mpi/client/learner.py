@@ -15,7 +15,7 @@ from fedstil_mpi.client.augmentation import Augmentation
 from fedstil_mpi.client.epochs import Epoch, ReferenceRate
 from fedstil_mpi.client.local_training import Batch, LocalTraining, Penalty, batch_indices, shortened
 from fedstil_mpi.client.rehearsal import Memory, Samples
-from fedstil_mpi.client.representations import represent
+from fedstil_mpi.client.representations import PLAIN, represent
 from fedstil_mpi.client.tasks import task_begins, task_ends, task_of_draw
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Task
@@ -24,12 +24,16 @@ from fedstil_mpi.models.network import Network, Tail
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.state_tree import State
 
+KINDS = ("stem", "train", "search")
+"""What is counted of images: that they pass the stem, the tail with gradients, the tail without."""
+
 
 class Learner:
     """A client as every method sees it. What is special about a method stays in `methods/`."""
 
-    derived = ("experiment", "tasks", "stem", "shown", "_before", "_clean", "_view", "course")
+    derived = ("experiment", "tasks", "stem", "shown", "_before", "_clean", "_view", "training")
     """Attributes that are no state: see `methods.base.Client`."""
+    memory_type = Memory
 
     def __init__(
         self,
@@ -50,7 +54,7 @@ class Learner:
         self.tail: Tail = copy.deepcopy(network.tail)
         self.device = next(self.tail.parameters()).device
         memory = experiment.memory
-        self.memory = Memory(
+        self.memory = self.memory_type(
             memory.size, repeat=memory.herding == "repeat", collide=memory.labels == "collide", quota=memory.quota
         )
         self.known: set[int] = set()
@@ -61,18 +65,18 @@ class Learner:
         self.task = -1
         self.samples = 0
         """New images seen in the last round's training."""
-        self.passes: Counter[str] = Counter()
-        """Images that passed the stem ("stem"), the tail with gradients ("train") and the tail without ("search")."""
-        self.course: LocalTraining | None = None
-        """The last round's training."""
+        self.forward_counts: Counter[str] = Counter()
+        """Images, by KINDS."""
+        self.training: LocalTraining | None = None
+        """This round's training, once it has begun."""
         self.interrupted: State | None = None
-        """What the course of the next round was when the run was interrupted in it."""
+        """How far training had come when the run was interrupted in it."""
         self._rate = ReferenceRate(experiment.train.lr)
         self._clean: dict[tuple[int, str], Tensor | None] = {}
-        """By task and split; None where `passes` counts them, but a run that goes on has yet to make them again."""
+        """By task and split; None where `forward_counts` counts them, but a run that goes on has yet to make them again."""
         self._before = representations if representations is not None else {}
         self._viewed: tuple[int, ...] = ()
-        """Of which time the last augmented view is; `passes` counts it."""
+        """Of which time the last augmented view is; `forward_counts` counts it."""
         self._view: Samples | None = None
 
     def start_from(self, network: Network) -> None:
@@ -94,6 +98,7 @@ class Learner:
     def begin_round(self) -> None:
         """Being drawn moves the client along its stream; a new task brings new people."""
         self.draws += 1
+        self.training = None
         self.task = task_of_draw(self.draws, self.experiment.rounds.per_task, len(self.tasks))
         self.known.update(self.tasks[self.task].train.pids.tolist())
 
@@ -120,17 +125,17 @@ class Learner:
         """Train on the current task and the memory; then choose exemplars of the task's people anew.
 
         context: of the penalty; None: there is no penalty. effort: the share of the round's steps or epochs that is
-        done. stop: asked after every batch; raises Stopped, and `course` tells how far it came. Returns the loss and
+        done. stop: asked after every batch; raises Stopped, and `training` tells how far it came. Returns the loss and
         accuracy of the round (of its last epoch where epochs are counted).
         """
         torch.manual_seed(self._seed("train", round))
         self.samples = 0
-        self.course = LocalTraining(self.tail, shortened(self.experiment.train, effort), self._rate)
+        self.training = LocalTraining(self.tail, shortened(self.experiment.train, effort), self._rate)
         if self.interrupted is not None:
-            self.course.restore(self.interrupted)
+            self.training.restore(self.interrupted)
             self.interrupted = None
-        report = self.course.run(partial(self._epoch, round), self.allowed(), penalty, context, stop)
-        self._remember()
+        report = self.training.run(partial(self._epoch, round), self.allowed(), penalty, context, stop)
+        self.remember()
         return report
 
     def _epoch(self, round: int, epoch: int) -> Iterator[Batch]:
@@ -144,7 +149,7 @@ class Learner:
             len(new), len(pool) - len(new), train.batch, self.experiment.memory.share, generator
         ):
             self.samples += int((index < len(new)).sum())
-            self.passes["train"] += len(index)
+            self.forward_counts["train"] += len(index)
             chosen = index.to(self.device)
             yield Batch(pool[chosen], (chosen - len(new)).clamp(min=-1))
 
@@ -158,9 +163,9 @@ class Learner:
         if self._view is None or self._viewed != when:
             pixels = self.tasks[self.task].train.pixels
             seed = self._seed("augment", *when)
-            representations = represent(self.stem, pixels, self.device, how, seed)
+            representations = self.represent(pixels, how, seed)
             if self._viewed != when:
-                self.passes["stem"] += len(pixels)
+                self.forward_counts["stem"] += len(pixels)
             self._viewed, self._view = when, self._labelled(representations)
         return self._view
 
@@ -168,19 +173,23 @@ class Learner:
         """What is rehearsed in this round: exemplars of people who are not in the current task, then relayed prototypes."""
         if self.experiment.memory.size == 0 and not self.relayed:
             return None
-        together = self.experiment.memory.share is None
-        current = set() if together else set(self.tasks[self.task].train.pids.tolist())
-        exemplars = self.memory.recall(without=current)
+        exemplars = self.memory.recall(without=self.not_rehearsed())
         parts = ([exemplars] if exemplars is not None else []) + self.relayed
         return Samples.concatenate(parts) if parts else None
 
+    def not_rehearsed(self) -> set[int]:
+        """People whose exemplars rest in this round: those of the current task, unless all samples make one set."""
+        together = self.experiment.memory.share is None
+        return set() if together else set(self.tasks[self.task].train.pids.tolist())
+
     @torch.no_grad()
-    def _remember(self) -> None:
+    def remember(self) -> None:
+        """Choose exemplars of the current task's people."""
         if self.experiment.memory.size == 0:
             return
         samples = self.clean_samples()
         self.tail.eval()
-        self.passes["search"] += len(samples)
+        self.forward_counts["search"] += len(samples)
         self.memory.store(samples, self.tail.features(samples.representations))
 
     def _seed(self, purpose: str, *when: int) -> int:
@@ -190,11 +199,11 @@ class Learner:
 
     def clean_samples(self) -> Samples:
         """The current task's training images, not augmented."""
-        return self._labelled(self._representations(self.task, "train"))
+        return self._labelled(self.clean_representations(self.task, "train"))
 
     def token(self) -> Tensor:
         """Task token: the mean representation of the current task's training images, [D] on the CPU."""
-        return self._representations(self.task, "train").flatten(1).mean(0).cpu()
+        return self.clean_representations(self.task, "train").flatten(1).mean(0).cpu()
 
     def identity_prototypes(self) -> tuple[Tensor, Tensor]:
         """People of the current task (int64 [n]) and each one's mean representation ([n, D]), on the CPU."""
@@ -207,7 +216,7 @@ class Learner:
         """Add relayed prototypes ([n, D], of people int64 [n]) to what is rehearsed."""
         if not len(people):
             return
-        shape = self._representations(self.task if self.task >= 0 else 0, "train").shape[1:]
+        shape = self.clean_representations(self.task if self.task >= 0 else 0, "train").shape[1:]
         self.relayed.append(
             Samples(
                 prototypes.to(self.device, copy=True).view(-1, *shape),
@@ -223,15 +232,19 @@ class Learner:
             representations, torch.from_numpy(pids).to(self.device), torch.from_numpy(indices).to(self.device)
         )
 
-    def _representations(self, task: int, split: str) -> Tensor:
+    def represent(self, pixels: np.ndarray, how: Augmentation = PLAIN, seed: int = 0) -> Tensor:
+        """The stem's output for images, as `representations.represent`."""
+        return represent(self.stem, pixels, self.device, how, seed)
+
+    def clean_representations(self, task: int, split: str) -> Tensor:
         """Representations of a split without augmentation; the stem is frozen, so they are computed once a run."""
         made = self._clean.get((task, split))
         if made is None:
             pixels = getattr(self.tasks[task], split).pixels
             if (task, split) not in self._clean:
-                self.passes["stem"] += len(pixels)  # as if this run were the first
+                self.forward_counts["stem"] += len(pixels)  # as if this run were the first
             known = self._before.get((self.client, task, split))
-            made = represent(self.stem, pixels, self.device) if known is None else known
+            made = self.represent(pixels) if known is None else known
             self._clean[task, split] = self._before[self.client, task, split] = made
         return made
 
@@ -256,7 +269,7 @@ class Learner:
             "memory": self.memory.state(),
             "relayed": [samples.state() for samples in self.relayed],
             "epochs": self._rate.epochs,
-            "passes": dict(self.passes),
+            "passes": dict(self.forward_counts),
             "represented": [[task, split] for task, split in self._clean],
             "viewed": list(self._viewed),
         }
@@ -270,7 +283,7 @@ class Learner:
         self.memory.restore(state["memory"], self.device)
         self.relayed = [Samples.of(samples, self.device) for samples in state["relayed"]]
         self._rate.epochs = state["epochs"]
-        self.passes = Counter(state["passes"])
+        self.forward_counts = Counter(state["passes"])
         self._clean = dict.fromkeys((task, split) for task, split in state["represented"])
         self._viewed = tuple(state["viewed"])
 
@@ -285,8 +298,8 @@ class Learner:
     @torch.no_grad()
     def extract_features(self, task: int, split: str, tail: Tail) -> Tensor:
         """Features of a split's images by this model, [n, F] on the device."""
-        self.passes["search"] += len(getattr(self.tasks[task], split))
-        return tail.eval().features(self._representations(task, split))
+        self.forward_counts["search"] += len(getattr(self.tasks[task], split))
+        return tail.eval().features(self.clean_representations(task, split))
 
     @cached_property
     def shown(self) -> list[np.ndarray]:

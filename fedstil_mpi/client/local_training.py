@@ -121,10 +121,10 @@ class LocalTraining:
         self, epoch_of: Callable[[int], Iterator[Batch]], train: Callable[[Iterator[Batch]], None]
     ) -> Epoch:
         done = list(self.epochs)
-        passes = count()
+        forward_counts = count()
 
         def run(lr: float) -> Epoch:
-            number = next(passes)
+            number = next(forward_counts)
             if number < len(done):
                 for _ in epoch_of(number):
                     pass

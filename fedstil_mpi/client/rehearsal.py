@@ -1,6 +1,7 @@
 """What a client remembers: exemplars of past people, chosen by herding, and prototypes of others' sightings of them."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -80,15 +81,19 @@ class Memory:
         """Everyone this client has trained on."""
         self._exemplars: dict[int, Samples] = {}
 
+    def admit(self, pids: Iterable[int]) -> int:
+        """Let these people share the memory from now on; returns how many exemplars each person may have."""
+        self.people.update(pids)
+        sharers = max(self.people) + 1 if self.quota == "width" else len(self.people)
+        return math.ceil(self.size / sharers) if self.repeat else self.size // sharers
+
     def store(self, samples: Samples, features: Tensor) -> None:
         """Choose exemplars of the people in `samples` anew and cut the others' lists to the new quota.
 
         features: [n, F], in the order of `samples`.
         """
         pids = sorted(set(samples.pids.tolist()))
-        self.people.update(pids)
-        sharers = max(self.people) + 1 if self.quota == "width" else len(self.people)
-        quota = math.ceil(self.size / sharers) if self.repeat else self.size // sharers
+        quota = self.admit(pids)
         self._exemplars = {person: kept[list(range(min(quota, len(kept))))] for person, kept in self._exemplars.items()}
         for person in pids:
             rows = torch.nonzero(samples.pids == person)[:, 0]

@@ -14,7 +14,7 @@ from fedstil_mpi.comm.flat import Part
 CODECS = ("dense", "sparse")
 
 
-def wire(part: Part) -> Part:
+def encoded_part(part: Part) -> Part:
     """The part as it travels: itself, or so many bytes."""
     return part if part.codec == "dense" else Part(part.kind, 1, torch.uint8, ragged=True)
 

@@ -1,233 +1,111 @@
-"""Scatter and broadcast knowledge, gather updates: flat preallocated buffers, upper-case collectives, no pickle.
+"""What the rounds need of whatever carries messages between the server and the clients; and the carrier within one process.
 
-Clients sit on the ranks in contiguous blocks in client order, so the rows of the online clients, in client order, are
-in rank order too, and one Scatterv or Gatherv moves them without rearranging. The collectives are used in their
-nonblocking form and polled with sleeps (`World.wait`), so that a rank which waits does not burn its core.
+`MpiExchange` carries them between ranks. In one process there is nothing to move: messages are handed over and booked. A
+plan counts: it hands over next to nothing, and books what would be sent.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fedstil_mpi.comm import codec
-from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.comm.flat import Message, Part, Rows
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
-from fedstil_mpi.comm.world import World
-from fedstil_mpi.util.clock import Clock
-
-Message = dict[str, Tensor]
-"""Of one client: kind -> tensor [scalars], or [items, scalars] for a ragged part."""
-
-Rows = dict[str, Any]
-"""Of all online clients, on the server: kind -> [online, scalars], or for a ragged part a list of [items, scalars], one
-per online client, or for a shared part [scalars]."""
 
 
-class Exchange:
-    """Moves messages between the server (rank 0) and the clients of every rank, and books them.
+class Exchange(Protocol):
+    """Carries messages and books them. Every method is collective: all ranks must call, with equal parts and online."""
 
-    Buffers are allocated once per kind and direction and used again: a message that was received is valid until the
-    next call in the same direction.
-    """
+    ledger: Ledger
+    """Complete on rank 0, empty elsewhere."""
+    moved: int
+    """Bytes that MPI moved between different ranks, complete on rank 0."""
 
-    def __init__(
-        self,
-        world: World,
-        clients_of: Sequence[Sequence[int]],
-        device: torch.device,
-        clock: Clock,
-        *,
-        cuda_aware: bool,
-    ):
-        """Collective: all ranks must call.
-
-        clients_of: by rank, its clients. clock: told how long this rank waits until all are there ("wait"), and how
-        long the data then move ("exchange").
-        """
-        self.ledger = Ledger()
-        """Complete on rank 0, empty elsewhere."""
-        self.moved = 0
-        """Bytes that MPI moved between different ranks in this object's collectives; the same on every rank for
-        fixed parts, complete on rank 0."""
-        self.is_server = world.is_server
-        self._world = world
-        self._clock = clock
-        self._comm = world.duplicate("exchange")
-        self._clients_of = [tuple(c) for c in clients_of]
-        self._own = frozenset(clients_of[world.rank])
-        self._gpu = device.type == "cuda"
-        self._staging = device if self._gpu and cuda_aware else torch.device("cpu")
-        self._pin = self._gpu and not cuda_aware
-        self._buffers: dict[tuple[str, Part, bool], Tensor] = {}
-        self._types: dict[Part, Any] = {}
+    @property
+    def is_server(self) -> bool:
+        """Whether the server is here."""
 
     def down(self, round: int, parts: Sequence[Part], online: Sequence[int], knowledge: Rows) -> dict[int, Message]:
-        """Send every online client its knowledge. Collective: all ranks must call with equal parts and online.
+        """Send every online client its knowledge (valid on rank 0); returns the messages of this rank's online clients.
 
-        knowledge: valid on rank 0. Returns the messages of this rank's online clients.
+        A message is valid until the next call in the same direction, and its receiver leaves it as it is.
         """
-        mine = self._mine(online)
-        messages: dict[int, Message] = {client: {} for client in mine}
-        with self._timed():
-            for part in parts:
-                told = knowledge[part.kind] if self.is_server else None
-                written = None
-                if part.shared:
-                    rows: Sequence[Tensor] = [self._broadcast(part, told)] * len(mine)
-                elif part.ragged:
-                    written = codec.encode_all(part, told) if told is not None else None
-                    rows = codec.decode_all(part, self._scatter_ragged(codec.wire(part), online, written))
-                else:
-                    rows = list(self._scatter(part, online, told))
-                for client, row in zip(mine, rows, strict=True):
-                    messages[client][part.kind] = row
-                self._book(round, DOWN, part, online, told, written)
+
+    def up(self, round: int, parts: Sequence[Part], online: Sequence[int], updates: Mapping[int, Message]) -> Rows:
+        """Collect the updates of this rank's online clients; returns those of all, in client order, on rank 0."""
+
+    def gather(self, rows: np.ndarray) -> np.ndarray | None:
+        """What was measured of every rank's clients, in client order, on rank 0. No edge link carries it: not booked."""
+
+    def share(self, rows: np.ndarray) -> np.ndarray:
+        """As `gather`, on every rank."""
+
+
+class InProcessExchange:
+    """Server and clients in one process. Raises ValueError where a message is not what its parts say."""
+
+    is_server = True
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.moved = 0
+
+    def down(self, round: int, parts: Sequence[Part], online: Sequence[int], knowledge: Rows) -> dict[int, Message]:
+        _check_kinds(parts, knowledge)
+        messages: dict[int, Message] = {client: {} for client in online}
+        for part in parts:
+            sent = knowledge[part.kind]
+            rows = [sent] * len(online) if part.shared else list(sent)
+            for client, row in zip(online, self._carry(round, DOWN, part, online, rows), strict=True):
+                messages[client][part.kind] = row
         return messages
 
     def up(self, round: int, parts: Sequence[Part], online: Sequence[int], updates: Mapping[int, Message]) -> Rows:
-        """Collect the online clients' updates. Collective: all ranks must call with equal parts and online.
-
-        updates: of this rank's online clients. Returns the rows of all online clients, in client order, on rank 0;
-        elsewhere nothing.
-        """
-        mine = self._mine(online)
+        for client in online:
+            _check_kinds(parts, updates[client])
         gathered: Rows = {}
-        with self._timed():
-            for part in parts:
-                rows = [updates[client][part.kind] for client in mine]
-                items: Any
-                written = None
-                if part.ragged:
-                    written = self._gather_ragged(codec.wire(part), online, codec.encode_all(part, rows))
-                    items = codec.decode_all(part, written)
-                else:
-                    items = self._gather(part, online, rows)
-                self._book(round, UP, part, online, items, written)
-                if self.is_server:
-                    gathered[part.kind] = items
+        for part in parts:
+            rows = self._carry(round, UP, part, online, [updates[client][part.kind] for client in online])
+            gathered[part.kind] = rows if part.ragged else torch.stack(rows)
         return gathered
 
-    # -- one part ------------------------------------------------------------------------------------------------------
+    def gather(self, rows: np.ndarray) -> np.ndarray | None:
+        return rows
 
-    def _broadcast(self, part: Part, value: Tensor | None) -> Tensor:
-        buffer = self._buffer(DOWN, part, 1, host=self.is_server)[0]
-        if value is not None:
-            buffer.copy_(value.reshape(part.scalars))
-        self._world.wait(self._comm.Ibcast([buffer, 1, self._type(part)], root=0), f"{part.kind} from the server")
-        self.moved += part.itemsize * (self._world.size - 1)
-        return buffer
+    def share(self, rows: np.ndarray) -> np.ndarray:
+        return rows
 
-    def _scatter(self, part: Part, online: Sequence[int], rows: Tensor | None) -> Tensor:
-        counts = self._counts(online)
-        received = self._buffer(DOWN, part, counts[self._world.rank])
-        if rows is not None:
-            rows = rows.to(part.dtype).contiguous().view(len(online), part.scalars)
-        self._scatterv(part, counts, rows, received)
-        return received
-
-    def _scatter_ragged(self, part: Part, online: Sequence[int], items: Sequence[Tensor] | None) -> list[Tensor]:
-        sizes_part = Part(part.kind, 1, torch.int64)
-        sizes = None if items is None else torch.tensor([[len(i)] for i in items])
-        my_sizes = self._scatter(sizes_part, online, sizes)[:, 0].tolist()
-        received = torch.empty(sum(my_sizes), part.scalars, dtype=part.dtype)
-        flat, counts = None, None
-        if items is not None:
-            flat = _flat(part, items)
-            counts = self._per_rank(online, [len(i) for i in items])
-        self._scatterv(part, counts, flat, received)
-        return list(received.split(my_sizes))
-
-    def _gather(self, part: Part, online: Sequence[int], rows: Sequence[Tensor]) -> Tensor:
-        counts = self._counts(online)
-        sent = self._buffer(UP, part, len(rows))
-        for target, row in zip(sent, rows, strict=True):
-            target.copy_(row.reshape(part.scalars), non_blocking=True)
-        received = self._buffer("server", part, len(online), host=True) if self.is_server else None
-        self._gatherv(part, counts, sent, received)
-        return received if received is not None else sent[:0]
-
-    def _gather_ragged(self, part: Part, online: Sequence[int], rows: Sequence[Tensor]) -> list[Tensor]:
-        sizes_part = Part(part.kind, 1, torch.int64)
-        sizes = self._gather(sizes_part, online, [torch.tensor([len(r)]) for r in rows])[:, 0].tolist()
-        sent, received, counts = _flat(part, rows), None, None
-        if self.is_server:
-            received = torch.empty(sum(sizes), part.scalars, dtype=part.dtype)
-            counts = self._per_rank(online, sizes)
-        self._gatherv(part, counts, sent, received)
-        return list(received.split(sizes)) if received is not None else []
-
-    # -- collectives in rows; the row is a datatype of its own, so that no count passes 2^31 ---------------------------
-
-    def _scatterv(self, part: Part, counts: list[int] | None, rows: Tensor | None, received: Tensor) -> None:
-        kind = self._type(part)
-        sent = None if rows is None else [rows, counts, _displacements(counts), kind]
-        request = self._comm.Iscatterv(sent, [received, len(received), kind], root=0)
-        self._world.wait(request, f"{part.kind} from the server")
-        if counts is not None:
-            self.moved += part.itemsize * sum(counts[1:])
-
-    def _gatherv(self, part: Part, counts: list[int] | None, sent: Tensor, received: Tensor | None) -> None:
-        if self._gpu:  # its updates may still be on their way into the buffer
-            torch.cuda.current_stream().synchronize()
-        kind = self._type(part)
-        target = None if received is None else [received, counts, _displacements(counts), kind]
-        self._world.wait(self._comm.Igatherv([sent, len(sent), kind], target, root=0), f"{part.kind} from the clients")
-        if counts is not None:
-            self.moved += part.itemsize * sum(counts[1:])
-
-    # -- bookkeeping ---------------------------------------------------------------------------------------------------
-
-    def _mine(self, online: Sequence[int]) -> list[int]:
-        return [client for client in online if client in self._own]
-
-    def _per_rank(self, online: Sequence[int], sizes: Sequence[int]) -> list[int]:
-        size_of = dict(zip(online, sizes, strict=True))
-        return [sum(size_of.get(client, 0) for client in clients) for clients in self._clients_of]
-
-    def _counts(self, online: Sequence[int]) -> list[int]:
-        return self._per_rank(online, [1] * len(online))
-
-    def _buffer(self, direction: str, part: Part, rows: int, host: bool = False) -> Tensor:
-        key = (direction, part, host)
-        buffer = self._buffers.get(key)
-        if buffer is None or len(buffer) < rows:
-            device = torch.device("cpu") if host else self._staging
-            buffer = torch.empty(rows, part.scalars, dtype=part.dtype, device=device, pin_memory=self._pin and not host)
-            self._buffers[key] = buffer
-        return buffer[:rows]
-
-    def _type(self, part: Part) -> Any:
-        from mpi4py import MPI
-
-        if part not in self._types:
-            self._types[part] = MPI.BYTE.Create_contiguous(part.itemsize).Commit()
-        return self._types[part]
-
-    def _book(self, round: int, direction: str, part: Part, online: Sequence[int], rows: Any, written: Any) -> None:
-        """rows: what the method sends, by online client; written: the items of a ragged part as they travel."""
-        if not self.is_server:
-            return
-        for index, client in enumerate(online):
-            items = len(rows[index]) if part.ragged else 1
-            encoded = None if part.codec == "dense" else written[index].numel()
-            self.ledger.book_part(round, client, direction, part, items, encoded)
-
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        with self._clock("wait"):
-            self._world.barrier()
-        with self._clock("exchange"):
-            yield
+    def _carry(self, round: int, direction: str, part: Part, online: Sequence[int], rows: list[Tensor]) -> list[Tensor]:
+        """What arrives of a part, by online client."""
+        rows = [_checked(part, row) for row in rows]
+        written = None if part.codec == "dense" else codec.encode_all(part, rows)
+        self.ledger.book_rows(round, direction, part, online, rows, written)
+        return rows if written is None else codec.decode_all(part, written)
 
 
-def _flat(part: Part, items: Sequence[Tensor]) -> Tensor:
-    """The clients' items of a ragged part, one below the other, [items, scalars] in host memory."""
-    return torch.cat([torch.empty(0, part.scalars, dtype=part.dtype), *(i.to(part.dtype).cpu() for i in items)])
+class CountingExchange(InProcessExchange):
+    """Moves sizes only, which the parts and the numbers of their items tell, whatever the tensors hold.
+
+    No codec is asked what it would make of them: the ledger then knows the bytes before it.
+    """
+
+    def _carry(self, round: int, direction: str, part: Part, online: Sequence[int], rows: list[Tensor]) -> list[Tensor]:
+        self.ledger.book_rows(round, direction, part, online, rows)
+        return rows
 
 
-def _displacements(counts: Sequence[int] | None) -> list[int]:
-    counts = counts or []
-    return [sum(counts[:rank]) for rank in range(len(counts))]
+def _check_kinds(parts: Sequence[Part], message: Mapping[str, Any]) -> None:
+    kinds = {part.kind for part in parts}
+    if message.keys() != kinds:
+        raise ValueError(f"a message has the parts {sorted(message)}; expected {sorted(kinds)}")
+
+
+def _checked(part: Part, row: Tensor) -> Tensor:
+    """The row in the shape of its part."""
+    row = row if part.ragged else row.reshape(-1)
+    if row.dtype != part.dtype or row.shape[-1] != part.scalars or row.dim() != 1 + part.ragged:
+        raise ValueError(f"{part.kind} is {list(row.shape)} {row.dtype}; expected {part.scalars} scalars, {part.dtype}")
+    return row

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,3 +78,11 @@ class Part:
     def itemsize(self) -> int:
         """Bytes of `scalars` scalars."""
         return self.scalars * self.dtype.itemsize
+
+
+Message = dict[str, Tensor]
+"""Of one client: kind -> tensor [scalars], or [items, scalars] for a ragged part."""
+
+Rows = dict[str, Any]
+"""Of all online clients, on the server: kind -> [online, scalars], or for a ragged part a list of [items, scalars], one
+per online client, or for a shared part [scalars]."""

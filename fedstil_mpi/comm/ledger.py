@@ -5,10 +5,10 @@ between ranks depends on the number of ranks and stands beside it, in `Exchange.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from fedstil_mpi.comm.flat import Part
@@ -65,6 +65,18 @@ class Ledger:
         if part.ragged:
             self.book(round, client, direction, "header", HEADER_BYTES)
 
+    def book_rows(
+        self, round: int, direction: str, part: "Part", online: Sequence[int], rows: Any, written: Any = None
+    ) -> None:
+        """Book a part of the messages of all online clients.
+
+        rows: what the method sends, by online client; written: what a codec made of it, None where this is not known.
+        """
+        for index, client in enumerate(online):
+            items = len(rows[index]) if part.ragged else 1
+            encoded = None if part.codec == "dense" or written is None else written[index].numel()
+            self.book_part(round, client, direction, part, items, encoded)
+
     def state(self) -> "State":
         return {"entries": [list(entry) for entry in self.entries], "open": sorted(self._open)}
 
@@ -88,13 +100,16 @@ class Ledger:
             sums[e.direction, e.kind] = (raw + e.raw, encoded + e.encoded)
         return sums
 
-    def difference(self, other: "Ledger") -> list[str]:
-        """Lines that say where two ledgers disagree; empty when every entry is equal, whatever the order.
+    def difference(self, other: "Ledger", round: int | None = None) -> list[str]:
+        """Lines that say where two ledgers disagree, in a round or altogether; empty when every entry is equal, whatever
+        the order.
 
         Encoded bytes of which one of the two knows nothing are not compared.
         """
         unknown = self._open | other._open
-        mine, theirs = (Counter(_comparable(e, unknown) for e in of.entries) for of in (self, other))
+        mine, theirs = (
+            Counter(_comparable(e, unknown) for e in of.entries if round in (None, e.round)) for of in (self, other)
+        )
         return [f"only here: {e}" for e in _rest(mine, theirs)] + [f"only there: {e}" for e in _rest(theirs, mine)]
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.comm.world import World
+from fedstil_mpi.data.streams.base import Images
 from fedstil_mpi.evaluation import retrieval
 from fedstil_mpi.evaluation.lifelong import METRICS
 from fedstil_mpi.models.network import Tail
@@ -30,7 +30,27 @@ class Gallery(NamedTuple):
     """int64 [n, 2]: person and camera."""
 
 
-def evaluate(learner: Learner, tail_for: TailFor | None = None, global_gallery: Gallery | None = None) -> np.ndarray:
+Score = Callable[[Tensor, Images, Gallery, str], Sequence[float]]
+"""METRICS of queries, given as features [n, F] and labelled images, in a gallery, by a protocol."""
+
+
+def score(features: Tensor, query: Images, gallery: Gallery, protocol: str) -> Sequence[float]:
+    """By retrieval."""
+    result = retrieval.evaluate(
+        features,
+        query.pids,
+        gallery.features,
+        gallery.labels[:, 0],
+        query.cameras,
+        gallery.labels[:, 1],
+        protocol=protocol,
+    )
+    return [*(result.rank(k) for k in (1, 3, 5, 10)), result.map]
+
+
+def evaluate(
+    learner: Learner, tail_for: TailFor | None = None, global_gallery: Gallery | None = None, score: Score = score
+) -> np.ndarray:
     """Retrieval metrics by task, float64 [tasks, len(METRICS)]; nan for tasks that are not evaluated.
 
     tail_for: the model that each task is searched with; None: the client's newest for all. global_gallery: what
@@ -41,7 +61,6 @@ def evaluate(learner: Learner, tail_for: TailFor | None = None, global_gallery: 
     joined = client_gallery(learner) if scope == "client" and tail_for is None else global_gallery
     for task in learner.searched:
         tail = tail_for(task) if tail_for else learner.tail
-        query = learner.tasks[task].query
         features = learner.extract_features(task, "query", tail)
         if scope == "task":
             gallery = _of_task(learner, task, tail)
@@ -50,16 +69,7 @@ def evaluate(learner: Learner, tail_for: TailFor | None = None, global_gallery: 
         else:
             assert joined is not None
             gallery = joined
-        result = retrieval.evaluate(
-            features,
-            query.pids,
-            gallery.features,
-            gallery.labels[:, 0],
-            query.cameras,
-            gallery.labels[:, 1],
-            protocol=protocol,
-        )
-        metrics[task] = [result.rank(k) for k in (1, 3, 5, 10)] + [result.map]
+        metrics[task] = score(features, learner.tasks[task].query, gallery, protocol)
     return metrics
 
 
@@ -76,15 +86,15 @@ def client_gallery(learner: Learner, tail_for: TailFor | None = None) -> Gallery
     return _join(parts, learner.tail.classifier.in_features, learner.device)
 
 
-def gather(world: World, own: Sequence[Gallery], length: int) -> Gallery:
+def gather(share: Callable[[np.ndarray], np.ndarray], own: Sequence[Gallery], length: int) -> Gallery:
     """The galleries of all ranks' clients, joined in client order; valid on every rank. Collective: all ranks must call.
 
-    own: of this rank's clients; length: F. This is how all of it comes to be measured, not what a camera would send: the
+    share: every rank's rows, on every rank (`Exchange.share`). own: of this rank's clients; length: F. This is how all of it comes to be measured, not what a camera would send: the
     ledger does not book it.
     """
     mine = _join(own, length, torch.device("cpu"))
-    features = torch.from_numpy(world.allgather_rows(mine.features.numpy()))
-    return Gallery(features.to(own[0].features.device) if own else features, world.allgather_rows(mine.labels))
+    features = torch.from_numpy(share(mine.features.numpy()))
+    return Gallery(features.to(own[0].features.device) if own else features, share(mine.labels))
 
 
 def _of_task(learner: Learner, task: int, tail: Tail) -> Gallery:

@@ -17,14 +17,12 @@ class MessageSchema:
     setup: Setup
     shape: tuple[int, ...]
     """Of a representation."""
-    own: Traffic
-    """The method's traffic."""
     traffic: Traffic
-    """With the parts of aids that the config adds."""
-    contact: InitialModel
+    """The method's, with the parts of aids that the config adds."""
+    initial_model: InitialModel
 
 
-def wire(experiment: Experiment, method: MethodModule, clients: int, network: Network) -> MessageSchema:
+def message_schema(experiment: Experiment, method: MethodModule, clients: int, network: Network) -> MessageSchema:
     """All ranks compute it alike. The network may be without values, on the device meta; then so is `setup.start`."""
     options = experiment.method.options
     travelling = method.Client.travelling(network.tail, options)
@@ -34,5 +32,6 @@ def wire(experiment: Experiment, method: MethodModule, clients: int, network: Ne
     setup = Setup(clients, layout, torch.Size(shape).numel(), start if start.is_meta else start.cpu(), experiment.seed)
     own = method.Client.traffic(setup, options)
     provided = frozenset() if experiment.warmup.steps else network.provided
-    contact = InitialModel(network, provided, travelling if own.down else ())
-    return MessageSchema(setup, shape, own, add_parts(own, setup) if experiment.prototypes.exchange else own, contact)
+    initial_model = InitialModel(network, provided, travelling if own.down else ())
+    traffic = add_parts(own, setup) if experiment.prototypes.exchange else own
+    return MessageSchema(setup, shape, traffic, initial_model)

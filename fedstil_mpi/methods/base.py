@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import Batch
-from fedstil_mpi.comm.exchange import Message, Rows
-from fedstil_mpi.comm.flat import Layout, Part
+from fedstil_mpi.comm.flat import Layout, Message, Part, Rows
 from fedstil_mpi.models.network import Tail
 from fedstil_mpi.util.state_tree import State
 

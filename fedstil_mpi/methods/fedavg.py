@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fedstil_mpi.comm.exchange import Rows
-from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.comm.flat import Part, Rows
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, weighted_mean

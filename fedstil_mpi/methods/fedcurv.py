@@ -15,8 +15,7 @@ from torch import Tensor
 
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import Batch
-from fedstil_mpi.comm.exchange import Message, Rows
-from fedstil_mpi.comm.flat import Part, to_host
+from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
 from fedstil_mpi.methods import base, fedavg
 from fedstil_mpi.methods.base import ClientRound, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS

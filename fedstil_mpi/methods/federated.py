@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.comm.exchange import Message
-from fedstil_mpi.comm.flat import Part, to_host
+from fedstil_mpi.comm.flat import Message, Part, to_host
 from fedstil_mpi.methods.base import SAMPLES, Client, Setup, Traffic
 from fedstil_mpi.models.network import Tail, adaptive_parameters
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedstil_mpi.client.local_training import Batch
-from fedstil_mpi.comm.exchange import Message
+from fedstil_mpi.comm.flat import Message
 from fedstil_mpi.methods import fedavg
 from fedstil_mpi.methods.fedavg import Server
 from fedstil_mpi.util.errors import InputError

@@ -20,8 +20,7 @@ from torch.nn.utils.parametrize import register_parametrization, remove_parametr
 
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import Batch
-from fedstil_mpi.comm.exchange import Message, Rows
-from fedstil_mpi.comm.flat import Part, to_host
+from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
 from fedstil_mpi.methods import base, fedstil
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, Tying

@@ -93,7 +93,7 @@ class Client(base.Client):
     @torch.no_grad()
     def _answer(self, samples: Samples) -> Tensor:
         tail = self.learner.tail.eval()
-        self.learner.passes["search"] += len(samples)
+        self.learner.forward_counts["search"] += len(samples)
         return torch.cat([tail(part)[0][:, self.old] for part in samples.representations.split(CHUNK)])
 
     def context(self) -> OldLogits | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from fedstil_mpi.client.augmentation import Augmentation
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import batch_indices
-from fedstil_mpi.client.representations import PLAIN, represent
+from fedstil_mpi.client.representations import PLAIN
 from fedstil_mpi.models.losses import smoothed_cross_entropy
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError
@@ -128,9 +128,7 @@ def _micro_batches(learner: Learner, size: int) -> list[Labelled]:
     """
     learner.tail.eval()
     samples = learner.clean_samples()
-    learner.passes["train"] += len(samples)
-    if samples.representations.is_meta:  # the shape of the estimate is known without them
-        return []
+    learner.forward_counts["train"] += len(samples)
     order = torch.randperm(len(samples), generator=_generator(learner, "samples")).to(learner.device)
     return [(samples.representations[index], samples.pids[index]) for index in order.split(size)]
 
@@ -143,13 +141,11 @@ def _loader(learner: Learner, task: int, split: str) -> list[Labelled]:
     images, train = getattr(learner.tasks[task], split), learner.experiment.train
     known = np.isin(images.pids, list(learner.known))
     pixels, pids = images.pixels[known], torch.from_numpy(images.pids[known]).to(learner.device)
-    learner.passes["stem"] += len(pixels)
-    learner.passes["train"] += len(pixels)
-    if learner.device.type == "meta":  # as for micro-batches
-        return []
+    learner.forward_counts["stem"] += len(pixels)
+    learner.forward_counts["train"] += len(pixels)
     how = Augmentation.of(train) if split == "train" else PLAIN
     seed = _seed(learner, "augment", task)
-    representations = represent(learner.stem, pixels, learner.device, how, seed)
+    representations = learner.represent(pixels, how, seed)
     order = batch_indices(len(pixels), 0, train.batch, None, _generator(learner, "batches", task))
     return [(representations[index], pids[index]) for index in (part.to(learner.device) for part in order)]
 

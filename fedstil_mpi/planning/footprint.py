@@ -21,14 +21,14 @@ from fedstil_mpi.federation.messages import MessageSchema
 from fedstil_mpi.methods.base import MethodModule
 from fedstil_mpi.models.activations import Passing, measure_passing
 from fedstil_mpi.models.network import Network, network_state, trainable_parameters
-from fedstil_mpi.planning.workload import Workload
+from fedstil_mpi.planning.counting import CountingLearner
 
-COLUMNS = ("model", "warm-up", "images", "tails", "passes", "cache", "memory", "search", "exchange", "server")
+COLUMNS = ("model", "warm-up", "images", "tails", "activations", "cache", "memory", "search", "exchange", "server")
 """What takes memory: the start model; the server's training of it; decoded images of the rank's clients; their models,
 gradients and the moments of one Adam; what the layers hold of the largest batch; what the stem made of images, and the
 training set put together from it; exemplars and others' prototypes; galleries that are joined to be searched; messages,
 their buffers and the weights that deltas are taken against; what the server keeps of all clients."""
-ON_GPU = {"model", "warm-up", "tails", "passes", "cache", "memory", "search"}
+ON_GPU = {"model", "warm-up", "tails", "activations", "cache", "memory", "search"}
 """What is on the GPU where a rank has one."""
 
 
@@ -69,76 +69,79 @@ class Sizes:
     in_tail: Passing
 
 
-def measure(experiment: Experiment, wires: MessageSchema, network: Network) -> Sizes:
+def measure(experiment: Experiment, schema: MessageSchema, network: Network) -> Sizes:
     """network: on the device meta."""
     data, tail = experiment.data, network.tail
     return Sizes(
         model=_bytes(network_state(network).values()),
         tail=_bytes(tail.state_dict().values()),
         learns=_bytes(trainable_parameters(tail).values()),
-        travels=4 * wires.setup.layout.scalars,
-        item=4 * wires.setup.representation,
+        travels=4 * schema.setup.layout.scalars,
+        item=4 * schema.setup.representation,
         feature=4 * tail.classifier.in_features,
         image=data.height * data.width * 3,
         in_stem=measure_passing(network.stem, (3, data.height, data.width)),
-        in_tail=measure_passing(tail, wires.shape),
+        in_tail=measure_passing(tail, schema.shape),
     )
 
 
 def estimate(
     experiment: Experiment,
     method: MethodModule,
-    wires: MessageSchema,
+    schema: MessageSchema,
     network: Network,
-    loads: Sequence[Workload],
+    learners: Sequence[CountingLearner],
     ledger: Ledger,
     placements: Sequence[Mapping[str, Any]],
 ) -> list[Footprint]:
-    """Every rank's. network: on the device meta; ledger: as predicted; seats: the ranks' rows of `placement.table`."""
-    sizes = measure(experiment, wires, network)
-    messages = _largest_messages(wires, ledger, [placement["clients"] for placement in placements])
-    global_gallery = sum(load.held for load in loads) if experiment.evaluation.gallery == "all" else 0
+    """Every rank's. network: on the device meta; ledger: as predicted; placements: the ranks' rows of `placement.table`."""
+    sizes = measure(experiment, schema, network)
+    messages = _largest_messages(schema, ledger, [placement["clients"] for placement in placements])
+    global_gallery = (
+        sum(learner.images_searched_in for learner in learners) if experiment.evaluation.gallery == "all" else 0
+    )
     footprints = []
     for placement, message in zip(placements, messages, strict=True):
-        mine = [loads[client] for client in placement["clients"]]
+        mine = [learners[client] for client in placement["clients"]]
         parts = {"model": sizes.model, "exchange": message + sizes.travels}
         if global_gallery:  # what this rank gives, and all of it
-            parts["exchange"] += (sum(load.held for load in mine) + global_gallery) * sizes.feature
+            parts["exchange"] += (sum(learner.images_searched_in for learner in mine) + global_gallery) * sizes.feature
         if mine:
             parts |= _of_clients(experiment, sizes, mine)
             parts["search"] = _search(experiment, sizes, mine, global_gallery)
-        if mine and wires.traffic.down:  # every client keeps what its delta is taken against
+        if mine and schema.traffic.down:  # every client keeps what its delta is taken against
             parts["exchange"] += (len(mine) + 2) * sizes.travels
         footprints.append(Footprint(parts, placement["device"] == "cuda"))
-    footprints[0].parts["server"] = _server(method, wires, experiment) + _reports(ledger)
+    footprints[0].parts["server"] = _server(method, schema, experiment) + _reports(ledger)
     footprints[0].parts["warm-up"] = _warm_up(experiment, network, sizes)
     return footprints
 
 
-def _of_clients(experiment: Experiment, sizes: Sizes, loads: Sequence[Workload]) -> dict[str, int]:
+def _of_clients(experiment: Experiment, sizes: Sizes, learners: Sequence[CountingLearner]) -> dict[str, int]:
     """What a rank's clients have; one of them trains at a time."""
-    splits = [{split: len(task[split]) for split in SPLITS} for load in loads for task in load.labels]
+    tasks = [task for learner in learners for task in learner.tasks]
+    splits = [{split: len(getattr(task, split)) for split in SPLITS} for task in tasks]
     largest = {split: max(images[split] for images in splits) for split in SPLITS}
-    remembered = [load.relayed + sum(load.exemplars.values()) for load in loads]
-    represented = sum(len(load.labels[task][split]) for load in loads for task, split in load.represented)
-    views = len(loads) * largest["train"] * Augmentation.of(experiment.train).active
+    remembered = [learner.stored for learner in learners]
+    represented = sum(learner.represented for learner in learners)
+    views = len(learners) * largest["train"] * Augmentation.of(experiment.train).active
     searched = max(largest.values()) * sizes.in_tail.peak
     return {
         "images": sizes.image * sum(sum(images.values()) for images in splits),
-        "tails": len(loads) * sizes.tail + 3 * any(load.draws for load in loads) * sizes.learns,
-        "passes": max(BATCH * sizes.in_stem.peak, experiment.train.batch * sizes.in_tail.kept, searched),
+        "tails": len(learners) * sizes.tail + 3 * any(learner.draws for learner in learners) * sizes.learns,
+        "activations": max(BATCH * sizes.in_stem.peak, experiment.train.batch * sizes.in_tail.kept, searched),
         "cache": sizes.item * (represented + views + largest["train"] + max(remembered)),
         "memory": sizes.item * sum(remembered),
     }
 
 
-def _search(experiment: Experiment, sizes: Sizes, loads: Sequence[Workload], global_gallery: int) -> int:
+def _search(experiment: Experiment, sizes: Sizes, learners: Sequence[CountingLearner], global_gallery: int) -> int:
     """What a rank's clients are searched in beside their tasks' own galleries; everybodys: images, if it is all clients'.
 
     The features, once more in double precision, and of each query and image four numbers that tell how near it is.
     """
-    alone = max(load.held for load in loads) if experiment.evaluation.gallery == "client" else 0
-    queries = max(len(task["query"]) for load in loads for task in load.labels)
+    alone = max(learner.images_searched_in for learner in learners) if experiment.evaluation.gallery == "client" else 0
+    queries = max(len(task.query) for learner in learners for task in learner.tasks)
     return (global_gallery + alone) * (3 * sizes.feature + 4 * 8 * queries)
 
 
@@ -146,9 +149,9 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
-def _largest_messages(wires: MessageSchema, ledger: Ledger, clients_of: Sequence[Sequence[int]]) -> list[int]:
+def _largest_messages(schema: MessageSchema, ledger: Ledger, clients_of: Sequence[Sequence[int]]) -> list[int]:
     """By rank: of each kind the largest that is there in a round, with the buffer it goes through."""
-    shared = {(DOWN, part.kind) for part in (*wires.traffic.down, *wires.contact.parts(1)) if part.shared}
+    shared = {(DOWN, part.kind) for part in (*schema.traffic.down, *schema.initial_model.parts(1)) if part.shared}
     rank_of = {client: rank for rank, clients in enumerate(clients_of) for client in clients}
     common: Counter[str] = Counter()
     rows: defaultdict[tuple[str, int, str, str], Counter[int]] = defaultdict(Counter)
@@ -165,10 +168,10 @@ def _largest_messages(wires: MessageSchema, ledger: Ledger, clients_of: Sequence
     return sums
 
 
-def _server(method: MethodModule, wires: MessageSchema, experiment: Experiment) -> int:
+def _server(method: MethodModule, schema: MessageSchema, experiment: Experiment) -> int:
     """The tensors that the method's server begins with; on the device meta, which costs nothing."""
     with torch.device("meta"):
-        server = method.Server(wires.setup, experiment.method.options)
+        server = method.Server(schema.setup, experiment.method.options)
     return _bytes(value for value in vars(server).values() if isinstance(value, Tensor))
 
 

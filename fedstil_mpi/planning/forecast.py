@@ -3,22 +3,35 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from fedstil_mpi.checkpoints.store import KEPT
+from fedstil_mpi.client.augmentation import Augmentation
+from fedstil_mpi.client.learner import KINDS
+from fedstil_mpi.comm.exchange import CountingExchange
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Stream
-from fedstil_mpi.federation.messages import wire
+from fedstil_mpi.federation.messages import MessageSchema, message_schema
+from fedstil_mpi.federation.observer import Observers
+from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.federation.schedule import Schedule
-from fedstil_mpi.federation.setup import Plan, build_network
-from fedstil_mpi.methods.federated import WEIGHTS
+from fedstil_mpi.federation.setup import Plan, connect
+from fedstil_mpi.federation.start_model import build_network
+from fedstil_mpi.federation.state import Federation
 from fedstil_mpi.models.network import Network, given, network_state
-from fedstil_mpi.planning import footprint, volume, workload
+from fedstil_mpi.planning import footprint
+from fedstil_mpi.planning.counting import NUMBER, CountingLearner, CountingTrainer, tasks_without_pixels
 from fedstil_mpi.planning.footprint import Footprint
-from fedstil_mpi.planning.prediction import by_kind_of_round, predict
-from fedstil_mpi.planning.workload import Workload
+from fedstil_mpi.planning.hollow import hollow
+from fedstil_mpi.planning.round_kinds import Group, RoundKinds
+from fedstil_mpi.results.writing.record import Record
+from fedstil_mpi.results.writing.run_folder import RunFolder
+from fedstil_mpi.results.writing.summary import ACTIVITIES
 
 
 @dataclass(frozen=True)
@@ -29,10 +42,12 @@ class Forecast:
     ledger: Ledger
     packed: set[str]
     """Kinds that pass a codec, of which the ledger tells the dense bytes."""
-    loads: list[Workload]
-    """By client."""
+    rounds: list[Group]
+    """The rounds by what is new in them."""
+    learners: list[CountingLearner]
+    """All clients' at the end of the run, in client order."""
     bounds: dict[str, str]
-    """By kind of passes: exactly | at most | at least | about."""
+    """Kind of forward passes -> exactly | at most."""
     footprints: list[Footprint]
     """By rank."""
     files: dict[str, int]
@@ -41,24 +56,25 @@ class Forecast:
     """Bytes at least, while the run lasts: the start model, and of two rounds the clients' models."""
 
     @property
-    def passes(self) -> Counter[str]:
-        return sum((load.passes for load in self.loads), Counter())
+    def forward_counts(self) -> Counter[str]:
+        """Images that pass the networks of all clients, by kind."""
+        return sum((learner.forward_counts for learner in self.learners), Counter())
 
-    def differences(self, passes: Mapping[str, int]) -> list[str]:
-        """What a run's number of passes has against this forecast; empty where it is as predicted."""
-        fits = {"exactly": int.__eq__, "at most": int.__le__, "at least": int.__ge__, "about": lambda *_: True}
-        predicted = self.passes
+    def differences(self, counts: Mapping[str, int]) -> list[str]:
+        """How a run's forward counts differ from this forecast; empty where they do not."""
+        fits = {"exactly": int.__eq__, "at most": int.__le__}
+        predicted = self.forward_counts
         return [
-            f"{kind} {passes.get(kind, 0)} instead of {bound} {predicted[kind]}"
+            f"{kind} {counts.get(kind, 0)} instead of {bound} {predicted[kind]}"
             for kind, bound in self.bounds.items()
-            if not fits[bound](passes.get(kind, 0), predicted[kind])
+            if not fits[bound](counts.get(kind, 0), predicted[kind])
         ]
 
     def as_json(self) -> dict[str, Any]:
         kinds = self.ledger.by_kind()
         return {
             "placement": self.placements,
-            "rounds": [group._asdict() for group in by_kind_of_round(self.schedule, self.ledger)],
+            "rounds": [group._asdict() for group in self.rounds],
             "bytes": {
                 **{way: self.ledger.total(way) for way in (DOWN, UP)},
                 "kinds": [
@@ -66,11 +82,13 @@ class Forecast:
                     for (way, kind), (raw, _) in sorted(kinds.items())
                 ],
             },
-            "passes": {kind: {"images": self.passes[kind], "bound": bound} for kind, bound in self.bounds.items()},
+            "forward_counts": {
+                kind: {"images": self.forward_counts[kind], "bound": bound} for kind, bound in self.bounds.items()
+            },
             "clients": [
                 {way: self.ledger.total(way, client=client) for way in (DOWN, UP)}
-                | {kind: load.passes[kind] for kind in self.bounds}
-                for client, load in enumerate(self.loads)
+                | {kind: learner.forward_counts[kind] for kind in self.bounds}
+                for client, learner in enumerate(self.learners)
             ],
             "memory": [{"host": f.host(), "gpu": f.device(), "parts": f.parts} for f in self.footprints],
             "files": self.files,
@@ -79,24 +97,57 @@ class Forecast:
 
 
 def make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Forecast:
-    """The forecast of a run whose ranks sit so. Raises InputError where the model cannot be built."""
+    """The forecast of a run whose ranks are placed so: its rounds played without images and weights.
+
+    Raises InputError where the model cannot be built.
+    """
     experiment, method, schedule = plan.experiment, plan.method, plan.schedule
     network = blank_network(plan)
-    wires = wire(experiment, method, schedule.clients, network)
-    ledger = predict(schedule, wires.contact.parts, wires.traffic, stream.pids)
-    loads = workload.play(experiment, method, schedule, stream, wires.traffic, ledger)
-    mixes = any(part.kind == WEIGHTS and not part.shared for part in wires.traffic.down)
+    schema = message_schema(experiment, method, schedule.clients, network)
+    f, learners = counting_federation(plan, stream, hollow(network), schema)
+    kinds = RoundKinds(f)
+    with TemporaryDirectory(prefix="fedstil_mpi-") as name:
+        folder = RunFolder(Path(name))
+        record = Record(folder, schedule, f.exchange.ledger, f.events)
+        f.observer = Observers(record, kinds)
+        run_rounds(f, NoCheckpoints())
+        timings = [dict.fromkeys(ACTIVITIES, NUMBER) for _ in placements]
+        record.save(folder.path / "results.h5", timings, ["0" * 64] * schedule.clients)
+        files = {path.name: path.stat().st_size for path in sorted(folder.path.iterdir())}
+    ledger = f.exchange.ledger
     return Forecast(
         schedule,
         placements,
         ledger,
-        {part.kind for part in (*wires.traffic.down, *wires.traffic.up) if part.codec != "dense"},
-        loads,
-        workload.bounds(experiment, method),
-        footprint.estimate(experiment, method, wires, network, loads, ledger, placements),
-        volume.measure(schedule, ledger, len(placements), task_aware=method.Client.task_aware, mixes=mixes),
+        {part.kind for part in (*schema.traffic.down, *schema.traffic.up) if part.codec != "dense"},
+        kinds.groups(),
+        learners,
+        bounds(experiment),
+        footprint.estimate(experiment, method, schema, network, learners, ledger, placements),
+        files,
         _checkpoints(network, schedule.clients) if experiment.checkpoint.every else 0,
     )
+
+
+def counting_federation(
+    plan: Plan, stream: Stream, network: Network, schema: MessageSchema
+) -> tuple[Federation, list[CountingLearner]]:
+    """All clients in this process, and their learners. network: hollow; schema: of the real one."""
+    data = plan.experiment.data
+    learners = [
+        CountingLearner(client, plan.experiment, tasks_without_pixels(stream, client, data.height, data.width), network)
+        for client in range(plan.schedule.clients)
+    ]
+    f = connect(plan, network, learners, CountingExchange(), CountingTrainer())
+    schema.initial_model.network = network  # of which clients take their copy; what is sent of it stays as it was
+    return replace(f, initial_model=schema.initial_model, traffic=schema.traffic), learners
+
+
+def bounds(experiment: Experiment) -> dict[str, str]:
+    """How to read a number of forward passes, by kind: exactly | at most so many. Early stopping ends rounds sooner."""
+    train = experiment.train
+    fewer = {"train"} | ({"stem"} if Augmentation.of(train).active and train.refresh == "epoch" else set())
+    return {kind: "at most" if train.early_stop and kind in fewer else "exactly" for kind in KINDS}
 
 
 def _checkpoints(network: Network, clients: int) -> int:

@@ -7,11 +7,10 @@ from typing import Any
 
 from rich.table import Table
 
+from fedstil_mpi.client.learner import KINDS
 from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.planning.footprint import COLUMNS
 from fedstil_mpi.planning.forecast import Forecast
-from fedstil_mpi.planning.prediction import by_kind_of_round
-from fedstil_mpi.planning.workload import KINDS
 from fedstil_mpi.util.tables import plain
 
 LONGEST = 24
@@ -21,13 +20,12 @@ LONGEST = 24
 def rounds_table(forecast: Forecast) -> Table:
     """Bytes by what is new in a round: of a client, as a mean, and of all clients and all rounds alike together."""
     table = plain("rounds", "number", "MB down a client", "MB up a client", "MB down", "MB up", left=["rounds"])
-    groups = by_kind_of_round(forecast.schedule, forecast.ledger)
-    for group in groups:
+    for group in forecast.rounds:
         shares = (group.down / group.visits, group.up / group.visits)
         table.add_row(group.name, str(group.rounds), *map(_megabytes, (*shares, group.down, group.up)))
     table.add_section()
     sums = (forecast.ledger.total(DOWN), forecast.ledger.total(UP))
-    clients = sum(load.draws > 0 for load in forecast.loads)
+    clients = sum(learner.draws > 0 for learner in forecast.learners)
     means = (size / max(clients, 1) for size in sums)
     table.add_row("total", str(forecast.schedule.total), *map(_megabytes, (*means, *sums)), style="bold")
     return table
@@ -41,16 +39,16 @@ def kinds_table(forecast: Forecast) -> Table:
 
 
 def clients_table(forecast: Forecast) -> Table:
-    """Bytes and passes by client."""
+    """Bytes and forward passes by client."""
     table = plain("client", "MB down", "MB up", *KINDS)
-    clients = range(len(forecast.loads))
+    clients = range(len(forecast.learners))
     for client in clients if len(clients) <= LONGEST else ():
         sizes = (_megabytes(forecast.ledger.total(way, client=client)) for way in (DOWN, UP))
-        table.add_row(str(client), *sizes, *(f"{forecast.loads[client].passes[kind]}" for kind in KINDS))
+        table.add_row(str(client), *sizes, *(f"{forecast.learners[client].forward_counts[kind]}" for kind in KINDS))
     table.add_section()
     sizes = (_megabytes(forecast.ledger.total(way)) for way in (DOWN, UP))
     bounds = ("" if bound == "exactly" else f"{bound} " for bound in forecast.bounds.values())
-    sums = (f"{bound}{forecast.passes[kind]}" for bound, kind in zip(bounds, KINDS, strict=True))
+    sums = (f"{bound}{forecast.forward_counts[kind]}" for bound, kind in zip(bounds, KINDS, strict=True))
     table.add_row("all", *sizes, *sums, style="bold")
     return table
 
@@ -81,14 +79,14 @@ def peaks_table(forecast: Forecast, measured: Sequence[Mapping[str, Any]]) -> Ta
 
 
 def verdict(forecast: Forecast, measured: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
-    """One line each on passes and files; folder: of the run."""
-    passes: Counter[str] = sum((Counter(found["passes"]) for found in measured), Counter())
-    differences = forecast.differences(passes)
+    """One line each on forward passes and files; folder: of the run."""
+    counts: Counter[str] = sum((Counter(found["forward_counts"]) for found in measured), Counter())
+    differences = forecast.differences(counts)
     sizes = (
         f"{name} {_megabytes((folder / name).stat().st_size)} MB (predicted {_megabytes(size)})"
         for name, size in forecast.files.items()
     )
-    return [f"passes: {', '.join(differences) or 'as predicted'}", f"disk: {', '.join(sizes)}"]
+    return [f"forward passes: {', '.join(differences) or 'as predicted'}", f"disk: {', '.join(sizes)}"]
 
 
 def files_table(forecast: Forecast) -> Table:

@@ -30,9 +30,9 @@ def measure(learners: Iterable[Learner], before: int) -> dict[str, Any]:
 
     before: what `libraries` was when the run began.
     """
-    passes: Counter[str] = sum((learner.passes for learner in learners), Counter())
+    forward_counts: Counter[str] = sum((learner.forward_counts for learner in learners), Counter())
     gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-    return {"passes": passes, "host": peak(), "gpu": gpu, "libraries": before}
+    return {"forward_counts": forward_counts, "host": peak(), "gpu": gpu, "libraries": before}
 
 
 def _status(key: str) -> int:

@@ -1,6 +1,7 @@
 """Federations that are played without MPI, beside what is predicted of them."""
 
 import numpy as np
+from fedstil_mpi.planning.prediction import predict
 
 from fedstil_mpi import methods
 from fedstil_mpi.comm.ledger import DOWN, Ledger
@@ -8,7 +9,6 @@ from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.federation.initial_model import InitialModel
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.planning import workload
-from fedstil_mpi.planning.prediction import predict
 from support import tiny
 
 PERSONS = [[{1, 2}, {3, 4}, {5}], [{2, 3}, {1}, {6, 5}], [{4, 2}, {2}, {1, 3}], [{7, 8}, {8, 9}, {2, 7}]]

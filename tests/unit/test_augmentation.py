@@ -8,6 +8,7 @@ from itertools import pairwise, permutations
 import numpy as np
 import pytest
 import torch
+from fedstil_mpi.planning.workload import Workload
 from torch import Tensor
 
 from fedstil_mpi.client.augmentation import CONTRAST, ERASED, SATURATION, Augmentation, Draws, Streams, draw, jittered
@@ -15,7 +16,6 @@ from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.representations import IMAGENET_MEAN, IMAGENET_STD, augmented, normalise
 from fedstil_mpi.config import schema
 from fedstil_mpi.models.torchvision_cpu import import_models
-from fedstil_mpi.planning.workload import Workload
 from fedstil_mpi.util.errors import InputError
 from support import tiny
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fedstil_mpi.planning.prediction import predict
 
 from fedstil_mpi import methods
 from fedstil_mpi.client.tasks import task_of_draw
@@ -18,7 +19,6 @@ from fedstil_mpi.federation import setup
 from fedstil_mpi.federation.messages import MessageSchema, wire
 from fedstil_mpi.models.network import Network, build, given
 from fedstil_mpi.planning import workload
-from fedstil_mpi.planning.prediction import predict
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PATHS = {

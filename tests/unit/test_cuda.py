@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-
 from fedstil_mpi.comm.cuda import is_cuda_aware
+
 from fedstil_mpi.comm.exchange import Exchange
 from fedstil_mpi.comm.flat import Part
 from fedstil_mpi.util.clock import Clock

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from fedstil_mpi.planning.prediction import predict
 from torch import Tensor, nn
 
 from fedstil_mpi.comm import codec
@@ -18,7 +19,6 @@ from fedstil_mpi.methods.fedweit.past import Drift
 from fedstil_mpi.methods.regularised import Anchors, quadratic
 from fedstil_mpi.models.masked import Masked
 from fedstil_mpi.models.network import build
-from fedstil_mpi.planning.prediction import predict
 from fedstil_mpi.util.errors import InputError
 from support import played, tiny
 from support.golden_files import golden

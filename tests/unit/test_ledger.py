@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from fedstil_mpi.planning.prediction import predict
 from torch import Tensor
 
 from fedstil_mpi.comm.flat import Part
@@ -12,7 +13,6 @@ from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.methods.aids.prototypes import PrototypeItems
 from fedstil_mpi.methods.base import Items, Traffic
 from fedstil_mpi.models.network import Network, adaptive_parameters, build, network_state
-from fedstil_mpi.planning.prediction import predict
 from support import played, tiny
 from support.traffic import size, traffic
 

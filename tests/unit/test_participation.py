@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from fedstil_mpi.planning.prediction import predict
 from rich.console import Console
 from torch import Tensor
 
@@ -24,7 +25,6 @@ from fedstil_mpi.federation.participation import Attendance
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.models.network import network_state
 from fedstil_mpi.planning import workload
-from fedstil_mpi.planning.prediction import predict
 from fedstil_mpi.results.reading import runs
 from fedstil_mpi.results.reading.measures import stage_by_round
 from fedstil_mpi.results.writing import summary

@@ -9,6 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fedstil_mpi.planning.prediction import by_kind_of_round
+from fedstil_mpi.planning.workload import Workload
 from PIL import Image
 from torch import nn
 
@@ -28,8 +30,6 @@ from fedstil_mpi.models.activations import measure_passing
 from fedstil_mpi.models.network import build
 from fedstil_mpi.planning import forecast, workload
 from fedstil_mpi.planning.footprint import Footprint
-from fedstil_mpi.planning.prediction import by_kind_of_round
-from fedstil_mpi.planning.workload import Workload
 from fedstil_mpi.util.errors import InputError
 from support import TINY, played, tiny
 from support.cases import EPOCHS, OF_THEIR_OWN

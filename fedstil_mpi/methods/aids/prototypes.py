@@ -15,8 +15,7 @@ from torch import Tensor
 
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import Penalty
-from fedstil_mpi.comm.exchange import Message, Rows
-from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.comm.flat import Message, Part, Rows
 from fedstil_mpi.methods.base import Client, ClientRound, Items, Server, Setup, Traffic
 from fedstil_mpi.models.network import Tail
 from fedstil_mpi.util.state_tree import State

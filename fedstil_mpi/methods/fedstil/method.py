@@ -19,8 +19,7 @@ from torch import Tensor
 
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import Batch
-from fedstil_mpi.comm.exchange import Message, Rows
-from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.comm.flat import Message, Part, Rows
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, Tying, mix

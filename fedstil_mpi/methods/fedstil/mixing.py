@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.comm.exchange import Message, Rows
-from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.comm.flat import Message, Part, Rows
 from fedstil_mpi.methods import base
 from fedstil_mpi.methods.aids.prototypes import PEOPLE, people_of_new_task
 from fedstil_mpi.methods.base import ClientRound

@@ -9,8 +9,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import Batch
-from fedstil_mpi.comm.exchange import Message
-from fedstil_mpi.comm.flat import to_host
+from fedstil_mpi.comm.flat import Message, to_host
 from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.methods.federated import FederatedClient
 from fedstil_mpi.methods.fedstil.method import Client, Options

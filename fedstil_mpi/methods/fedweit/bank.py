@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fedstil_mpi.comm.exchange import Rows
+from fedstil_mpi.comm.flat import Rows
 from fedstil_mpi.methods import base
 from fedstil_mpi.methods.base import ClientRound
 from fedstil_mpi.util import seeding

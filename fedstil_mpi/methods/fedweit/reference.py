@@ -2,8 +2,7 @@
 
 import torch
 
-from fedstil_mpi.comm.exchange import Message
-from fedstil_mpi.comm.flat import to_host
+from fedstil_mpi.comm.flat import Message, to_host
 from fedstil_mpi.methods.federated import WEIGHTS
 from fedstil_mpi.methods.fedweit.bank import ADAPTIVE
 from fedstil_mpi.methods.fedweit.method import Client

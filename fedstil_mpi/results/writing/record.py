@@ -8,12 +8,15 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+from torch import Tensor
 
 from fedstil_mpi.client.tasks import task_of_draw
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.evaluation import lifelong
 from fedstil_mpi.evaluation.lifelong import METRICS, mean_of_known
+from fedstil_mpi.federation.observer import Observer
 from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.federation.state import LOST
 from fedstil_mpi.results.writing.run_folder import RunFolder
 from fedstil_mpi.util.files import atomic
 from fedstil_mpi.util.state_tree import State
@@ -21,18 +24,16 @@ from fedstil_mpi.util.state_tree import State
 METRICS_FILE = "metrics.jsonl"
 """A line a round."""
 
-RESUMED, LOST = "resumed", "rank lost"
-"""Kinds of events."""
-
 VIEWS = ("local", "served", "local_task_free", "served_task_free")
 """local: a client's model after its training; served: what it holds after the exchange that follows. Methods with a model
 for each task are also searched with their newest model alone, as if nobody knew which task a query is from."""
 
 
-class Record:
+class Record(Observer):
     """Metrics, losses, relevance matrices and bytes by round. Lives on rank 0."""
 
-    def __init__(self, folder: RunFolder, schedule: Schedule, ledger: Ledger):
+    def __init__(self, folder: RunFolder, schedule: Schedule, ledger: Ledger, events: list[dict[str, Any]]):
+        """events: the interruptions of the run so far (`Federation.events`)."""
         self.folder = folder
         self.schedule = schedule
         self.ledger = ledger
@@ -42,18 +43,18 @@ class Record:
         """round -> float64 [clients, 3]: loss, accuracy, new images of the local training; nan when offline."""
         self.relevances: dict[int, np.ndarray] = {}
         """round -> float32 [clients, clients]: the mixing matrix used at its start."""
-        self.events: list[dict[str, Any]] = []
-        """What befell the run, in order: that it was resumed, that a rank was lost and what became of its clients."""
+        self.events = events
 
-    def training(self, round: int, reports: np.ndarray) -> None:
+    def training(self, round: int, reports: np.ndarray | None) -> None:
+        assert reports is not None
         self.reports[round] = reports
 
-    def relevance(self, round: int, relevance_KK: Any) -> None:
+    def relevance(self, round: int, relevance_KK: Tensor | None) -> None:
         if relevance_KK is not None:
             self.relevances[round] = relevance_KK.numpy().copy()
 
-    def evaluation(self, round: int, view: str, metrics: np.ndarray) -> None:
-        """metrics: [clients, tasks, METRICS] as gathered."""
+    def evaluation(self, round: int, view: str, metrics: np.ndarray | None) -> None:
+        assert metrics is not None
         self.metrics[view][round] = metrics
 
     def served_is_local(self, round: int) -> None:

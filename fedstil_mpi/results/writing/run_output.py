@@ -1,30 +1,29 @@
 """What rank 0 shows and stores of a run, from the first line to the last."""
 
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.progress import track
+from rich.table import Table
 
-from fedstil_mpi.federation.rounds import Federation
+from fedstil_mpi.federation.observer import Observer, Observers
 from fedstil_mpi.federation.setup import Plan
-from fedstil_mpi.planning import plan_tables
-from fedstil_mpi.planning.forecast import Forecast
+from fedstil_mpi.federation.state import LOST, Federation
 from fedstil_mpi.results.writing import summary
-from fedstil_mpi.results.writing.record import LOST, METRICS_FILE, Record
+from fedstil_mpi.results.writing.progress import RoundsBar
+from fedstil_mpi.results.writing.record import METRICS_FILE, Record
 from fedstil_mpi.results.writing.run_folder import RunFolder, path_of
 from fedstil_mpi.util import terminal
 
 
-class Report:
+class RunOutput:
     """One run's output; lives on rank 0."""
 
     def __init__(self, plan: Plan, placements: list[dict[str, Any]], *, brief: bool = False):
         """Raises InputError where the run folder cannot be used; it is made later, so that a refused run leaves none."""
         self.plan = plan
         self.placements = placements
+        """The ranks that are there now, as rows of a table."""
         self.brief = brief
-        self.events: list[dict[str, Any]] = []
-        """What befell the run since this process plays it."""
         self.folder = RunFolder(path_of(plan.experiment))
         self.state = self.folder.begin(plan.experiment)
         """absent | interrupted | complete: what is there of this run already."""
@@ -36,53 +35,28 @@ class Report:
         if not brief:
             self.console.print(summary.placement_table(placements))
 
-    def begin(self, federation: Federation, placements: list[dict[str, Any]], done: int) -> None:
-        """Make the run folder, start to record, and show progress where a person watches.
-
-        seats: of the ranks that are there now. done: rounds that a checkpoint has already.
-        """
+    def begin(self, f: Federation, placements: list[dict[str, Any]], done: int) -> Observer:
+        """Make the run folder, and begin to record after `done` rounds. Raises InputError where it cannot be written."""
         self.placements = placements
-        self.folder.create(self.plan.experiment, self.placements)
-        self.record = Record(self.folder, federation.schedule, federation.exchange.ledger)
+        self.folder.create(self.plan.experiment, placements)
         self.folder.keep_lines(METRICS_FILE, done)
-        federation.record = self.record
-        federation.progress = partial(
-            track,
-            description="rounds",
-            total=self.plan.schedule.total - done,
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
+        self.record = Record(self.folder, f.schedule, f.exchange.ledger, f.events)
+        return Observers(self.record, RoundsBar(self.console, f.schedule.total - done))
 
     def tell(self, event: dict[str, Any]) -> None:
-        """Print what befell the run; `remember` records it."""
-        self.events.append(event)
+        """Print an interruption of the run."""
         self.console.print(summary.event_line(event), soft_wrap=True)
 
-    def remember(self) -> None:
-        """Record what was told, as far as the checkpoint that was gone back to does not know it."""
-        self.record.events += [event for event in self.events if event not in self.record.events]
-
-    def end(
-        self,
-        timings: list[dict[str, float]],
-        fingerprints: list[str],
-        predicted: Forecast,
-        measured: list[dict[str, Any]],
-    ) -> None:
-        """Store the results, print the tables, and hold the run against its forecast.
-
-        timings and measured (`resident.measure`): by rank; fingerprints: by client.
-        """
+    def save(self, timings: list[dict[str, float]], fingerprints: list[str]) -> None:
+        """Store the results. timings: seconds by rank and activity; fingerprints: by client."""
         self.record.save(self.folder.path / "results.h5", timings, fingerprints)
-        different = predicted.ledger.difference(self.record.ledger)
-        if different:
-            raise RuntimeError(f"the ledger is not what the layouts predict: {'; '.join(different[:10])}")
         self.folder.finish()
+
+    def show(self, timings: Sequence[dict[str, float]], more: Mapping[str, Table], lines: Sequence[str]) -> None:
+        """Print the tables. timings: as `save`; more: further tables by title; lines: come after them."""
         lost = [summary.event_line(event) for event in self.record.events if event["event"] == LOST]
         if self.brief:
-            for line in (*lost, summary.result_line(self.record, timings)):
-                self.console.print(line, soft_wrap=True)
+            self._print([*lost, summary.result_line(self.record, timings)])
             return
         gallery = self.plan.experiment.evaluation.gallery
         scope = "" if gallery == "task" else f", gallery {gallery}"
@@ -90,14 +64,14 @@ class Report:
             f"After the last round, mean over tasks{scope} (%)": summary.results_table(self.record),
             "What crossed the edge links, all clients and rounds": summary.bytes_table(self.record),
             "Where the time went (s)": summary.time_table(timings, self.placements),
-            "Memory, with libraries, estimated and at its peak (MB)": plan_tables.peaks_table(predicted, measured),
+            **more,
         }
         for title, table in tables.items():
             self.console.print(f"\n[bold]{title}")
             self.console.print(table)
-        self.console.print("\nbytes: as predicted from the layouts")
-        for line in lost:
+        self.console.print()
+        self._print([*lines, *lost, f"results in {self.folder.path}"])
+
+    def _print(self, lines: Sequence[str]) -> None:
+        for line in lines:
             self.console.print(line, soft_wrap=True)
-        for line in plan_tables.verdict(predicted, measured, self.folder.path):
-            self.console.print(line, soft_wrap=True)
-        self.console.print(f"results in {self.folder.path}")

@@ -10,7 +10,8 @@ from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.evaluation.lifelong import mean_of_known
 from fedstil_mpi.federation.schedule import Schedule
-from fedstil_mpi.results.writing.record import RESUMED, Record
+from fedstil_mpi.federation.state import RESUMED
+from fedstil_mpi.results.writing.record import Record
 from fedstil_mpi.util.plugins import label
 from fedstil_mpi.util.tables import plain
 

@@ -1,0 +1,214 @@
+"""Scatter and broadcast knowledge, gather updates: flat preallocated buffers, upper-case collectives, no pickle.
+
+Clients sit on the ranks in contiguous blocks in client order, so the rows of the online clients, in client order, are
+in rank order too, and one Scatterv or Gatherv moves them without rearranging. The collectives are used in their
+nonblocking form and polled with sleeps (`World.wait`), so that a rank which waits does not burn its core.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedstil_mpi.comm import codec
+from fedstil_mpi.comm.flat import Message, Part, Rows
+from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.comm.world import World
+from fedstil_mpi.util.clock import Clock
+
+
+class MpiExchange:
+    """Moves messages between the server (rank 0) and the clients of every rank, and books them (see `Exchange`).
+
+    Buffers are allocated once per kind and direction and used again: a message that was received is valid until the
+    next call in the same direction.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        clients_of: Sequence[Sequence[int]],
+        clock: Clock,
+    ):
+        """Collective: all ranks must call.
+
+        clients_of: by rank, its clients. clock: told how long this rank waits until all are there ("wait"), and how
+        long the data then move ("exchange").
+        """
+        self.ledger = Ledger()
+        """Complete on rank 0, empty elsewhere."""
+        self.moved = 0
+        """Bytes that MPI moved between different ranks in this object's collectives; the same on every rank for
+        fixed parts, complete on rank 0."""
+        self.is_server = world.is_server
+        self._world = world
+        self._clock = clock
+        self._comm = world.duplicate("exchange")
+        self._clients_of = [tuple(c) for c in clients_of]
+        self._own = frozenset(clients_of[world.rank])
+        self._buffers: dict[tuple[str, Part], Tensor] = {}
+        self._types: dict[Part, Any] = {}
+
+    def down(self, round: int, parts: Sequence[Part], online: Sequence[int], knowledge: Rows) -> dict[int, Message]:
+        """Send every online client its knowledge. Collective: all ranks must call with equal parts and online.
+
+        knowledge: valid on rank 0. Returns the messages of this rank's online clients.
+        """
+        mine = self._mine(online)
+        messages: dict[int, Message] = {client: {} for client in mine}
+        with self._timed():
+            for part in parts:
+                sent = knowledge[part.kind] if self.is_server else None
+                written = None
+                if part.shared:
+                    rows: Sequence[Tensor] = [self._broadcast(part, sent)] * len(mine)
+                elif part.ragged:
+                    written = codec.encode_all(part, sent) if sent is not None else None
+                    rows = codec.decode_all(part, self._scatter_ragged(codec.encoded_part(part), online, written))
+                else:
+                    rows = list(self._scatter(part, online, sent))
+                for client, row in zip(mine, rows, strict=True):
+                    messages[client][part.kind] = row
+                if self.is_server:
+                    self.ledger.book_rows(round, DOWN, part, online, sent, written)
+        return messages
+
+    def up(self, round: int, parts: Sequence[Part], online: Sequence[int], updates: Mapping[int, Message]) -> Rows:
+        """Collect the online clients' updates. Collective: all ranks must call with equal parts and online.
+
+        updates: of this rank's online clients. Returns the rows of all online clients, in client order, on rank 0;
+        elsewhere nothing.
+        """
+        mine = self._mine(online)
+        gathered: Rows = {}
+        with self._timed():
+            for part in parts:
+                rows = [updates[client][part.kind] for client in mine]
+                items: Any
+                written = None
+                if part.ragged:
+                    written = self._gather_ragged(codec.encoded_part(part), online, codec.encode_all(part, rows))
+                    items = codec.decode_all(part, written)
+                else:
+                    items = self._gather(part, online, rows)
+                if self.is_server:
+                    self.ledger.book_rows(round, UP, part, online, items, written)
+                    gathered[part.kind] = items
+        return gathered
+
+    def gather(self, rows: np.ndarray) -> np.ndarray | None:
+        return self._world.gather_rows(rows)
+
+    def share(self, rows: np.ndarray) -> np.ndarray:
+        return self._world.allgather_rows(rows)
+
+    # -- one part ------------------------------------------------------------------------------------------------------
+
+    def _broadcast(self, part: Part, value: Tensor | None) -> Tensor:
+        buffer = self._buffer(DOWN, part, 1)[0]
+        if value is not None:
+            buffer.copy_(value.reshape(part.scalars))
+        self._world.wait(self._comm.Ibcast([buffer, 1, self._type(part)], root=0), f"{part.kind} from the server")
+        self.moved += part.itemsize * (self._world.size - 1)
+        return buffer
+
+    def _scatter(self, part: Part, online: Sequence[int], rows: Tensor | None) -> Tensor:
+        counts = self._counts(online)
+        received = self._buffer(DOWN, part, counts[self._world.rank])
+        if rows is not None:
+            rows = rows.to(part.dtype).contiguous().view(len(online), part.scalars)
+        self._scatterv(part, counts, rows, received)
+        return received
+
+    def _scatter_ragged(self, part: Part, online: Sequence[int], items: Sequence[Tensor] | None) -> list[Tensor]:
+        sizes_part = Part(part.kind, 1, torch.int64)
+        sizes = None if items is None else torch.tensor([[len(i)] for i in items])
+        my_sizes = self._scatter(sizes_part, online, sizes)[:, 0].tolist()
+        received = torch.empty(sum(my_sizes), part.scalars, dtype=part.dtype)
+        flat, counts = None, None
+        if items is not None:
+            flat = _flat(part, items)
+            counts = self._per_rank(online, [len(i) for i in items])
+        self._scatterv(part, counts, flat, received)
+        return list(received.split(my_sizes))
+
+    def _gather(self, part: Part, online: Sequence[int], rows: Sequence[Tensor]) -> Tensor:
+        counts = self._counts(online)
+        sent = self._buffer(UP, part, len(rows))
+        for target, row in zip(sent, rows, strict=True):
+            target.copy_(row.reshape(part.scalars))
+        received = self._buffer("server", part, len(online)) if self.is_server else None
+        self._gatherv(part, counts, sent, received)
+        return received if received is not None else sent[:0]
+
+    def _gather_ragged(self, part: Part, online: Sequence[int], rows: Sequence[Tensor]) -> list[Tensor]:
+        sizes_part = Part(part.kind, 1, torch.int64)
+        sizes = self._gather(sizes_part, online, [torch.tensor([len(r)]) for r in rows])[:, 0].tolist()
+        sent, received, counts = _flat(part, rows), None, None
+        if self.is_server:
+            received = torch.empty(sum(sizes), part.scalars, dtype=part.dtype)
+            counts = self._per_rank(online, sizes)
+        self._gatherv(part, counts, sent, received)
+        return list(received.split(sizes)) if received is not None else []
+
+    # -- collectives in rows; the row is a datatype of its own, so that no count passes 2^31 ---------------------------
+
+    def _scatterv(self, part: Part, counts: list[int] | None, rows: Tensor | None, received: Tensor) -> None:
+        kind = self._type(part)
+        sent = None if rows is None else [rows, counts, _displacements(counts), kind]
+        request = self._comm.Iscatterv(sent, [received, len(received), kind], root=0)
+        self._world.wait(request, f"{part.kind} from the server")
+        if counts is not None:
+            self.moved += part.itemsize * sum(counts[1:])
+
+    def _gatherv(self, part: Part, counts: list[int] | None, sent: Tensor, received: Tensor | None) -> None:
+        kind = self._type(part)
+        target = None if received is None else [received, counts, _displacements(counts), kind]
+        self._world.wait(self._comm.Igatherv([sent, len(sent), kind], target, root=0), f"{part.kind} from the clients")
+        if counts is not None:
+            self.moved += part.itemsize * sum(counts[1:])
+
+    # -- bookkeeping ---------------------------------------------------------------------------------------------------
+
+    def _mine(self, online: Sequence[int]) -> list[int]:
+        return [client for client in online if client in self._own]
+
+    def _per_rank(self, online: Sequence[int], sizes: Sequence[int]) -> list[int]:
+        size_of = dict(zip(online, sizes, strict=True))
+        return [sum(size_of.get(client, 0) for client in clients) for clients in self._clients_of]
+
+    def _counts(self, online: Sequence[int]) -> list[int]:
+        return self._per_rank(online, [1] * len(online))
+
+    def _buffer(self, direction: str, part: Part, rows: int) -> Tensor:
+        buffer = self._buffers.get((direction, part))
+        if buffer is None or len(buffer) < rows:
+            buffer = self._buffers[direction, part] = torch.empty(rows, part.scalars, dtype=part.dtype)
+        return buffer[:rows]
+
+    def _type(self, part: Part) -> Any:
+        from mpi4py import MPI
+
+        if part not in self._types:
+            self._types[part] = MPI.BYTE.Create_contiguous(part.itemsize).Commit()
+        return self._types[part]
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        with self._clock("wait"):
+            self._world.barrier()
+        with self._clock("exchange"):
+            yield
+
+
+def _flat(part: Part, items: Sequence[Tensor]) -> Tensor:
+    """The clients' items of a ragged part, one below the other, [items, scalars] in host memory."""
+    return torch.cat([torch.empty(0, part.scalars, dtype=part.dtype), *(i.to(part.dtype).cpu() for i in items)])
+
+
+def _displacements(counts: Sequence[int] | None) -> list[int]:
+    counts = counts or []
+    return [sum(counts[:rank]) for rank in range(len(counts))]

@@ -1,0 +1,82 @@
+"""Who wants to know how a run goes: the record, the terminal, the check of what was predicted."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from fedstil_mpi.util.state_tree import State
+
+
+class Observer:
+    """Is told by `run_rounds`, on rank 0, what happens, in this order. This one ignores it; others take what they want."""
+
+    def begin_round(self, round: int, online: Sequence[int]) -> None:
+        """Before the server distributes. After the last round one more distribution follows, which begins no round."""
+
+    def relevance(self, round: int, relevance_KK: Tensor | None) -> None:
+        """The mixing matrix that the round's distribution used, float32 [K, K]; None: the method has none."""
+
+    def training(self, round: int, reports: np.ndarray | None) -> None:
+        """float64 [clients, 3]: loss, accuracy and new images of the local training; nan where a client was offline."""
+
+    def evaluation(self, round: int, view: str, metrics: np.ndarray | None) -> None:
+        """float64 [clients, tasks, METRICS] for a view of the models (`results.writing.record.VIEWS`)."""
+
+    def served_is_local(self, round: int) -> None:
+        """Nothing comes back from the server, so that the served models are the local ones."""
+
+    def end_round(self, round: int, online: Sequence[int]) -> None:
+        """The server has taken the updates in."""
+
+    def end(self) -> None:
+        """The served models have been evaluated after the closing distribution: nothing follows."""
+
+    def state(self) -> State:
+        """What has to be restored for a resumed run to report all of itself, at the end of a round."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Take up such a state."""
+
+
+class Observers(Observer):
+    """Several, in this order."""
+
+    def __init__(self, *observers: Observer):
+        self.observers = observers
+
+    def begin_round(self, round: int, online: Sequence[int]) -> None:
+        for observer in self.observers:
+            observer.begin_round(round, online)
+
+    def relevance(self, round: int, relevance_KK: Tensor | None) -> None:
+        for observer in self.observers:
+            observer.relevance(round, relevance_KK)
+
+    def training(self, round: int, reports: np.ndarray | None) -> None:
+        for observer in self.observers:
+            observer.training(round, reports)
+
+    def evaluation(self, round: int, view: str, metrics: np.ndarray | None) -> None:
+        for observer in self.observers:
+            observer.evaluation(round, view, metrics)
+
+    def served_is_local(self, round: int) -> None:
+        for observer in self.observers:
+            observer.served_is_local(round)
+
+    def end_round(self, round: int, online: Sequence[int]) -> None:
+        for observer in self.observers:
+            observer.end_round(round, online)
+
+    def end(self) -> None:
+        for observer in self.observers:
+            observer.end()
+
+    def state(self) -> State:
+        return {"observers": [observer.state() for observer in self.observers]}
+
+    def restore(self, state: State) -> None:
+        for observer, of_observer in zip(self.observers, state["observers"], strict=True):
+            observer.restore(of_observer)

@@ -1,0 +1,93 @@
+"""The model that every client starts from: built, loaded and warmed up by the server."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from fedstil_mpi.comm.world import World
+from fedstil_mpi.data.streams.base import Images, Stream
+from fedstil_mpi.federation.warm_up import warm_up
+from fedstil_mpi.launch.placement import RankPlacement
+from fedstil_mpi.models.network import Network, build, network_state
+from fedstil_mpi.util import seeding
+from fedstil_mpi.util.errors import InputError
+
+if TYPE_CHECKING:
+    from fedstil_mpi.federation.setup import Plan
+
+
+class Kept(Protocol):
+    """Where a run keeps the start model: a checkpoint."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A state tree. Raises InputError where it cannot be read."""
+
+
+def start_network(
+    world: World, plan: "Plan", stream: Stream, placement: RankPlacement, start: Kept | None = None
+) -> Network:
+    """The network every client starts from, on this rank's device. Collective: all ranks must call.
+
+    It is the same on every rank but for the server's warm-up, which first contact brings to the others. Downloaded
+    weights are fetched by one rank per node; the others of the node read what it has stored.
+    """
+    experiment = plan.experiment
+    torch.set_num_threads(placement.threads)
+    torch.backends.cudnn.deterministic = True
+    with world.verdict():
+        network = build_network(plan) if world.local_rank == 0 else None
+    with world.verdict():
+        network = network or build_network(plan)
+        images = warmup_images(plan, stream) if world.is_server and start is None else None
+        if start is not None:
+            load_network(network, start)
+    network.stem.to(placement.device)
+    network.tail.to(placement.device)
+    if images is not None:
+        warm_up(network, images, experiment.warmup, experiment.seed)
+    return network
+
+
+@torch.no_grad()
+def load_network(network: Network, start: Kept) -> bool:
+    """Fill the start model from where it was kept; returns whether that changed it. Not collective.
+
+    Raises InputError where it does not fit.
+    """
+    kept = (start.read("network") or {}).get("network", {})
+    state = network_state(network)
+    if {name: t.shape for name, t in kept.items()} != {name: t.shape for name, t in state.items()}:
+        raise InputError(f"{start.folder} holds another model than the config's; remove it to start anew")
+    changed = False
+    for name, tensor in state.items():
+        changed |= not torch.equal(tensor.cpu(), kept[name])
+        tensor.copy_(kept[name])
+    return changed
+
+
+def warmup_images(plan: "Plan", stream: Stream) -> Images | None:
+    """What the start model is warmed up on; None without a warm-up. Raises InputError where the stream has no such images."""
+    experiment = plan.experiment
+    images = stream.warmup() if experiment.warmup.steps else None
+    if experiment.warmup.steps and images is None:
+        raise InputError(f"data.kind {experiment.data.kind} has no images for a warm-up; set warmup.steps=0")
+    return images
+
+
+def build_network(plan: "Plan", weights: str | None = None) -> Network:
+    """The start model, before a warm-up. weights: instead of the config's. Raises InputError where it cannot be built."""
+    model, data = plan.experiment.model, plan.experiment.data
+    return build(
+        model.backbone,
+        num_classes=plan.num_classes,
+        image_size=(data.height, data.width),
+        split=model.split,
+        last_stride=model.last_stride,
+        neck=model.neck,
+        weights=model.weights if weights is None else weights,
+        seed=seeding.integer(plan.experiment.seed, "model"),
+    )

@@ -1,0 +1,44 @@
+"""Everything that takes part in a run, as one rank sees it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedstil_mpi.comm.exchange import Exchange
+from fedstil_mpi.federation.initial_model import InitialModel
+from fedstil_mpi.federation.observer import Observer
+from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.federation.trainer import LocalTrainer
+from fedstil_mpi.methods.base import Client, Server, Traffic
+from fedstil_mpi.util.clock import Clock
+
+RESUMED, LOST = "resumed", "rank lost"
+"""Kinds of `Federation.events`."""
+
+
+def nowhere(**place: Any) -> None:
+    """Nobody asks where this process is."""
+
+
+@dataclass
+class Federation:
+    schedule: Schedule
+    exchange: Exchange
+    trainer: LocalTrainer
+    initial_model: InitialModel
+    traffic: Traffic
+    gallery: str
+    """Where queries are searched: `evaluation.gallery`."""
+    clients: dict[int, Client]
+    """The clients this rank plays."""
+    server: Server | None
+    """On rank 0; elsewhere None."""
+    task_aware: bool = False
+    """Whether the method searches each task with a model of its own."""
+    observer: Observer = field(default_factory=Observer)
+    """Is told what happens, on rank 0."""
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """The interruptions of the run so far, in order: that it was resumed, that a rank was lost. Kept on rank 0."""
+    clock: Clock = field(default_factory=Clock)
+    at: Callable[..., None] = nowhere
+    """Notes what this rank is doing (`World.at`), for the message should it fail."""

@@ -1,0 +1,156 @@
+"""The counting half of a plan: a trainer and learners that count images and forward passes instead of making them.
+
+They are told the labels of a stream, never an image. The schedule, what is remembered, relayed and searched when, and
+all messages are those of the real loop and the real methods.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, cached_property
+from itertools import cycle, islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedstil_mpi.client.augmentation import Augmentation
+from fedstil_mpi.client.epochs import Epoch
+from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.client.local_training import batch_indices, shortened
+from fedstil_mpi.client.rehearsal import Memory, Samples
+from fedstil_mpi.client.representations import PLAIN
+from fedstil_mpi.data.streams.base import SPLITS, Images, Stream, Task
+from fedstil_mpi.evaluation import search
+from fedstil_mpi.evaluation.lifelong import METRICS
+from fedstil_mpi.evaluation.search import Gallery, TailFor
+from fedstil_mpi.methods.base import Client
+from fedstil_mpi.models.network import Tail
+
+NUMBER = 1 / 7
+"""What is "measured": a number with as many digits as a number can have, so that files come out as large."""
+
+
+class CountingTrainer:
+    """Counts what `federation.trainer.OneByOne` would do."""
+
+    def train(
+        self, round: int, clients: Sequence[Client], efforts: Sequence[float], stop: Callable[[], bool]
+    ) -> list[Epoch]:
+        for client, effort in zip(clients, efforts, strict=True):
+            assert isinstance(client.learner, CountingLearner)
+            client.learner.count_training(effort)
+        return [Epoch(NUMBER, NUMBER, 0)] * len(clients)
+
+    def evaluate(self, client: Client, tail_for: TailFor | None, gallery: Gallery | None) -> np.ndarray:
+        return search.evaluate(client.learner, tail_for, gallery, _made_up)
+
+
+def _made_up(features: Tensor, query: Images, gallery: Gallery, protocol: str) -> Sequence[float]:
+    return [NUMBER] * len(METRICS)
+
+
+class CountingMemory(Memory):
+    """Knows how many exemplars there are of whom."""
+
+    def __init__(self, size: int, *, repeat: bool = False, collide: bool = False, quota: str = "seen"):
+        super().__init__(size, repeat=repeat, collide=collide, quota=quota)
+        self.counts: dict[int, int] = {}
+
+    def count(self, images: Mapping[int, int]) -> None:
+        """As `store`, of so many images by person."""
+        quota = self.admit(images)
+        kept = {pid: min(count, quota) for pid, count in self.counts.items()}
+        self.counts = kept | {pid: quota if self.repeat else min(count, quota) for pid, count in images.items()}
+
+    def number(self, without: set[int]) -> int:
+        """Exemplars that `recall` would give."""
+        return sum(count for pid, count in self.counts.items() if pid not in without)
+
+
+class CountingLearner(Learner):
+    """A learner whose images have no pixels, with a hollow network."""
+
+    memory_type = CountingMemory
+    memory: CountingMemory
+
+    def remembered(self) -> int:
+        """Samples that are rehearsed in this round."""
+        return self.memory.number(self.not_rehearsed()) + sum(map(len, self.relayed))
+
+    def rehearsed(self) -> Samples | None:
+        n = self.remembered()
+        zeros = torch.zeros(n, dtype=torch.int64)
+        return Samples(torch.zeros(n, 1), zeros, zeros) if n else None
+
+    def count_training(self, effort: float) -> None:
+        """As `train`.
+
+        How many batches there are is known without making them; to make them, of a thousand clients, would take minutes.
+        """
+        train = shortened(self.experiment.train, effort)
+        new = len(self.tasks[self.task].train)
+        batches = _batch_sizes(new, self.remembered(), train.batch, self.experiment.memory.share)
+        epochs = math.ceil(train.steps / len(batches)) if train.steps else train.epochs
+        self.forward_counts["train"] += sum(islice(cycle(batches), train.steps or epochs * len(batches)))
+        if Augmentation.of(train).active:
+            views = {"task": int(self.task_is_new), "round": 1, "epoch": epochs}[train.refresh]
+            self.forward_counts["stem"] += views * new
+        else:
+            self.clean_representations(self.task, "train")
+        self.remember()
+
+    def remember(self) -> None:
+        if self.experiment.memory.size:
+            pids, counts = np.unique(self.tasks[self.task].train.pids, return_counts=True)
+            self.clean_representations(self.task, "train")
+            self.forward_counts["search"] += int(counts.sum())
+            self.memory.count(dict(zip(pids.tolist(), counts.tolist(), strict=True)))
+
+    def represent(self, pixels: np.ndarray, how: Augmentation = PLAIN, seed: int = 0) -> Tensor:
+        return torch.zeros(()).expand(len(pixels), 1)
+
+    def extract_features(self, task: int, split: str, tail: Tail) -> Tensor:
+        n = len(getattr(self.tasks[task], split))
+        self.forward_counts["search"] += n
+        self.clean_representations(task, split)
+        return torch.zeros(()).expand(n, tail.classifier.in_features)
+
+    def identity_prototypes(self) -> tuple[Tensor, Tensor]:
+        self.clean_representations(self.task, "train")
+        pids = torch.from_numpy(np.unique(self.tasks[self.task].train.pids))
+        return pids, torch.zeros(len(pids), 1)
+
+    @cached_property
+    def shown(self) -> list[np.ndarray]:
+        return [np.ones(len(task.gallery), bool) for task in self.tasks]
+
+    @property
+    def images_searched_in(self) -> int:
+        """Images in the galleries of the tasks that are evaluated."""
+        return sum(len(self.tasks[task].gallery) for task in self.searched)
+
+    @property
+    def stored(self) -> int:
+        """Representations in the memory, with those of other clients."""
+        return self.memory.number(set()) + sum(map(len, self.relayed))
+
+    @property
+    def represented(self) -> int:
+        """Images of which the stem's output is kept."""
+        return sum(len(getattr(self.tasks[task], split)) for task, split in self._clean)
+
+
+@cache
+def _batch_sizes(new: int, old: int, batch: int, share: float | None) -> tuple[int, ...]:
+    return tuple(len(index) for index in batch_indices(new, old, batch, share, torch.Generator()))
+
+
+def tasks_without_pixels(stream: Stream, client: int, height: int, width: int) -> list[Task]:
+    """A client's tasks with their labels, and black images that take no memory."""
+
+    def images(pids: np.ndarray) -> Images:
+        black = np.broadcast_to(np.uint8(0), (len(pids), height, width, 3))
+        return Images(black, pids, np.zeros(len(pids), np.int64))
+
+    labels = [stream.labels(client, task) for task in range(stream.tasks)]
+    return [Task(**{split: images(of_task[split]) for split in SPLITS}) for of_task in labels]

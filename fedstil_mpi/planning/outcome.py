@@ -1,0 +1,41 @@
+"""The end of a run: what every rank has to tell of it."""
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from fedstil_mpi.comm.world import World
+from fedstil_mpi.federation.setup import Plan
+from fedstil_mpi.federation.state import Federation
+from fedstil_mpi.planning.resident import measure
+from fedstil_mpi.results.writing import models
+from fedstil_mpi.results.writing.run_folder import path_of
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Valid on rank 0; elsewhere empty."""
+
+    timings: list[dict[str, float]]
+    """Seconds by rank and activity."""
+    fingerprints: list[str]
+    """By client."""
+    measured: list[dict[str, Any]]
+    """By rank, `resident.measure`."""
+
+
+def gather(world: World, plan: Plan, f: Federation, libraries: int) -> Outcome:
+    """After the last round; keeps the models if the config says so. Collective: all ranks must call.
+
+    libraries: bytes of this process before any work.
+    """
+    learners = [side.learner for side in f.clients.values()]
+    if plan.experiment.save_models:
+        with world.verdict():
+            tails = {learner.client: learner.tail for learner in learners if learner.draws}
+            stem = f.initial_model.network.stem if world.is_server else None
+            models.save_models(path_of(plan.experiment), tails, stem)
+    timings = world.gather_json(dict(f.clock.seconds)) or []
+    fingerprints = world.gather_json([learner.fingerprint() for learner in learners]) or []
+    measured = world.gather_json(measure(learners, libraries)) or []
+    return Outcome(timings, list(chain.from_iterable(fingerprints)), measured)
