@@ -21,6 +21,11 @@ def console() -> Console:
     return Console(width=COLUMNS, force_terminal=watched, color_system="auto" if watched else None)
 
 
+def show(line: str) -> None:
+    """Print one line on standard output as it is, however long."""
+    console().print(line, soft_wrap=True, markup=False, highlight=False)
+
+
 def is_watched() -> bool:
     """Whether standard output ends at a terminal.
 

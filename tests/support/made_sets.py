@@ -1,6 +1,6 @@
 """Small made-up data sets, named as the originals are, down to what does not belong to anybody.
 
-Every function fills a folder and returns the root to give to its reader. `people` is the number of people whom two
+Every function fills a folder and returns the root to give to its reader. `people` is the number of people that two
 cameras see; there are more (see each function). No two images have the same pixels, but for the copies that
 `market1501` and `prid2011` are known for.
 """

@@ -129,15 +129,13 @@ def _set(text: str) -> tuple[str, Path]:
 
 
 def _show(out: Path, made: Summary) -> None:
-    console = terminal.console()
     for label, count in made.found.items():
         duplicates = made.duplicates.get(label, 0)
-        console.print(f"{label}: {count:,} images; duplicates left out: {duplicates:,}", highlight=False)
+        terminal.show(f"{label}: {count:,} images; duplicates left out: {duplicates:,}")
     if made.unreadable:
         named = ", ".join(map(str, made.unreadable[:NAMED])) + ", ..." * (len(made.unreadable) > NAMED)
-        line = f"unreadable files left out: {len(made.unreadable):,} ({named})"
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
-    console.print(tables.by_client(made.plan))
+        terminal.show(f"unreadable files left out: {len(made.unreadable):,} ({named})")
+    terminal.console().print(tables.by_client(made.plan))
     rate = sum(made.found.values()) / made.seconds
     ending = f"{made.size / 1e6:,.1f} MB, {made.seconds:.1f} s, {rate:,.0f} images/s"
-    console.print(f"{out}: {tables.headline(made.plan)}; {ending}", soft_wrap=True, markup=False, highlight=False)
+    terminal.show(f"{out}: {tables.headline(made.plan)}; {ending}")

@@ -35,14 +35,13 @@ def add(commands: Any) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    console = terminal.console()
     stream, plan, about = _open(given.path)
-    console.print(tables.by_task(plan))
+    terminal.console().print(tables.by_task(plan))
     for name, text in about.items():
-        console.print(f"{name}: {text}", soft_wrap=True, markup=False, highlight=False)
-    console.print(f"{given.path}: {tables.headline(plan)}", soft_wrap=True, markup=False, highlight=False)
+        terminal.show(f"{name}: {text}")
+    terminal.show(f"{given.path}: {tables.headline(plan)}")
     if not (found := overlaps(plan)):
-        console.print("no image is in two of train, query and gallery, warm-up images included")
+        terminal.show("no image is in two of train, query and gallery, warm-up images included")
     for overlap in found:
         one, other = overlap.splits
         say(

@@ -37,10 +37,9 @@ def run(given: argparse.Namespace) -> None:
     size = {"height": data.height, "width": data.width}
     pack_stream(stream, out, **size, about=_about(experiment), label=plugins.label(data.kind), watch=watch)
     plan = PackStream(out).plan()
-    console = terminal.console()
-    console.print(tables.by_client(plan))
+    terminal.console().print(tables.by_client(plan))
     ending = f"{out.stat().st_size / 1e6:,.1f} MB"
-    console.print(f"{out}: {tables.headline(plan)}; {ending}", soft_wrap=True, markup=False, highlight=False)
+    terminal.show(f"{out}: {tables.headline(plan)}; {ending}")
 
 
 def _about(experiment: Experiment) -> dict[str, str]:

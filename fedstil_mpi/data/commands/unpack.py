@@ -23,4 +23,4 @@ def run(given: argparse.Namespace) -> None:
     line = f"{given.folder}: {stream.clients} clients x {stream.tasks} tasks"
     if stream.warmup() is not None:
         line += "; the server's warm-up images stay in the pack, as a folder has no place for them"
-    terminal.console().print(line, soft_wrap=True, markup=False, highlight=False)
+    terminal.show(line)

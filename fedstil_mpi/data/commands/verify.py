@@ -18,5 +18,4 @@ def add(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> None:
     images = verify(given.pack, shown("hashing", len(PackStream(given.pack).plan().manifest), step=BLOCK))
-    line = f"{given.pack}: all {images:,} images are as they were packed"
-    terminal.console().print(line, soft_wrap=True, markup=False, highlight=False)
+    terminal.show(f"{given.pack}: all {images:,} images are as they were packed")
