@@ -15,9 +15,9 @@ from fedstil_mpi.launch.placement import HostResources, assign_clients, choose_g
 from fedstil_mpi.util.errors import InputError
 
 
-@pytest.mark.parametrize("clients", [0, 1, 5, 6, 23])
-@pytest.mark.parametrize("ranks", [1, 2, 3, 6, 9, 40])
-def test_every_client_sits_once_in_even_blocks(clients, ranks):
+@pytest.mark.parametrize("clients", [0, 1, 5, 23])
+@pytest.mark.parametrize("ranks", [1, 2, 6, 40])
+def test_every_client_is_placed_once_in_even_blocks(clients, ranks):
     blocks = assign_clients(clients, ranks)
     assert len(blocks) == ranks
     assert [client for block in blocks for client in block] == list(range(clients))  # once, contiguous, in order
