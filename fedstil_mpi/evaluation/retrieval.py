@@ -51,7 +51,7 @@ def evaluate(
     Protocol "market" (Market-1501): gallery images of the query's person *and* camera are junk, they take no rank; this
     needs the cameras of both sides, and a camera below 0 is unknown and makes no junk. Queries without a match do not
     count. With matches at ranks p_1 < ... < p_G a query's average precision is the mean of i / p_i. Protocol
-    "reference_code" is what FedSTIL's reports: no junk, a query without a match counts as a miss, and its average precision
+    "reference_code" is what FedSTIL's code reports: no junk, a query without a match counts as a miss, and its average precision
     is 1 if p_1 = 1, else 1 / (2 p_1).
 
     All metrics are nan if no query counts, or if features are not finite (a model that has diverged ranks nothing).

@@ -440,7 +440,7 @@ def test_inspect_counts_and_finds_no_leak(made, tmp_path, capsys):
 
 def test_inspect_warns_of_the_leak_of_the_reference_protocol(images, out, capsys):
     # With these shares and four images an image is in train and query: 0.7 * 4 is no whole number.
-    build(out, ("pku", images), protocol="reference", split=(0.7, 0.2))
+    build(out, ("pku", images), protocol="reference_code", split=(0.7, 0.2))
     main(["inspect", str(out)])
     assert "images are in train and in query, for example pku/" in capsys.readouterr().err
 

@@ -263,7 +263,7 @@ def test_open_trains_on_the_share_of_people_asked_for():
         assert len(set(division.person[division.role == ROLES.index("train")])) == 20 * share + 5
 
 
-# reference
+# reference_code
 
 
 @pytest.mark.parametrize("path", golden("n_builder_split"), ids=lambda path: path.stem)
@@ -274,7 +274,7 @@ def test_reference_golden(path):
     people = range(len(case["n_images"]))
     counts = {(person, 0): int(case["n_images"][person]) for person in people}
     counts |= {(person, 1): int(case["n_other_camera"][person]) for person in people}
-    pool, division = one_client_a_camera(counts, name="reference", train=train, query=query, gallery=gallery)
+    pool, division = one_client_a_camera(counts, name="reference_code", train=train, query=query, gallery=gallery)
     rows = {split: division.rows[division.splits[split].of(0)] for split in SPLITS}
     for split in SPLITS:
         assert len(np.unique(rows[split])) == len(rows[split])
@@ -285,7 +285,9 @@ def test_reference_golden(path):
 
 
 def test_reference_draws_the_galleries_from_the_other_clients_whatever_they_use_the_images_for():
-    pool, division = one_client_a_camera({(p, c): 10 for p in range(3) for c in range(3)}, name="reference", query=0.1)
+    pool, division = one_client_a_camera(
+        {(p, c): 10 for p in range(3) for c in range(3)}, name="reference_code", query=0.1
+    )
     used = {client: division.rows[division.splits["gallery"].of(client)] for client in range(3)}
     for client, rows in used.items():
         assert Counter(zip(pool.pids[rows], pool.cameras[rows], strict=True)) == {
@@ -299,7 +301,7 @@ def test_reference_draws_the_galleries_from_the_other_clients_whatever_they_use_
 
 @any_seed
 def test_reference_stores_an_image_once_for_each_role(seed):
-    _, _, _, division = built(seed, "reference")
+    _, _, _, division = built(seed, "reference_code")
     stored = list(zip(division.rows.tolist(), division.role.tolist(), strict=True))
     assert len(set(stored)) == len(stored)
     assert max(Counter(row for row, _ in stored).values()) == 3
@@ -332,7 +334,7 @@ def test_every_setting_of_a_protocol_has_an_effect():
     changes = {"train": 0.4, "query": 0.4, "train_people": 0.7, "gallery": 0.4}
     assert {field.name for field in fields(Protocol)} == {"name", *changes}
     for setting, value in changes.items():
-        name = {"train_people": "open", "gallery": "reference"}.get(setting, "closed")
+        name = {"train_people": "open", "gallery": "reference_code"}.get(setting, "closed")
         first, other = (
             divide(pool, client, task, CLIENTS, TASKS, Protocol(**kwargs), 0)
             for kwargs in ({"name": name}, {"name": name, setting: value})
@@ -346,8 +348,8 @@ def test_every_setting_of_a_protocol_has_an_effect():
         ({(0, 0): 2, (0, 1): 2}, "closed"),  # too few images for a query
         ({(0, 0): 10, (1, 1): 10}, "closed"),  # nobody is seen twice
         ({(0, 0): 10, (1, 1): 10}, "open"),
-        ({(0, 0): 10, (1, 1): 10}, "reference"),
-        ({(0, 0): 1, (0, 1): 1}, "reference"),  # the share of one image, rounded down
+        ({(0, 0): 10, (1, 1): 10}, "reference_code"),
+        ({(0, 0): 1, (0, 1): 1}, "reference_code"),  # the share of one image, rounded down
     ],
 )
 def test_refused_without_anything_to_search(counts, name):

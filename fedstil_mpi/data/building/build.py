@@ -172,7 +172,7 @@ def _about(options: BuildOptions, labels: Sequence[str], **left_out: int) -> dic
     shares = {
         "closed": f"train {protocol.train}, query {protocol.query}",
         "open": f"train people {protocol.train_people}, query {protocol.query / (1 - protocol.train):g} of the others",
-        "reference": f"train {protocol.train}, query {protocol.query}, gallery {protocol.gallery}",
+        "reference_code": f"train {protocol.train}, query {protocol.query}, gallery {protocol.gallery}",
     }
     return {
         "program": f"fedstil_mpi {fedstil_mpi.__version__}, build",

@@ -14,7 +14,7 @@ class Division:
     """The stored images in the order of the manifest: by client, task, role, person, source."""
 
     rows: np.ndarray
-    """int64 [m], the pool's row of each. An image can be stored in several roles, by the protocol "reference" only."""
+    """int64 [m], the pool's row of each. An image can be stored in several roles, by the protocol "reference_code" only."""
     role: np.ndarray
     """uint8 [m], an index of ROLES."""
     person: np.ndarray

@@ -11,7 +11,7 @@ from fedstil_mpi.data.building.pool import Pool
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError, did_you_mean
 
-PROTOCOLS = ("closed", "open", "reference")
+PROTOCOLS = ("closed", "open", "reference_code")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Protocol:
 
     name: str = "closed"
     """closed: everyone is trained on and tested, with different images. open: test people are never trained on.
-    reference: the reference code's split, for comparison only. It leaks: an image may be trained on and a query, and
+    reference_code: the split of FedSTIL's code, for comparison only. It leaks: an image may be trained on and a query, and
     galleries are drawn from other clients' images whether they train on them or not; some images are not used at all.
     """
     train: float = 0.6
@@ -31,7 +31,7 @@ class Protocol:
     """In "open", the share that is trained on of those people that two cameras see, or a set's only camera. All others
     are trained on, and in every task somebody is."""
     gallery: float = 0.7
-    """In "reference", the share of a person's images at each other client that a task searches."""
+    """In "reference_code", the share of a person's images at each other client that a task searches."""
 
     def __post_init__(self) -> None:
         if self.name not in PROTOCOLS:
@@ -62,8 +62,8 @@ def divide(
     drawn = seeding.generator(seed, "build", "images").permutation(len(pool))
     place, size = places(number * (person.max(initial=0) + 1) + person, drawn)
     rows = np.arange(len(pool))
-    if protocol.name == "reference":
-        train, query = splits.reference(place, size, protocol.train, protocol.query)
+    if protocol.name == "reference_code":
+        train, query = splits.reference_code(place, size, protocol.train, protocol.query)
         generator = seeding.generator(seed, "build", "galleries")
         searched = galleries.elsewhere(person, number, protocol.gallery, generator)
         by_role = {splits.TRAIN: rows[train], splits.QUERY: rows[query], splits.GALLERY: np.unique(searched[1])}

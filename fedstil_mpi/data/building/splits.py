@@ -28,7 +28,7 @@ def _at_least_one(wanted: np.ndarray, left: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(wanted), 1, np.maximum(left - 1, 0))  # clip lets the upper bound win
 
 
-def reference(place: np.ndarray, size: np.ndarray, train: float, query: float) -> tuple[np.ndarray, np.ndarray]:
+def reference_code(place: np.ndarray, size: np.ndarray, train: float, query: float) -> tuple[np.ndarray, np.ndarray]:
     """bool [n], twice: which images the reference code trains on, and which it takes as queries.
 
     Its train images end with a rounded-up number and its queries begin with a rounded-down one: unless train * size is

@@ -71,10 +71,10 @@ def add(commands: Any) -> None:
 
 
 HELP_OF_PROTOCOLS = (
-    "closed: the same people in train and test, other images; open: test people are never trained on; reference: the "
+    "closed: the same people in train and test, other images; open: test people are never trained on; reference_code: the "
     "reference code's, which leaks, for comparison only; default: %(default)s"
 )
-HELP_OF_SPLIT = "shares of a person's images at a client; default: {0.train} {0.query}, with reference {1} {2}"
+HELP_OF_SPLIT = "shares of a person's images at a client; default: {0.train} {0.query}, with reference_code {1} {2}"
 HELP_OF_TRAIN_PEOPLE = "with open: of the people who could be tested; default: %(default)s"
 HELP_OF_ASSIGN = "merge: cameras are merged or cut in two; set: every set is a client; default: %(default)s"
 HELP_OF_ORDER = "in which a client sees people; time: from the files' names; default: %(default)s"
@@ -99,7 +99,7 @@ def _options(given: argparse.Namespace) -> BuildOptions:
         raise InputError(f"--threads {threads}; expected at least 1")
     protocol = Protocol()
     train, query = given.split or (
-        REFERENCE_SHARES if given.protocol == "reference" else (protocol.train, protocol.query)
+        REFERENCE_SHARES if given.protocol == "reference_code" else (protocol.train, protocol.query)
     )
     ratio, distance = given.mixing
     return BuildOptions(
