@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PLACES = ("client", "task", "round")
 """The order in which a failure names where it happened; other names follow."""
+PATIENCE = 2.0
+"""Seconds in which the death behind an error becomes known."""
 
 
 class World(Collectives):
@@ -102,13 +104,13 @@ class World(Collectives):
             return True
         return self.comm.Is_revoked() or self.comm.Get_failed().Get_size() > 0
 
-    def is_loss(self, error: BaseException, patience: float = 2.0) -> bool:
+    def is_loss(self, error: BaseException) -> bool:
         """Whether an error means that a rank has died, which may be known a moment later only. Not collective."""
         from mpi4py import MPI
 
         if not self.ulfm or not isinstance(error, RankLost | MPI.Exception):
             return False
-        end = time.monotonic() + patience
+        end = time.monotonic() + PATIENCE
         while not self.is_broken() and time.monotonic() < end:
             time.sleep(0.01)
         return self.is_broken()
