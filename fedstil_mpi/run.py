@@ -20,9 +20,10 @@ from fedstil_mpi.comm.survival import check_survivable
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import Parser
+from fedstil_mpi.config.identity import fingerprint
 from fedstil_mpi.federation.shared_resources import SharedResources, open_shared_resources
 from fedstil_mpi.launch.signals import listening
-from fedstil_mpi.results.writing.run_folder import fingerprint, path_of
+from fedstil_mpi.results.writing.run_folder import path_of
 
 
 def command_line() -> Parser:

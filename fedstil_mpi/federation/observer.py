@@ -20,8 +20,8 @@ class Observer:
     def training(self, round: int, reports: np.ndarray | None) -> None:
         """float64 [clients, 3]: loss, accuracy and new images of the local training; nan where a client was offline."""
 
-    def evaluation(self, round: int, view: str, metrics: np.ndarray | None) -> None:
-        """float64 [clients, tasks, METRICS] for a view of the models (`results.writing.record.VIEWS`)."""
+    def evaluation(self, round: int, model: str, metrics: np.ndarray | None) -> None:
+        """float64 [clients, tasks, METRICS] of the clients' "local" or "served" models, see `results.writing.record.MODELS`."""
 
     def served_is_local(self, round: int) -> None:
         """Nothing comes back from the server, so that the served models are the local ones."""
@@ -58,9 +58,9 @@ class Observers(Observer):
         for observer in self.observers:
             observer.training(round, reports)
 
-    def evaluation(self, round: int, view: str, metrics: np.ndarray | None) -> None:
+    def evaluation(self, round: int, model: str, metrics: np.ndarray | None) -> None:
         for observer in self.observers:
-            observer.evaluation(round, view, metrics)
+            observer.evaluation(round, model, metrics)
 
     def served_is_local(self, round: int) -> None:
         for observer in self.observers:

@@ -117,15 +117,15 @@ def validate(f: Federation, round: int, *, served: bool) -> None:
     if served and not f.traffic.down:
         f.observer.served_is_local(round)
         return
-    view = "served" if served else "local"
+    model = "served" if served else "local"
     left = {client: f.clients[client] for client in f.schedule.attendance.left(round + served) if client in f.clients}
-    search(f, left, round, view, by_task=f.task_aware)
+    search(f, left, round, model, by_task=f.task_aware)
     if f.task_aware:
-        search(f, left, round, f"{view}_task_free", by_task=False)
+        search(f, left, round, f"{model}_task_free", by_task=False)
 
 
-def search(f: Federation, left: Mapping[int, Client], round: int, view: str, *, by_task: bool) -> None:
-    """One view of the models of this rank's clients that are `left`. Collective: all ranks must call.
+def search(f: Federation, left: Mapping[int, Client], round: int, model: str, *, by_task: bool) -> None:
+    """The local or the served models of this rank's clients that are `left`. Collective: all ranks must call.
 
     by_task: each task is searched with a model of its own.
     """
@@ -140,7 +140,7 @@ def search(f: Federation, left: Mapping[int, Client], round: int, view: str, *, 
     f.at(client=None)
     with f.clock("wait"):
         gathered = f.exchange.gather(metrics)
-    f.observer.evaluation(round, view, gathered)
+    f.observer.evaluation(round, model, gathered)
 
 
 def join_galleries(f: Federation, left: Mapping[int, Client], tails: Mapping[int, TailFor | None]) -> Gallery:

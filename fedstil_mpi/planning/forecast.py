@@ -30,6 +30,7 @@ from fedstil_mpi.planning.footprint import Footprint
 from fedstil_mpi.planning.hollow import hollow
 from fedstil_mpi.planning.round_kinds import Group, RoundKinds
 from fedstil_mpi.results.writing.record import Record
+from fedstil_mpi.results.writing.results_file import RESULTS_FILE, write_results
 from fedstil_mpi.results.writing.run_folder import RunFolder
 from fedstil_mpi.results.writing.summary import ACTIVITIES
 
@@ -112,7 +113,7 @@ def make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Foreca
         f.observer = Observers(record, kinds)
         run_rounds(f, NoCheckpoints())
         timings = [dict.fromkeys(ACTIVITIES, NUMBER) for _ in placements]
-        record.save(folder.path / "results.h5", timings, ["0" * 64] * schedule.clients)
+        write_results(folder.path / RESULTS_FILE, record, timings, ["0" * 64] * schedule.clients)
         files = {path.name: path.stat().st_size for path in sorted(folder.path.iterdir())}
     ledger = f.exchange.ledger
     return Forecast(

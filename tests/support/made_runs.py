@@ -11,6 +11,7 @@ from fedstil_mpi.config.schema import Experiment, Method, Participation
 from fedstil_mpi.evaluation.lifelong import METRICS
 from fedstil_mpi.federation.schedule import plan
 from fedstil_mpi.results.writing.record import Record
+from fedstil_mpi.results.writing.results_file import RESULTS_FILE, write_results
 from fedstil_mpi.results.writing.run_folder import RunFolder
 
 NAN = np.nan
@@ -63,22 +64,22 @@ def write(
 
     run_folder = RunFolder(folder)
     run_folder.create(experiment, [{"rank": rank} for rank in range(len(seconds))])
-    record = Record(run_folder, schedule, Ledger())
+    record = Record(run_folder, schedule, Ledger(), [])
     for entry in ledger:
         record.ledger.book(*entry)
     for round, online in schedule.rounds():
         report = np.full((clients, 3), np.nan)
         report[online] = 0.5, 0.5, 10
         record.training(round, report)
-    for view, values in {"served": served, "local": local, "served_task_free": task_free}.items():
+    for model, values in {"served": served, "local": local, "served_task_free": task_free}.items():
         for round, rank1 in zip(rounds, np.array(served if values is None else values, dtype=float), strict=True):
-            if view != "served_task_free" or values is not None:
-                record.evaluation(round, view, _metrics(rank1))
-                if view == "served_task_free":
+            if model != "served_task_free" or values is not None:
+                record.evaluation(round, model, _metrics(rank1))
+                if model == "served_task_free":
                     record.evaluation(round, "local_task_free", _metrics(rank1))
     for round, matrix in (relevances or {}).items():
         record.relevance(round, torch.tensor(matrix))
-    record.save(folder / "results.h5", list(seconds), [""] * clients)
+    write_results(folder / RESULTS_FILE, record, list(seconds), [""] * clients)
     if label is not None:
         (folder / "label").write_text(label + "\n")
     return folder

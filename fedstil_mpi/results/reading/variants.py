@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fedstil_mpi.config.identity import NOT_DECIDING
 from fedstil_mpi.config.loading import leaves
 from fedstil_mpi.results.reading.runs import Run
-from fedstil_mpi.results.writing.run_folder import NO_MATTER
 from fedstil_mpi.util import plugins
 from fedstil_mpi.util.errors import InputError
 
-NOT_COMPARED = ("seed", *NO_MATTER)
+NOT_COMPARED = ("seed", *NOT_DECIDING)
 """What may differ within a variant: which repetition a run is, and where and how it took place."""
 SHARED = ("data", "model", "warmup", "rounds", "participation", "evaluation")
 """Sections in which variants must agree for their numbers to measure the same."""

