@@ -1,7 +1,7 @@
 """Where the queries of a client are searched: in their task's gallery, in all of the client's, or in those of all clients.
 
-`evaluation.gallery` says which. An image that galleries of several tasks of a client have in common is there once in what
-is joined of them. An image that several clients hold is there once for each, as each extracts its features with its own model.
+`evaluation.gallery` says which. A client's joined gallery has an image once, even where several of its tasks have it. The
+joined gallery of all clients has it once for each client, as each extracts features with a model of its own.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ Score = Callable[[Tensor, Images, Gallery, str], Sequence[float]]
 
 
 def score(features: Tensor, query: Images, gallery: Gallery, protocol: str) -> Sequence[float]:
-    """By retrieval."""
+    """The metrics of `retrieval.evaluate`."""
     result = retrieval.evaluate(
         features,
         query.pids,
@@ -89,8 +89,8 @@ def client_gallery(learner: Learner, tail_for: TailFor | None = None) -> Gallery
 def gather(share: Callable[[np.ndarray], np.ndarray], own: Sequence[Gallery], length: int) -> Gallery:
     """The galleries of all ranks' clients, joined in client order; valid on every rank. Collective: all ranks must call.
 
-    share: every rank's rows, on every rank (`Exchange.share`). own: of this rank's clients; length: F. This is how all of it comes to be measured, not what a camera would send: the
-    ledger does not book it.
+    share: rows of each rank -> rows of all ranks, on every rank (`Exchange.share`). own: the galleries of this rank's
+    clients. length: F. The ledger does not book it: it serves measurement, a camera would not send it.
     """
     mine = _join(own, length, torch.device("cpu"))
     features = torch.from_numpy(share(mine.features.numpy()))
@@ -103,7 +103,7 @@ def _of_task(learner: Learner, task: int, tail: Tail) -> Gallery:
 
 
 def _join(parts: Sequence[Gallery], length: int, device: torch.device) -> Gallery:
-    """One below the other, on the device."""
+    """All rows, part by part, on the device."""
     features = [torch.empty(0, length, device=device), *(part.features.to(device) for part in parts)]
     return Gallery(torch.cat(features), np.concatenate([np.empty((0, 2), np.int64), *(part.labels for part in parts)]))
 

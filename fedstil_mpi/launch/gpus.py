@@ -78,7 +78,7 @@ def _slices(nvml: Any, handle: Any) -> tuple[Gpu, ...] | None:
 
 
 def _named(visible: str, cards: list[Card]) -> Iterator[Gpu]:
-    """The entries of CUDA_VISIBLE_DEVICES as they stand, up to the first that names no GPU: so does CUDA read it."""
+    """The entries of CUDA_VISIBLE_DEVICES in their order, up to the first that names no GPU, as CUDA reads it."""
     for entry in visible.split(","):
         name = _name(entry.strip(), cards)
         if name is None:

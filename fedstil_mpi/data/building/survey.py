@@ -14,7 +14,7 @@ from fedstil_mpi.util.progress import Watch
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found in n files; k of them are kept: all that can be read and have other pixels than all before."""
+    """What was found in n files; k of them are kept: all that can be read and whose pixels no earlier one has."""
 
     kept: np.ndarray
     """int64 [k], ascending, which file. Its pixels have the number 0 to k - 1 in the scratch file."""

@@ -1,7 +1,7 @@
 """Writes packs.
 
-libhdf5 makes what stands beside the pixels in memory and never sees the disk, as a full one can crash it. All bytes are
-written here, so that whatever fails is an ordinary error.
+libhdf5 crashes on a full disk, so it never writes to one: it makes everything but the pixels in memory. All bytes are
+written to the disk here, where a failure is an ordinary error.
 """
 
 import hashlib
@@ -80,7 +80,7 @@ def write(
 
 
 class _Beside(io.BytesIO):
-    """A file in memory without its pixels, from which libhdf5 keeps away."""
+    """A file in memory that skips the place of the pixels, which libhdf5 never touches."""
 
     pixels = Extent(1 << 62, 0)  # far away, until it is known where they lie
 
