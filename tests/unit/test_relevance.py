@@ -5,14 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedstil_mpi.methods.fedstil.relevance import (
-    MEASURES,
-    History,
-    TaskRecord,
-    attention,
-    own_weights,
-    reference_relevance,
-)
+from fedstil_mpi.methods.fedstil import relevance
+from fedstil_mpi.methods.fedstil.attention import attention, own_weights, reference_relevance
+from fedstil_mpi.methods.fedstil.history import History, TaskRecord
+from fedstil_mpi.methods.fedstil.relevance import MEASURES
 from support.golden_files import golden
 
 KINDS = [*MEASURES, "reference"]
@@ -233,3 +229,61 @@ def test_keeping_to_oneself_begins_gradually():
     similarity = torch.zeros(3, 3)
     similarity[0, 1] = similarity[1, 0] = 1e-6
     assert own_weights(similarity, 0.25, tau=0.2) == pytest.approx([0.25, 0.25, 0.25], abs=1e-5)
+
+
+# -- the matrices as they are defined, pair by pair --------------------------------------------------------------------
+
+
+def random_history(seed: int, clients: int, people: int) -> History:
+    random = np.random.default_rng(seed)
+    noted = History.empty(clients)
+    for client in range(clients):
+        for _ in range(random.integers(0, 6)):
+            noted.note(client, True, frozenset(random.integers(0, people, random.integers(0, 9)).tolist()), None)
+    return noted
+
+
+def literal_overlap(noted: History, forgetting: float) -> Tensor:
+    weights = [
+        {person: forgetting**age for age, task in reversed(list(enumerate(reversed(tasks)))) for person in task.people}
+        for tasks in noted.tasks
+    ]
+    similarity = torch.zeros(len(weights), len(weights))
+    for i, mine in enumerate(weights):
+        for j, theirs in enumerate(weights):
+            union = mine.keys() | theirs.keys()
+            both = sum(min(mine.get(p, 0.0), theirs.get(p, 0.0)) for p in union)
+            either = sum(max(mine.get(p, 0.0), theirs.get(p, 0.0)) for p in union)
+            similarity[i, j] = both / either if either else 0.0
+    return similarity
+
+
+def literal_attention(similarity: Tensor, tau: float, own_K: list[float], seen: list[int]) -> Tensor:
+    relevance = torch.zeros_like(similarity)
+    for i, own in enumerate(own_K):
+        if others := [j for j in seen if j != i]:
+            own = own if i in seen else 0.0
+            relevance[i, others] = (1 - own) * torch.softmax(similarity[i, others] / tau, 0)
+            relevance[i, i] += own
+        else:
+            relevance[i, i] = 1.0
+    return relevance
+
+
+@pytest.mark.parametrize("forgetting", [1.0, 0.7, 0.3, 0.0])
+@pytest.mark.parametrize(("clients", "people"), [(1, 9), (2, 9), (7, 9), (18, 40), (60, 300)])
+def test_matrices_are_those_of_the_definition_to_the_last_bit(clients, people, forgetting):
+    for seed in range(5):
+        noted = random_history(seed, clients, people)
+        similarity = MEASURES["overlap"](noted, forgetting)
+        assert torch.equal(similarity, literal_overlap(noted, forgetting))
+        own = own_weights(similarity, 1 / clients, 0.2)
+        for seen in (noted.seen_clients(), [], [clients - 1]):
+            assert torch.equal(attention(similarity, 0.2, own, seen), literal_attention(similarity, 0.2, own, seen))
+
+
+def test_pairs_are_counted_in_parts(monkeypatch):
+    noted = random_history(0, 30, 10)
+    whole = MEASURES["overlap"](noted, 0.5)
+    monkeypatch.setattr(relevance, "PAIRS", 100)
+    torch.testing.assert_close(MEASURES["overlap"](noted, 0.5), whole, rtol=1e-6, atol=0)

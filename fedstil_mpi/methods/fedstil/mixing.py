@@ -10,7 +10,9 @@ from fedstil_mpi.comm.flat import Message, Part, Rows
 from fedstil_mpi.methods import base
 from fedstil_mpi.methods.aids.prototypes import PEOPLE, people_of_new_task
 from fedstil_mpi.methods.base import ClientRound
-from fedstil_mpi.methods.fedstil.relevance import MEASURES, History, attention, own_weights, reference_relevance
+from fedstil_mpi.methods.fedstil.attention import attention, own_weights, reference_relevance
+from fedstil_mpi.methods.fedstil.history import History
+from fedstil_mpi.methods.fedstil.relevance import MEASURES
 from fedstil_mpi.util.state_tree import State
 
 NAMES = (*MEASURES, "reference")

@@ -1,85 +1,61 @@
-"""How much client i should take from client j: attention over space (clients) and time (their tasks).
+"""How much client i can learn from client j: measures of likeness over space (clients) and time (their tasks).
 
-A measure turns what the server has seen, a `History`, into a similarity matrix [K, K]; `attention` turns a similarity
-matrix into a relevance matrix whose rows sum to 1. W[i, j] is the weight of contributor j in receiver i's base.
+A measure turns what the server has seen, a `History`, into a similarity matrix [K, K].
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fedstil_mpi.util.state_tree import State
+from fedstil_mpi.methods.fedstil.history import History, TaskRecord
 
-
-@dataclass
-class TaskRecord:
-    """What one client reported of one of its tasks."""
-
-    people: frozenset[int]
-    token: Tensor | None
-    """Mean representation [D]; None where the measure in use needs none."""
-
-
-@dataclass
-class History:
-    """The tasks of every client that the server has heard of, oldest first."""
-
-    tasks: list[list[TaskRecord]] = field(default_factory=list)
-    uploads: list[list[Tensor]] = field(default_factory=list)
-    """Every token a client ever sent, one a round; only the reference measure reads it."""
-
-    @classmethod
-    def empty(cls, clients: int) -> "History":
-        return cls([[] for _ in range(clients)], [[] for _ in range(clients)])
-
-    def note(self, client: int, new_task: bool, people: frozenset[int], token: Tensor | None) -> None:
-        """Note one upload: of a new task, or of the one reported before, whose token it renews."""
-        tasks = self.tasks[client]
-        if new_task:
-            tasks.append(TaskRecord(people, token))
-        else:
-            tasks[-1].token = token
-        if token is not None:
-            self.uploads[client].append(token)
-
-    @property
-    def is_meta(self) -> bool:
-        """Whether the tokens are without values, as in a plan."""
-        return any(task.token is not None and task.token.is_meta for tasks in self.tasks for task in tasks)
-
-    def seen_clients(self) -> list[int]:
-        """The clients that have uploaded."""
-        return [client for client, tasks in enumerate(self.tasks) if tasks]
-
-    def state(self) -> State:
-        tasks = [[{"people": sorted(task.people), "token": task.token} for task in of] for of in self.tasks]
-        return {"tasks": tasks, "uploads": [torch.stack(tokens) if tokens else None for tokens in self.uploads]}
-
-    @classmethod
-    def of(cls, state: State) -> "History":
-        """The history that gave this state."""
-        tasks = [[TaskRecord(frozenset(task["people"]), task["token"]) for task in of] for of in state["tasks"]]
-        return cls(tasks, [[] if tokens is None else list(tokens) for tokens in state["uploads"]])
-
+PAIRS = 4_000_000
+"""How many pairs of clients are counted at once."""
 
 Measure = Callable[[History, float], Tensor]
 
 
 def overlap(history: History, forgetting: float) -> Tensor:
-    """Weighted Jaccard index of the people two clients know; a person last met n tasks ago weighs forgetting^n."""
-    weights = []
-    for tasks in history.tasks:
-        weights.append({person: forgetting**age for age, task in reversed(_aged(tasks)) for person in task.people})
-    similarity = torch.zeros(len(weights), len(weights))
-    for i, mine in enumerate(weights):
-        for j, theirs in enumerate(weights):
-            union = mine.keys() | theirs.keys()
-            both = sum(min(mine.get(p, 0.0), theirs.get(p, 0.0)) for p in union)
-            either = sum(max(mine.get(p, 0.0), theirs.get(p, 0.0)) for p in union)
-            similarity[i, j] = both / either if either else 0.0
-    return similarity
+    """Weighted Jaccard index of the people two clients know; a person last met n tasks ago weighs forgetting^n.
+
+    Sum of minima / sum of maxima over all people that either knows; only those that both know add to the first.
+    """
+    weights = [
+        {person: forgetting**age for age, task in reversed(_aged(tasks)) for person in task.people}
+        for tasks in history.tasks
+    ]
+    total_K = np.array([sum(of_client.values()) for of_client in weights], float)
+    both_KK = _shared(weights)
+    np.fill_diagonal(both_KK, total_K)
+    either_KK = total_K[:, None] + total_K - both_KK
+    return torch.from_numpy(np.divide(both_KK, either_KK, out=np.zeros_like(both_KK), where=either_KK > 0)).float()
+
+
+def _shared(weights: list[dict[int, float]]) -> np.ndarray:
+    """The smaller of two clients' weights, summed over the people that both know: float64 [K, K].
+
+    weights: by client and person. Pairs are counted person by person, for most clients share nobody; the people with
+    equally many knowers together.
+    """
+    clients = len(weights)
+    people = np.array([person for of_client in weights for person in of_client], int)
+    knowers = np.repeat(np.arange(clients), [len(of_client) for of_client in weights])
+    values = np.array([weight for of_client in weights for weight in of_client.values()])
+    by_person = np.argsort(people, kind="stable")
+    knowers, values = knowers[by_person], values[by_person]
+    counts = np.unique(people, return_counts=True)[1]
+    starts = np.cumsum(counts) - counts
+    both = np.zeros(clients**2)
+    for count in np.unique(counts[counts > 1]):
+        places = starts[counts == count][:, None] + np.arange(count)
+        for part in np.array_split(places, math.ceil(len(places) * count**2 / PAIRS)):
+            pairs = knowers[part][:, :, None] * clients + knowers[part][:, None]
+            minima = np.minimum(values[part][:, :, None], values[part][:, None])
+            both += np.bincount(pairs.ravel(), minima.ravel(), clients**2)
+    return both.reshape(clients, clients)
 
 
 def token_kl(history: History, forgetting: float) -> Tensor:
@@ -126,65 +102,6 @@ MEASURES: dict[str, Measure] = {
     "token_cosine": token_cosine,
     "uniform": uniform,
 }
-
-
-def own_weights(similarity_KK: Tensor, self_weight: float, tau: float) -> list[float]:
-    """What each receiver keeps of its own, [K]: `self_weight`, rising to 1 for a client that is left without partners.
-
-    similarity_KK: non-negative, 0 where two clients have nothing to teach each other. Groups of clients that mix with
-    each other move away from the rest, and the average of such groups serves a client that belongs to none of them
-    worse than its own model does. So a client keeps more of its own where its best partner is less than a quarter as
-    similar as the best pair of all, and the more so the sharper attention at temperature `tau` makes that pair's bond.
-    Where nobody has a partner there are no groups, and `self_weight` holds for all.
-    """
-    best_K = similarity_KK.clone().fill_diagonal_(0).amax(1)
-    bond = 1 - torch.exp(-best_K.max() / tau)
-    lonely_K = 1 - (best_K / (0.25 * best_K.max()).clamp(min=1e-12)).clamp(max=1)
-    return (self_weight + (1 - self_weight) * bond * lonely_K).tolist()
-
-
-def attention(similarity_KK: Tensor, tau: float, own_K: Sequence[float], seen_clients: list[int]) -> Tensor:
-    """softmax(similarity / tau) over the others that were heard of, scaled to leave own_K[i] for receiver i.
-
-    Equal similarities, all zero among them, give the plain average over the others. A receiver that was never heard of
-    has no model of its own to weigh; a receiver alone in the world keeps its own. Rows sum to 1; float32 [K, K].
-    """
-    clients = len(similarity_KK)
-    relevance_KK = torch.zeros(clients, clients)
-    for i in range(clients):
-        others = [j for j in seen_clients if j != i]
-        own = own_K[i] if i in seen_clients else 0.0
-        if not others:
-            relevance_KK[i, i] = 1.0
-            continue
-        relevance_KK[i, others] = (1 - own) * torch.softmax(similarity_KK[i, others] / tau, 0)
-        relevance_KK[i, i] += own
-    return relevance_KK
-
-
-def reference_relevance(uploads: list[list[Tensor]], step: int, decay: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The published code's relevance, share and weights (methods specification 5.9), each float64 [n, n].
-
-    uploads: for each client its tokens, oldest first; at least one each. The weights pass a softmax although the shares
-    sum to 1 already, distances of older tokens are added and grow with age, and the receiver's share is always 1/n.
-    """
-    n = len(uploads)
-    if n == 1:
-        one = torch.ones(1, 1, dtype=torch.float64)
-        return one, one, one
-    logs = [[torch.log_softmax(token.double(), 0) for token in tokens] for tokens in uploads]
-    relevance = torch.zeros(n, n, dtype=torch.float64)
-    for i in range(n):
-        p = logs[i][-1]
-        for j in range(n):
-            if i != j:
-                distance = 1e-8
-                for age, q in enumerate(logs[j][::-1][::step]):
-                    distance += float((q.exp() * (q - p)).sum()) * decay**-age
-                relevance[i, j] = 1 / distance
-        relevance[i, i] = relevance[i].sum() / (n - 1)
-    share = relevance / relevance.sum(1, keepdim=True)
-    return relevance, share, torch.softmax(share, 1)
 
 
 def _aged(tasks: list[TaskRecord]) -> list[tuple[int, TaskRecord]]:

@@ -1,5 +1,7 @@
 """The server's side of FedWeIT's knowledge: which adaptive weights reach which client, and how many."""
 
+from itertools import islice
+
 import torch
 from torch import Tensor
 
@@ -41,7 +43,7 @@ class Bank:
         if client in self.supplied:
             return []
         self.supplied.add(client)
-        return [self.newest[other] for other in reversed(self.newest) if other != client][: self.limit]
+        return list(islice((self.newest[other] for other in reversed(self.newest) if other != client), self.limit))
 
     def knowledge(self, online: list[int]) -> Rows:
         given = [self.give(client) for client in online]

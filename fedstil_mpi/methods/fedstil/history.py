@@ -1,0 +1,59 @@
+"""What the server has seen of its clients' tasks."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fedstil_mpi.util.state_tree import State
+
+
+@dataclass
+class TaskRecord:
+    """What one client reported of one of its tasks."""
+
+    people: frozenset[int]
+    token: Tensor | None
+    """Mean representation [D]; None where the measure in use needs none."""
+
+
+@dataclass
+class History:
+    """The tasks of every client that the server has heard of, oldest first."""
+
+    tasks: list[list[TaskRecord]] = field(default_factory=list)
+    uploads: list[list[Tensor]] = field(default_factory=list)
+    """Every token a client ever sent, one a round; only the reference measure reads it."""
+
+    @classmethod
+    def empty(cls, clients: int) -> "History":
+        return cls([[] for _ in range(clients)], [[] for _ in range(clients)])
+
+    def note(self, client: int, new_task: bool, people: frozenset[int], token: Tensor | None) -> None:
+        """Note one upload: of a new task, or of the one reported before, whose token it renews."""
+        tasks = self.tasks[client]
+        if new_task:
+            tasks.append(TaskRecord(people, token))
+        else:
+            tasks[-1].token = token
+        if token is not None:
+            self.uploads[client].append(token)
+
+    @property
+    def is_meta(self) -> bool:
+        """Whether the tokens are without values, as in a plan."""
+        return any(task.token is not None and task.token.is_meta for tasks in self.tasks for task in tasks)
+
+    def seen_clients(self) -> list[int]:
+        """The clients that have uploaded."""
+        return [client for client, tasks in enumerate(self.tasks) if tasks]
+
+    def state(self) -> State:
+        tasks = [[{"people": sorted(task.people), "token": task.token} for task in of] for of in self.tasks]
+        return {"tasks": tasks, "uploads": [torch.stack(tokens) if tokens else None for tokens in self.uploads]}
+
+    @classmethod
+    def of(cls, state: State) -> "History":
+        """The history that gave this state."""
+        tasks = [[TaskRecord(frozenset(task["people"]), task["token"]) for task in of] for of in state["tasks"]]
+        return cls(tasks, [[] if tokens is None else list(tokens) for tokens in state["uploads"]])
