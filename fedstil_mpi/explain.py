@@ -24,7 +24,8 @@ from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.base import Stream, Task
 from fedstil_mpi.evaluation.gradcam import default_layer, heat, likeness
 from fedstil_mpi.evaluation.matches import Match, best, similarities
-from fedstil_mpi.federation.setup import Plan, make_plan
+from fedstil_mpi.federation.plan import Plan
+from fedstil_mpi.federation.setup import make_plan
 from fedstil_mpi.federation.start_model import build_network, warmup_images
 from fedstil_mpi.federation.warm_up import warm_up
 from fedstil_mpi.models.network import Network

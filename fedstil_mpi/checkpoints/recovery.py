@@ -14,8 +14,9 @@ from fedstil_mpi.comm.failures import OrderlyEnd
 from fedstil_mpi.comm.survival import survive
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.federation.observer import Observer
+from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.rounds import run_rounds
-from fedstil_mpi.federation.setup import Plan, assemble, load_data_and_model
+from fedstil_mpi.federation.setup import assemble, load_data_and_model
 from fedstil_mpi.federation.shared_resources import SharedResources, reassign_clients
 from fedstil_mpi.federation.state import LOST, RESUMED, Federation
 from fedstil_mpi.util.terminal import say

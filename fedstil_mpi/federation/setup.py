@@ -1,7 +1,7 @@
 """From a config to a federation that is ready for its first round: the model, the clients, the server."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.exchange import Exchange, InProcessExchange
@@ -12,6 +12,7 @@ from fedstil_mpi.data.streams.base import Stream, Task
 from fedstil_mpi.federation import schedule
 from fedstil_mpi.federation.messages import message_schema
 from fedstil_mpi.federation.participation import check_away
+from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.shared_resources import SharedResources
 from fedstil_mpi.federation.start_model import Kept, load_network, start_network
 from fedstil_mpi.federation.state import Federation
@@ -22,16 +23,6 @@ from fedstil_mpi.methods.base import Client, MethodModule, Server
 from fedstil_mpi.models.network import Network
 from fedstil_mpi.util.clock import Clock
 from fedstil_mpi.util.errors import InputError
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What every rank derives from the config and the stream's labels, before any image or weight is touched."""
-
-    experiment: Experiment
-    method: MethodModule
-    schedule: schedule.Schedule
-    num_classes: int
 
 
 def make_plan(experiment: Experiment, method: MethodModule, stream: Stream) -> Plan:

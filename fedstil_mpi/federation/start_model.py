@@ -1,20 +1,18 @@
 """The model that every client starts from: built, loaded and warmed up by the server."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.data.streams.base import Images, Stream
+from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.warm_up import warm_up
 from fedstil_mpi.launch.placement import RankPlacement
 from fedstil_mpi.models.network import Network, build, network_state
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError
-
-if TYPE_CHECKING:
-    from fedstil_mpi.federation.setup import Plan
 
 
 class Kept(Protocol):
@@ -28,7 +26,7 @@ class Kept(Protocol):
 
 
 def start_network(
-    world: World, plan: "Plan", stream: Stream, placement: RankPlacement, start: Kept | None = None
+    world: World, plan: Plan, stream: Stream, placement: RankPlacement, start: Kept | None = None
 ) -> Network:
     """The network every client starts from, on this rank's device. Collective: all ranks must call.
 
@@ -69,7 +67,7 @@ def load_network(network: Network, start: Kept) -> bool:
     return changed
 
 
-def warmup_images(plan: "Plan", stream: Stream) -> Images | None:
+def warmup_images(plan: Plan, stream: Stream) -> Images | None:
     """What the start model is warmed up on; None without a warm-up. Raises InputError where the stream has no such images."""
     experiment = plan.experiment
     images = stream.warmup() if experiment.warmup.steps else None
@@ -78,7 +76,7 @@ def warmup_images(plan: "Plan", stream: Stream) -> Images | None:
     return images
 
 
-def build_network(plan: "Plan", weights: str | None = None) -> Network:
+def build_network(plan: Plan, weights: str | None = None) -> Network:
     """The start model, before a warm-up. weights: instead of the config's. Raises InputError where it cannot be built."""
     model, data = plan.experiment.model, plan.experiment.data
     return build(

@@ -7,7 +7,7 @@ from typing import Any
 from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.federation.observer import Observer, Observers
-from fedstil_mpi.federation.setup import Plan
+from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.state import Federation
 from fedstil_mpi.planning import forecast, plan_tables
 from fedstil_mpi.planning.outcome import Outcome

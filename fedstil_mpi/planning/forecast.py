@@ -18,9 +18,10 @@ from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.federation.messages import MessageSchema, message_schema
 from fedstil_mpi.federation.observer import Observers
+from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.federation.schedule import Schedule
-from fedstil_mpi.federation.setup import Plan, connect
+from fedstil_mpi.federation.setup import connect
 from fedstil_mpi.federation.start_model import build_network
 from fedstil_mpi.federation.state import Federation
 from fedstil_mpi.models.network import Network, given, network_state

@@ -5,7 +5,7 @@ from itertools import chain
 from typing import Any
 
 from fedstil_mpi.comm.world import World
-from fedstil_mpi.federation.setup import Plan
+from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.state import Federation
 from fedstil_mpi.planning.resident import measure
 from fedstil_mpi.results.writing import models

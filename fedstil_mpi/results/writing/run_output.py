@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from fedstil_mpi.federation.observer import Observer, Observers
-from fedstil_mpi.federation.setup import Plan
+from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.state import LOST, Federation
 from fedstil_mpi.results.writing import summary
 from fedstil_mpi.results.writing.progress import RoundsBar
