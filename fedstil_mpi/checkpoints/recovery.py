@@ -56,7 +56,9 @@ def run_with_recovery(
     def attempt() -> T:
         plan, f = recovery.attempt()
         checkpoints.settle()
-        return finish(plan, f)
+        result = finish(plan, f)
+        f.exchange.close()
+        return result
 
     return survive(world, attempt) if plan.experiment.fault_tolerance else attempt()
 

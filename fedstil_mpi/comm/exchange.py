@@ -43,6 +43,9 @@ class Exchange(Protocol):
     def share(self, rows: np.ndarray) -> np.ndarray:
         """As `gather`, on every rank."""
 
+    def close(self) -> None:
+        """Give back what belongs to this exchange alone; the last call. The ledger stays."""
+
 
 class InProcessExchange:
     """Server and clients in one process. Raises ValueError where a message is not what its parts say."""
@@ -77,6 +80,9 @@ class InProcessExchange:
 
     def share(self, rows: np.ndarray) -> np.ndarray:
         return rows
+
+    def close(self) -> None:
+        pass
 
     def _carry(self, round: int, direction: str, part: Part, online: Sequence[int], rows: list[Tensor]) -> list[Tensor]:
         """What arrives of a part, by online client."""

@@ -52,6 +52,13 @@ class MpiExchange:
         self._buffers: dict[tuple[str, Part], Tensor] = {}
         self._types: dict[Part, Any] = {}
 
+    def close(self) -> None:
+        """Free the communicator and the datatypes, of which MPI has a limited number. Collective: all ranks must call."""
+        for kind in self._types.values():
+            kind.Free()
+        self._types.clear()
+        self._world.free(self._comm)
+
     def down(self, round: int, parts: Sequence[Part], online: Sequence[int], knowledge: Rows) -> dict[int, Message]:
         """Send every online client its knowledge. Collective: all ranks must call with equal parts and online.
 
