@@ -11,8 +11,6 @@ from torch import Tensor
 
 from fedstil_mpi.comm.flat import Part
 
-CODECS = ("dense", "sparse")
-
 
 def encoded_part(part: Part) -> Part:
     """The part as it travels: itself, or so many bytes."""

@@ -35,7 +35,7 @@ def test_ranks_know_themselves(tour):
 
 def test_json_round_trips(tour):
     value = {"text": "grün", "nested": [1, 2.5, None, True], "empty": {}}
-    assert tour["heard"] == [value] * 3
+    assert tour["received"] == [value] * 3
     assert tour["lengths"] == [0, 1000, 2000]
     assert tour["elsewhere"] == [[True] * 4] * 3
 
@@ -66,10 +66,15 @@ def test_a_duplicate_is_given_back(tour):
 
 
 def test_rank_placements(tour):
-    assert [placement["clients"] for placement in tour["seats"]] == [[], [0, 1], [2]]
-    assert [(placement["rank"], placement["host"]) for placement in tour["seats"]] == [(0, HOST), (1, HOST), (2, HOST)]
+    assert [placement["clients"] for placement in tour["placements"]] == [[], [0, 1], [2]]
+    assert [(placement["rank"], placement["host"]) for placement in tour["placements"]] == [
+        (0, HOST),
+        (1, HOST),
+        (2, HOST),
+    ]
     assert all(
-        (placement["device"], placement["gpu"], placement["threads"]) == ("cpu", None, 1) for placement in tour["seats"]
+        (placement["device"], placement["gpu"], placement["threads"]) == ("cpu", None, 1)
+        for placement in tour["placements"]
     )
 
 

@@ -57,7 +57,7 @@ with start() as world:
     if world.rank == 0:
         facts |= {
             "ranks": ranks,
-            "heard": seen_clients,
+            "received": seen_clients,
             "lengths": [len(text) for text in ragged],
             "rows": {dtype: [str(r.dtype), r.astype(float).tolist()] for dtype, r in rows.items()},
             "nobody": [str(nobody.dtype), nobody.shape],
@@ -66,7 +66,7 @@ with start() as world:
             "strided": strided.tolist(),
             "elsewhere": elsewhere,
             "everywhere": everywhere,
-            "seats": placements,
+            "placements": placements,
             "share": share,
             "torch": "torch" in sys.modules,
         }
