@@ -14,6 +14,7 @@ from fedstil_mpi import methods
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.client.rehearsal import Samples
+from fedstil_mpi.comm.exchange import InProcessExchange
 from fedstil_mpi.comm.flat import Layout, Part
 from fedstil_mpi.comm.ledger import DOWN, HEADER_BYTES, UP, Ledger
 from fedstil_mpi.config import loading
@@ -69,13 +70,6 @@ def experiment(settings: dict[str, Any] | None = None, method: str = "single", p
     return loading.resolve(OmegaConf.to_container(tree), module.Options, module.PRESETS)
 
 
-class Alone:
-    """A world of one rank, as far as a search needs one."""
-
-    def allgather_rows(self, rows: np.ndarray) -> np.ndarray:
-        return rows
-
-
 @dataclass
 class Federation:
     """Both sides of a method, and the wires between them, which let through and book only what `traffic` says."""
@@ -118,7 +112,7 @@ class Federation:
         global_gallery = None
         if learners[0].experiment.evaluation.gallery == "all":
             own = [client_gallery(learner, tail_for) for learner, tail_for in zip(learners, tails, strict=True)]
-            global_gallery = gather(Alone(), own, learners[0].tail.classifier.in_features)
+            global_gallery = gather(InProcessExchange().share, own, learners[0].tail.classifier.in_features)
         return np.stack([evaluate(*each, global_gallery) for each in zip(learners, tails, strict=True)])
 
     def _through(

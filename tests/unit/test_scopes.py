@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fedstil_mpi import report
 from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.comm.exchange import InProcessExchange
 from fedstil_mpi.data.streams.base import Images, Task
 from fedstil_mpi.evaluation import retrieval
 from fedstil_mpi.evaluation.lifelong import METRICS
@@ -73,7 +74,9 @@ SECOND = (
 def search(scope: str, *learners: Learner) -> np.ndarray:
     """Of all clients, [clients, tasks, metrics]."""
     global_gallery = (
-        gather(tiny.Alone(), [client_gallery(learner) for learner in learners], 2) if scope == "all" else None
+        gather(InProcessExchange().share, [client_gallery(learner) for learner in learners], 2)
+        if scope == "all"
+        else None
     )
     return np.stack([evaluate(learner, None, global_gallery) for learner in learners])
 
@@ -194,7 +197,7 @@ def test_who_was_never_drawn_is_neither_searched_nor_searches():
     assert np.isnan(found[:, 1]).all()  # the second task has not begun
     own = [client_gallery(side.learner) for side in result.clients]
     assert [len(gallery.features) for gallery in own] == [2, 0, 2]
-    assert gather(tiny.Alone(), own, 6).labels[:, 0].tolist() == [1, 2, 7, 8]
+    assert gather(InProcessExchange().share, own, 6).labels[:, 0].tolist() == [1, 2, 7, 8]
 
 
 # -- a model for each task ---------------------------------------------------------------------------------------------
@@ -225,7 +228,9 @@ def one_at_a_time(learner: Learner, *turns: float):
 def test_galleries_are_described_by_the_querys_model_or_by_their_own(scope, average_precision):
     learner = client(0, scope, *FIRST)
     tail_for = one_at_a_time(learner, 0, -55)
-    global_gallery = gather(tiny.Alone(), [client_gallery(learner, tail_for)], 2) if scope == "all" else None
+    global_gallery = (
+        gather(InProcessExchange().share, [client_gallery(learner, tail_for)], 2) if scope == "all" else None
+    )
     np.testing.assert_allclose(evaluate(learner, tail_for, global_gallery)[:, MAP], average_precision)
 
 
