@@ -1,0 +1,130 @@
+"""Config files: which can be read, what extends what, and the command line's overrides."""
+
+from functools import partial
+
+import pytest
+
+from fedstil_mpi.config import loading
+from fedstil_mpi.util.errors import InputError
+from support import configs
+from support.configs import write
+
+
+@pytest.fixture
+def refusal(tmp_path):
+    return partial(configs.refusal, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: b: c", "mapping values are not allowed"),
+        ("seed: 1\nseed: 2", "duplicate key seed"),
+        ("train: {lr: 1, lr: 2}", "duplicate key lr"),
+        ("- train", "holds a list, expected a mapping of sections"),
+        ("5", "config.yaml is not plain YAML"),
+        ("\x00", "not allowed"),
+        ("seed: ${oops", "config.yaml is not plain YAML"),
+        ("seed: ${nowhere}", "'nowhere' not found"),
+    ],
+)
+def test_not_a_config_file(refusal, text, reason):
+    message = refusal(text)
+    assert reason in message
+    assert "config.yaml" in message
+
+
+@pytest.mark.parametrize(
+    "tag", ["!!python/object/apply:os.mkdir [{}]", "!!python/name:os.mkdir", "!mine x", "!!set {{a}}"]
+)
+@pytest.mark.parametrize("where", ["file", "override"])
+def test_tags_that_build_objects_are_refused(refusal, tmp_path, tag, where):
+    victim = tmp_path / "made"
+    value = tag.format(victim)
+    message = refusal(f"output: {value}") if where == "file" else refusal("", f"output={value}")
+    assert "tag" in message or "not a supported" in message
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("value", ["!!python/object/apply:pathlib.Path [runs]", "!!binary aGVsbG8="])
+def test_values_that_cannot_travel_to_the_other_ranks_are_refused(refusal, value):
+    assert "not JSON serializable" in refusal(f"output: {value}")
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    folder, latin = tmp_path / "folder.yaml", tmp_path / "latin.yaml"
+    folder.mkdir()
+    latin.write_bytes("name: café".encode("latin-1"))
+    for path, reason in (
+        (tmp_path / "none.yaml", "does not exist"),
+        (folder, "cannot be read (Is a directory)"),
+        (latin, "is not plain YAML"),
+    ):
+        with pytest.raises(InputError) as caught:
+            loading.read(path)
+        assert str(caught.value).startswith(f"config file {path} {reason}")
+
+
+@pytest.mark.parametrize("argument", ["train", "--verbose", "=5", "extends=base.yaml"])
+def test_an_argument_that_is_no_override(refusal, argument):
+    assert refusal("", argument) == f"argument {argument!r} is no override; expected section.key=value"
+
+
+def test_an_override_that_is_no_yaml(refusal):
+    assert refusal("", "name=[").startswith("cannot read the overrides ['name=[']: ")
+
+
+# -- extends ---------------------------------------------------------------------------------------------------------
+
+
+def test_extends_a_chain_relative_to_each_file(tmp_path):
+    write(tmp_path, "base.yaml", "seed: 1\ntrain: {lr: 0.1, batch: 4, steps: 3}")
+    write(tmp_path, "sub/middle.yaml", "extends: ../base.yaml\ntrain: {lr: 0.2, batch: 5}")
+    top = write(tmp_path, "sub/deep/top.yaml", "extends: [../middle.yaml]\ntrain: {lr: 0.3}")
+    assert loading.read(top) == {"seed": 1, "train": {"lr": 0.3, "batch": 5, "steps": 3}}
+
+
+def test_of_a_list_the_later_file_lies_above(tmp_path):
+    write(tmp_path, "a.yaml", "seed: 1\nname: a")
+    write(tmp_path, "b.yaml", "seed: 2\noutput: b")
+    top = write(tmp_path, "top.yaml", "extends: [a.yaml, b.yaml]")
+    assert loading.read(top) == {"seed": 2, "name": "a", "output": "b"}
+
+
+def test_two_parents_may_extend_the_same_file(tmp_path):
+    write(tmp_path, "base.yaml", "seed: 1")
+    write(tmp_path, "a.yaml", "extends: base.yaml\nname: a")
+    write(tmp_path, "b.yaml", "extends: base.yaml\noutput: b")
+    top = write(tmp_path, "top.yaml", "extends: [a.yaml, b.yaml]")
+    assert loading.read(top) == {"seed": 1, "name": "a", "output": "b"}
+
+
+def test_a_cycle_is_refused(tmp_path):
+    write(tmp_path, "a.yaml", "extends: b.yaml")
+    top = write(tmp_path, "b.yaml", "extends: a.yaml")
+    with pytest.raises(InputError, match=r"b\.yaml extends itself \(via b\.yaml -> a\.yaml\)"):
+        loading.read(top)
+
+
+def test_a_missing_parent_is_named_and_who_wants_it(tmp_path):
+    top = write(tmp_path, "top.yaml", "extends: nowhere.yaml")
+    with pytest.raises(InputError, match=r"nowhere\.yaml \(which top\.yaml extends\) does not exist"):
+        loading.read(top)
+
+
+@pytest.mark.parametrize("value", ["5", "{a: b}", "[1]", "[[a.yaml]]"])
+def test_extends_names_files(refusal, value):
+    assert "expected a file or a list of files" in refusal(f"extends: {value}")
+
+
+def test_a_section_extended_by_something_else(tmp_path):
+    write(tmp_path, "base.yaml", "train: [1, 2]")
+    top = write(tmp_path, "top.yaml", "extends: base.yaml\ntrain: {lr: 1}")
+    with pytest.raises(InputError, match=r"^con[^\n]*$"):
+        loading.resolve(loading.read(top))
+
+
+def test_references_are_filled_in_where_the_file_is_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCRATCH", "/scratch/me")
+    path = write(tmp_path, text="seed: 3\nname: run-${seed}\noutput: ${oc.env:SCRATCH}/runs")
+    assert loading.read(path, ["seed=4"]) == {"seed": 4, "name": "run-4", "output": "/scratch/me/runs"}
