@@ -1,5 +1,6 @@
 """A folder of images as a plan, so that it is counted and compared as a pack is."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ def read_folder(
     stream = FolderStream(root, height, width)
     files: list[ImageFile] = []
     places: list[tuple[int, int, int]] = []
-    for (client, task), by_split in sorted(stream.files.items()):
+    for client, task in product(range(stream.clients), range(stream.tasks)):
+        by_split = stream.files(client, task)
         for role, split in enumerate(SPLITS):
             files += by_split[split]
             places += [(client, task, role)] * len(by_split[split])

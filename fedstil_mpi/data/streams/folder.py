@@ -3,11 +3,9 @@
 import re
 from pathlib import Path
 
-import numpy as np
-
 from fedstil_mpi.data.files.listing import SUFFIXES, entries
-from fedstil_mpi.data.streams.base import SPLITS, Stream, Task
-from fedstil_mpi.data.streams.image_files import ImageFile, load, pids_of
+from fedstil_mpi.data.streams.base import SPLITS
+from fedstil_mpi.data.streams.image_files import FileStream, ImageFile
 from fedstil_mpi.util.errors import InputError
 
 # At most 18 digits, so that every number fits an int64.
@@ -25,7 +23,7 @@ def camera_of(name: str) -> int:
     return int(match[1]) if match else -1
 
 
-class FolderStream(Stream):
+class FolderStream(FileStream):
     """Every client and task of a folder tree, clients and tasks numbered from 0 without gaps.
 
     The tree is listed and checked at once; images are decoded when their task is asked for. Images come in order of
@@ -36,22 +34,18 @@ class FolderStream(Stream):
 
     def __init__(self, root: Path, height: int, width: int) -> None:
         """Raises InputError, naming the folder or file, for a tree that does not have this layout."""
-        self._size = height, width
+        self.size = height, width
         folders = _task_folders(root)
         self.clients = 1 + max(client for client, _ in folders)
         self.tasks = 1 + max(task for _, task in folders)
         _refuse_gaps(root, folders, self.clients, self.tasks)
-        self.files = {key: {split: _scan(folder / split, root) for split in SPLITS} for key, folder in folders.items()}
-        """(client, task) -> split -> its images, in their order."""
-        for key, splits in self.files.items():
+        self._files = {key: {split: _scan(folder / split, root) for split in SPLITS} for key, folder in folders.items()}
+        for key, splits in self._files.items():
             if not splits["train"]:
                 raise InputError(f"{folders[key] / 'train'} has no images: a task needs some to train on; add them")
 
-    def task(self, client: int, task: int) -> Task:
-        return Task(**{split: load(files, *self._size) for split, files in self.files[client, task].items()})
-
-    def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
-        return {split: pids_of(files) for split, files in self.files[client, task].items()}
+    def files(self, client: int, task: int) -> dict[str, list[ImageFile]]:
+        return self._files[client, task]
 
 
 def _task_folders(root: Path) -> dict[tuple[int, int], Path]:

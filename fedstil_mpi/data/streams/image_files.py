@@ -1,5 +1,6 @@
-"""Images that are still files, with their labels."""
+"""Streams whose images are files, decoded when their task is asked for."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fedstil_mpi.data.files.images import read
-from fedstil_mpi.data.streams.base import Images
+from fedstil_mpi.data.streams.base import Images, Stream, Task
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,29 @@ class ImageFile:
     """-1 where unknown."""
 
 
+class FileStream(Stream):
+    size: tuple[int, int]
+    """Height and width of the images."""
+
+    @abstractmethod
+    def files(self, client: int, task: int) -> dict[str, list[ImageFile]]:
+        """Split -> its files, in the order of the images."""
+
+    def task(self, client: int, task: int) -> Task:
+        return Task(**{split: load(files, *self.size) for split, files in self.files(client, task).items()})
+
+    def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
+        return {split: _pids(files) for split, files in self.files(client, task).items()}
+
+
 def load(files: Sequence[ImageFile], height: int, width: int) -> Images:
     """The files' pixels and labels, in their order. Raises InputError as `images.read` does."""
     pixels = np.empty((len(files), height, width, 3), np.uint8)
     for row, file in zip(pixels, files, strict=True):
         row[:] = read(file.path, height, width)
-    return Images(pixels, pids_of(files), np.array([file.camera for file in files], np.int64))
+    return Images(pixels, _pids(files), np.array([file.camera for file in files], np.int64))
 
 
-def pids_of(files: Sequence[ImageFile]) -> np.ndarray:
+def _pids(files: Sequence[ImageFile]) -> np.ndarray:
     """int64 [n]: the person in each file."""
     return np.array([file.person for file in files], np.int64)

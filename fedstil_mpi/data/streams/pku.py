@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fedstil_mpi.data.readers.pku import NAME
-from fedstil_mpi.data.streams.base import Stream, Task
-from fedstil_mpi.data.streams.image_files import ImageFile, load, pids_of
+from fedstil_mpi.data.streams.image_files import FileStream, ImageFile
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError
 
@@ -19,7 +18,7 @@ Shots = dict[tuple[int, int], list[ImageFile]]
 """(camera, person) -> different images, sorted by name."""
 
 
-class PkuStream(Stream):
+class PkuStream(FileStream):
     """Four clients: each of the two cameras is split by identity.
 
     People are sorted by number and cut into a first and a second half (the first has one more of an odd number).
@@ -52,7 +51,7 @@ class PkuStream(Stream):
         people = sorted({person for _, person in shots})
         _check(root, shots, self._cameras, people, tasks, train_images)
         self.tasks = tasks
-        self._size = height, width
+        self.size = height, width
         self._train: Shots = {}
         self._held_out: Shots = {}
         for key, files in shots.items():
@@ -66,13 +65,7 @@ class PkuStream(Stream):
         second = [np.roll(order, len(order) // tasks // 2) for order in first]
         self._people = [[np.sort(block) for block in np.array_split(order, tasks)] for order in first + second]
 
-    def task(self, client: int, task: int) -> Task:
-        return Task(**{split: load(files, *self._size) for split, files in self._files(client, task).items()})
-
-    def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
-        return {split: pids_of(files) for split, files in self._files(client, task).items()}
-
-    def _files(self, client: int, task: int) -> dict[str, list[ImageFile]]:
+    def files(self, client: int, task: int) -> dict[str, list[ImageFile]]:
         camera, other = self._cameras if client < 2 else reversed(self._cameras)
         neighbour = client ^ 1  # the client with the other half of the people at this camera
         own = self._people[client][task]
