@@ -1,6 +1,7 @@
 from collections import Counter
 from dataclasses import fields
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -26,9 +27,18 @@ def built(seed, name):
     return pool, client, task, divide(pool, client, task, CLIENTS, TASKS, Protocol(name=name), seed)
 
 
-any_seed = pytest.mark.parametrize("seed", range(4))
 any_protocol = pytest.mark.parametrize("name", PROTOCOLS)
-without_leaks = pytest.mark.parametrize("name", ["closed", "open"])
+
+
+@pytest.fixture(params=product(range(4), PROTOCOLS), ids=str)
+def any_stream(request):
+    return built(*request.param)
+
+
+@pytest.fixture(params=product(range(4), ["closed", "open"]), ids=str)
+def sound_stream(request):
+    """One without leaks."""
+    return built(*request.param)
 
 
 def one_client_a_camera(counts, **protocol):
@@ -49,10 +59,8 @@ def sizes(pool, division, client=0):
 # What holds for every protocol.
 
 
-@any_protocol
-@any_seed
-def test_every_task_has_people_to_train_on_its_own_ones(seed, name):
-    _, client, task, division = built(seed, name)
+def test_every_task_has_people_to_train_on_its_own_ones(any_stream):
+    _, client, task, division = any_stream
     for number in range(CLIENTS * TASKS):
         for split in ("train", "query"):
             rows = division.rows[division.splits[split].of(number)]
@@ -69,10 +77,8 @@ def test_every_task_has_people_to_train_on_its_own_ones(seed, name):
             assert len(np.unique(selection.rows)) == len(selection.rows)
 
 
-@any_protocol
-@any_seed
-def test_images_are_stored_by_client_task_role_person_and_source(seed, name):
-    pool, client, task, division = built(seed, name)
+def test_images_are_stored_by_client_task_role_person_and_source(any_stream):
+    pool, client, task, division = any_stream
     rows = division.rows
     sources = [pool.sources[row] for row in rows]
     keys = list(zip(client[rows], task[rows], division.role, division.person, sources, strict=True))
@@ -84,7 +90,7 @@ def test_images_are_stored_by_client_task_role_person_and_source(seed, name):
 
 
 @any_protocol
-@any_seed
+@pytest.mark.parametrize("seed", range(4))
 def test_people_who_are_trained_on_have_the_first_numbers(seed, name):
     pool, _, _, division = built(seed, name)
     pairs = set(zip(pool.pids[division.rows], division.person, strict=True))
@@ -99,10 +105,8 @@ def test_people_who_are_trained_on_have_the_first_numbers(seed, name):
         assert news == sorted(news)
 
 
-@any_protocol
-@any_seed
-def test_cameras_are_known_but_for_a_set_of_one(seed, name):
-    pool, _, _, division = built(seed, name)
+def test_cameras_are_known_but_for_a_set_of_one(any_stream):
+    pool, _, _, division = any_stream
     single = pool.sets[division.rows] == 2
     assert (division.camera[single] == -1).all()
     pairs = set(zip(pool.cameras[division.rows[~single]], division.camera[~single], strict=True))
@@ -124,25 +128,19 @@ def test_the_same_seed_gives_the_same_arrays_and_another_one_others(name):
 # What holds without leaks.
 
 
-@without_leaks
-@any_seed
-def test_every_image_is_used_for_one_thing_only(seed, name):
-    pool, _, _, division = built(seed, name)
+def test_every_image_is_used_for_one_thing_only(sound_stream):
+    pool, _, _, division = sound_stream
     assert sorted(division.rows) == list(range(len(pool)))
 
 
-@without_leaks
-@any_seed
-def test_what_anybody_trains_on_is_never_searched_for_or_in(seed, name):
-    _, _, _, division = built(seed, name)
+def test_what_anybody_trains_on_is_never_searched_for_or_in(sound_stream):
+    _, _, _, division = sound_stream
     used = {split: set(division.rows[division.splits[split].rows].tolist()) for split in SPLITS}
     assert len(used["train"] | used["query"] | used["gallery"]) == sum(len(rows) for rows in used.values())
 
 
-@without_leaks
-@any_seed
-def test_every_query_has_its_person_in_the_gallery_seen_by_another_camera(seed, name):
-    _, _, _, division = built(seed, name)
+def test_every_query_has_its_person_in_the_gallery_seen_by_another_camera(sound_stream):
+    _, _, _, division = sound_stream
     for number in range(CLIENTS * TASKS):
         gallery = division.splits["gallery"].of(number)
         for query in division.splits["query"].of(number):
@@ -151,10 +149,8 @@ def test_every_query_has_its_person_in_the_gallery_seen_by_another_camera(seed, 
             assert (good & ~junk).any()
 
 
-@without_leaks
-@any_seed
-def test_a_task_searches_what_all_clients_hold_out_of_its_people(seed, name):
-    pool, client, task, division = built(seed, name)
+def test_a_task_searches_what_all_clients_hold_out_of_its_people(sound_stream):
+    pool, client, task, division = sound_stream
     stored = np.flatnonzero(division.role == ROLES.index("gallery"))
     for number in range(CLIENTS * TASKS):
         people = set(pool.pids[client * TASKS + task == number])
@@ -218,7 +214,7 @@ def test_closed_the_images_of_a_set_with_one_camera_match_each_other():
 # open
 
 
-@any_seed
+@pytest.mark.parametrize("seed", range(4))
 def test_open_half_the_people_who_can_be_recognised_are_never_trained_on(seed):
     pool, client, _, division = built(seed, "open")
     seen_by = [len(set(pool.cameras[pool.pids == person])) for person in range(max(pool.pids) + 1)]
@@ -299,7 +295,7 @@ def test_reference_draws_the_galleries_from_the_other_clients_whatever_they_use_
     assert not np.isin(used[0], trained).all()
 
 
-@any_seed
+@pytest.mark.parametrize("seed", range(4))
 def test_reference_stores_an_image_once_for_each_role(seed):
     _, _, _, division = built(seed, "reference_code")
     stored = list(zip(division.rows.tolist(), division.role.tolist(), strict=True))
