@@ -1,7 +1,8 @@
 """EWC, elastic weight consolidation (Kirkpatrick et al., PNAS 2017): parameters that matter to past tasks stay put.
 
 Every client learns alone. At the end of a task the diagonal of the Fisher information says how much the task depends on
-each parameter; later tasks pay lambda * sum_k F_k (phi_k - phi*_k)^2 for moving away from the parameters phi* of then.
+each parameter; later tasks pay lambda * sum_k F_k (phi_k - phi*_k)^2 for moving away from the parameters phi* of then,
+for each finished task. That needs no more memory than one task does: see `quadratic`.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from fedstil_mpi.methods import single
 from fedstil_mpi.methods.base import Server
-from fedstil_mpi.methods.importance import check, fisher, published
+from fedstil_mpi.methods.importance import check, check_anchors, fisher, published
 from fedstil_mpi.methods.regularised import AnchoredClient
 
 __all__ = ["PRESETS", "Client", "Options", "Server"]
@@ -24,11 +25,15 @@ class Options:
     importance: str = "task"
     """task (Fisher information of each finished task, added up) | round (as the published code: after every round anew,
     over whole augmented batches of all tasks but the newest, and the anchor is where the round ended)."""
+    anchors: str = "tasks"
+    """Only for importance: task. tasks (each task's importance holds the parameters where that task left them, as in the
+    paper) | newest (all of it where the newest finished task left them: online EWC)."""
     micro_batch: int = 8
     """Only for importance: task. Samples a backward pass of the Fisher information; 1: exact."""
 
     def __post_init__(self) -> None:
         check(self)
+        check_anchors(self.anchors)
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -21,7 +21,7 @@ from fedstil_mpi.methods.base import ClientRound, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS
 from fedstil_mpi.methods.importance import check, fisher, published
 from fedstil_mpi.methods.pending_updates import PendingUpdates
-from fedstil_mpi.methods.regularised import Anchors, quadratic
+from fedstil_mpi.methods.quadratic import Quadratic, quadratic
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import State
 
@@ -96,7 +96,7 @@ class Client(fedavg.Client):
         super().__init__(learner, setup, options)
         self.sums: dict[str, Tensor] = {}
         """(S, U), [2, P] on the CPU: this client's "own" and those of the "others" (with lists: of all clients)."""
-        self.held: Anchors | None = None
+        self.held: Quadratic | None = None
         """Made of the sums; None: not made yet."""
 
     @staticmethod
@@ -118,13 +118,13 @@ class Client(fedavg.Client):
         if self.held is None and self.sums and self.options.penalty:
             sums_2P = torch.stack(list(self.sums.values())).sum(0).to(self.learner.device)
             unpack = self.setup.layout.unpack
-            self.held = Anchors(self.options.penalty, unpack(centre(sums_2P)), unpack(sums_2P[0]))
+            self.held = Quadratic(self.options.penalty, unpack(centre(sums_2P)), unpack(sums_2P[0]))
 
-    def context(self) -> Anchors | None:
+    def context(self) -> Quadratic | None:
         return self.held
 
     @staticmethod
-    def penalty(parameters: Mapping[str, Tensor], context: Anchors, batch: Batch, scores: Tensor) -> Tensor:
+    def penalty(parameters: Mapping[str, Tensor], context: Quadratic, batch: Batch, scores: Tensor) -> Tensor:
         return quadratic(parameters, context)
 
     def end(self) -> None:

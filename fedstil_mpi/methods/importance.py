@@ -48,6 +48,12 @@ def check(options: Choices, data: str = "train") -> None:
         raise InputError(f"method.data = {data!r}; expected train, or query where method.importance is round")
 
 
+def check_anchors(anchors: str) -> None:
+    """Raise InputError where tasks are not held in one of the two ways."""
+    if anchors not in ("tasks", "newest"):
+        raise InputError(f"method.anchors = {anchors!r}; expected tasks or newest")
+
+
 # -- the estimates -----------------------------------------------------------------------------------------------------
 
 
@@ -129,6 +135,8 @@ def _micro_batches(learner: Learner, size: int) -> list[Labelled]:
     learner.tail.eval()
     samples = learner.clean_samples()
     learner.forward_counts["train"] += len(samples)
+    if samples.representations.is_meta:  # the shape of the estimate is known without them
+        return []
     order = torch.randperm(len(samples), generator=_generator(learner, "samples")).to(learner.device)
     return [(samples.representations[index], samples.pids[index]) for index in order.split(size)]
 
@@ -143,6 +151,8 @@ def _loader(learner: Learner, task: int, split: str) -> list[Labelled]:
     pixels, pids = images.pixels[known], torch.from_numpy(images.pids[known]).to(learner.device)
     learner.forward_counts["stem"] += len(pixels)
     learner.forward_counts["train"] += len(pixels)
+    if learner.device.type == "meta":  # as for micro-batches
+        return []
     how = Augmentation.of(train) if split == "train" else PLAIN
     seed = _seed(learner, "augment", task)
     representations = learner.represent(pixels, how, seed)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedstil_mpi.methods import single
 from fedstil_mpi.methods.base import Server
-from fedstil_mpi.methods.importance import check, published, sensitivity
+from fedstil_mpi.methods.importance import check, check_anchors, published, sensitivity
 from fedstil_mpi.methods.regularised import AnchoredClient
 
 __all__ = ["PRESETS", "Client", "Options", "Server"]
@@ -26,11 +26,16 @@ class Options:
     gradient of the labelled loss over whole batches of all tasks, and the anchor is where the round ended)."""
     data: str = "train"
     """train | query (only for importance: round; the published code reads the images that it is tested with)."""
+    anchors: str = "newest"
+    """Only for importance: task. newest (all importance holds the parameters where the newest finished task left them,
+    as in the paper, whose importances are accumulated while the reference point moves on) | tasks (each task's holds
+    them where that task left them)."""
     micro_batch: int = 8
     """Only for importance: task. Samples a backward pass of the importance; 1: exact."""
 
     def __post_init__(self) -> None:
         check(self, self.data)
+        check_anchors(self.anchors)
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -42,6 +42,14 @@ def weights(result: tiny.Federation, client: int = 0) -> list[Tensor]:
     return [parameter.detach().clone() for parameter in tail.parameters() if parameter.requires_grad]
 
 
+def anchors(side) -> list[Tensor]:
+    return list(side.held.centres.values())
+
+
+def importances(side) -> list[Tensor]:
+    return list(side.held.importances.values())
+
+
 def digest(tensors: list[Tensor]) -> str:
     return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
 
@@ -62,7 +70,7 @@ def test_the_first_task_is_learned_freely(method):
     settings = {"method.penalty": 1e6}
     first = after(1, method, settings)
     assert all(tiny.penalty(side, BATCH, SCORES) is None for side in first.clients)
-    assert all(not side.importances for side in first.clients)
+    assert all(not importances(side) for side in first.clients)
     assert fingerprints(after(2, method, settings)) == fingerprints(after(2, "single"))
 
 
@@ -70,33 +78,60 @@ def test_the_first_task_is_learned_freely(method):
 def test_the_penalty_is_smallest_at_the_anchor(method):
     side = after(2, method, {"method.penalty": 7.0}).clients[0]
     trained = [parameter for parameter in side.learner.tail.parameters() if parameter.requires_grad]
-    assert len(side.anchors) == len(trained)
+    assert len(anchors(side)) == len(trained)
     penalty = tiny.penalty(side, BATCH, SCORES)
     assert penalty.item() == 0
     assert not any(gradient.any() for gradient in torch.autograd.grad(penalty, trained))
     for parameter in trained:
         parameter.data += 0.5
-    expected = 7 * 0.25 * sum(importance.sum() for importance in side.importances)
+    expected = 7 * 0.25 * sum(importance.sum() for importance in importances(side))
     assert tiny.penalty(side, BATCH, SCORES).item() == pytest.approx(expected.item(), rel=1e-4)
     assert expected > 0
 
 
 @METHODS
 @pytest.mark.parametrize("micro_batch", [1, 8])
-def test_importances_of_tasks_add_up_and_the_newest_anchor_holds(method, micro_batch):
-    result = after(2, method, {"method.micro_batch": micro_batch})
+@pytest.mark.parametrize("held_at", ["tasks", "newest"])
+def test_importances_of_tasks_add_up(method, micro_batch, held_at):
+    result = after(2, method, {"method.micro_batch": micro_batch, "method.anchors": held_at})
     side = result.clients[1]
-    first = side.importances
+    first, start = [one.clone() for one in importances(side)], weights(result, 1)
     result.play(3, ONLINE)
-    assert side.importances is first  # in the middle of a task nothing changes
-    assert digest(side.anchors) != digest(weights(result, 1))
+    assert digest(importances(side)) == digest(first)  # in the middle of a task nothing changes
+    if held_at == "newest":
+        assert digest(anchors(side)) == digest(start) != digest(weights(result, 1))
     result.play(4, ONLINE)
-    assert digest(side.anchors) == digest(weights(result, 1))
+    if held_at == "newest":
+        assert digest(anchors(side)) == digest(weights(result, 1))
     second = ESTIMATES[method](side.learner, list(side.parameters.values()), micro_batch)
-    for total, one, two in zip(side.importances, first, second, strict=True):
+    for total, one, two in zip(importances(side), first, second, strict=True):
         torch.testing.assert_close(total, one + two)
         assert one.any()
         assert two.any()
+
+
+@METHODS
+def test_each_task_holds_the_weights_it_left(method):
+    """The gradient of the penalty is that of the sum over tasks, each with its own importance and its own weights."""
+    result = after(2, method, {"method.penalty": 3.0, "method.anchors": "tasks"})
+    side = result.clients[0]
+    terms = [([one.clone() for one in importances(side)], weights(result))]
+    for number in (3, 4):
+        result.play(number, ONLINE)
+    new = [total - one for total, one in zip(importances(side), terms[0][0], strict=True)]
+    terms.append((new, weights(result)))
+    trained = [parameter for parameter in side.learner.tail.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.data += 0.1
+    found = torch.autograd.grad(tiny.penalty(side, BATCH, SCORES), trained)
+    for place, gradient in enumerate(found):
+        expected = sum(2 * 3.0 * omega[place] * (trained[place] - then[place]) for omega, then in terms)
+        torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_the_default_is_what_the_papers_do():
+    defaults = {method: tiny.experiment({}, method).method.options.anchors for method in ESTIMATES}
+    assert defaults == {"ewc": "tasks", "mas": "newest"}
 
 
 @METHODS
@@ -104,7 +139,7 @@ def test_what_matters_to_the_first_task_moves_less(method):
     def drift(penalty: float) -> float:
         result = after(2, method, {"method.penalty": penalty, "memory.size": 0})
         side = result.clients[0]
-        held = list(zip(side.anchors, side.importances, strict=True))
+        held = list(zip(anchors(side), importances(side), strict=True))
         result.play(3, ONLINE)
         moved = zip(weights(result), held, strict=True)
         return sum((importance * (now - anchor) ** 2).sum().item() for now, (anchor, importance) in moved)
@@ -126,17 +161,17 @@ def test_nothing_travels(method):
 def test_published_ewc_forgets_the_newest_task_and_holds_where_the_round_ended():
     result = after(2, "ewc", preset="reference")
     side = result.clients[0]
-    assert not side.importances  # the first task is the newest
+    assert not importances(side)  # the first task is the newest
     assert tiny.penalty(side, BATCH, SCORES) is None
     for number in (3, 4):
         result.play(number, ONLINE)
-        assert all(importance.any() for importance in side.importances[:1])
-        assert digest(side.anchors) == digest(weights(result))
+        assert all(importance.any() for importance in importances(side)[:1])
+        assert digest(anchors(side)) == digest(weights(result))
         assert tiny.penalty(side, BATCH, SCORES).item() == 0
         parameter = next(iter(side.parameters.values()))
         parameter.data += 1
         assert tiny.penalty(side, BATCH, SCORES).item() == pytest.approx(
-            50 * side.importances[0].sum().item(), rel=1e-4
+            50 * importances(side)[0].sum().item(), rel=1e-4
         )
         parameter.data -= 1
 
@@ -144,8 +179,8 @@ def test_published_ewc_forgets_the_newest_task_and_holds_where_the_round_ended()
 def test_published_mas_reads_the_query_images_from_the_first_round_on():
     result = after(1, "mas", preset="reference", query=True)
     side = result.clients[0]
-    assert all(importance.any() for importance in side.importances[:1])
-    assert digest(side.anchors) == digest(weights(result))
+    assert all(importance.any() for importance in importances(side)[:1])
+    assert digest(anchors(side)) == digest(weights(result))
     with pytest.raises(AttributeError):
         after(1, "mas", preset="reference")
 
@@ -158,7 +193,7 @@ def test_published_estimates_are_made_anew(method):
     sizes = []
     for _ in range(3):
         side.end()
-        sizes.append(sum(importance.sum().item() for importance in side.importances))
+        sizes.append(sum(importance.sum().item() for importance in importances(side)))
     assert max(sizes) < 1.5 * min(sizes)
 
 

@@ -15,8 +15,7 @@ from fedstil_mpi.methods import fedweit
 from fedstil_mpi.methods.base import SAMPLES, ClientRound, Setup
 from fedstil_mpi.methods.fedweit.bank import Bank, Items, ReferenceBank
 from fedstil_mpi.methods.fedweit.method import Client
-from fedstil_mpi.methods.fedweit.past import Drift
-from fedstil_mpi.methods.regularised import Anchors, quadratic
+from fedstil_mpi.methods.quadratic import QuadraticSum, quadratic
 from fedstil_mpi.models.masked import Masked
 from fedstil_mpi.models.network import build
 from fedstil_mpi.util.errors import InputError
@@ -362,12 +361,12 @@ def test_drift_from_several_tasks_is_the_sum_up_to_a_constant():
     gates = [torch.rand(4, 1, 1, generator=generator, dtype=torch.float64) for _ in range(3)]
     for gate in gates:
         gate[0] = 0.0  # a channel that no task uses
-    drift = Drift(bases[0])
+    drift = QuadraticSum()
     for base, gate in zip(bases, gates, strict=False):
-        drift.remember(base, gate)
+        drift.add({"base": base}, {"base": gate**2})
 
     def held(base: Tensor) -> Tensor:
-        return quadratic({"": base}, Anchors(1.0, {"": drift.centre}, {"": drift.weight}))
+        return quadratic({"base": base}, drift.weighted(1.0))
 
     def explicit(base: Tensor) -> Tensor:
         return sum(((base - past) * gate).square().sum() for past, gate in zip(bases, gates, strict=False))

@@ -166,7 +166,7 @@ def test_a_model_that_still_answers_as_before_is_not_pulled(targets):
 def test_answers_are_those_of_evaluation_mode_and_cost_no_gradient():
     side = begun()
     statistics = side.learner.tail.neck.running_mean.clone()
-    passed = side.learner.passes["search"]
+    passed = side.learner.forward_counts["search"]
     side.learner.tail.train()
     side.begin()
     old_logits = side.old_logits
@@ -176,7 +176,7 @@ def test_answers_are_those_of_evaluation_mode_and_cost_no_gradient():
     assert not old_logits.requires_grad
     assert torch.equal(side.learner.tail.neck.running_mean, statistics)
     assert old_logits.shape == (len(side.learner.rehearsed()), 2)
-    assert side.learner.passes["search"] == passed + 2 * len(old_logits)
+    assert side.learner.forward_counts["search"] == passed + 2 * len(old_logits)
 
 
 # -- when there is nothing to keep -------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ def test_without_distillation_it_is_single_bit_for_bit(size):
             result.play(number, [0, 1])
     for mine, other in zip(pair[0].clients, pair[1].clients, strict=True):
         assert mine.learner.fingerprint() == other.learner.fingerprint()
-        assert mine.learner.passes == other.learner.passes
+        assert mine.learner.forward_counts == other.learner.forward_counts
 
 
 def test_distillation_keeps_old_answers():

@@ -11,7 +11,7 @@ from torch import Tensor
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.methods import ewc, fedcurv, mas
 from fedstil_mpi.methods.importance import fisher, per_batch, per_sample, published, sensitivity, training_loss
-from fedstil_mpi.methods.regularised import Anchors, quadratic
+from fedstil_mpi.methods.quadratic import Quadratic, quadratic
 from fedstil_mpi.models.losses import smoothed_cross_entropy
 from fedstil_mpi.models.network import trainable_parameters
 from fedstil_mpi.util.errors import InputError
@@ -66,7 +66,7 @@ def test_golden_importance(path, method, all_tasks, power):
 def test_golden_penalty(path, method):
     case = load(path)
     moved = [parameter.requires_grad_() for parameter in of(case, "moved")]
-    held = Anchors(case["lam"].item(), named(of(case, "param")), named(of(case, f"{method}_importance")))
+    held = Quadratic(case["lam"].item(), named(of(case, "param")), named(of(case, f"{method}_importance")))
     penalty = quadratic(named(moved), held)
     assert penalty.item() == pytest.approx(case[f"{method}_penalty"].item(), rel=1e-4)
     penalty.backward()
@@ -86,7 +86,7 @@ def test_golden_curvature(path):
     everyone += [(flat(f"other{q}_importance"), flat(f"other{q}_param")) for q in range(case["num_others"])]
     sums = torch.stack([fedcurv.pulled(*told) for told in everyone]).sum(0)
     centre, moved = fedcurv.centre(sums), flat("moved").requires_grad_()
-    penalty = quadratic(named([moved]), Anchors(case["lam"].item(), named([centre]), named([sums[0]])))
+    penalty = quadratic(named([moved]), Quadratic(case["lam"].item(), named([centre]), named([sums[0]])))
     penalty.backward()
     gradient = torch.cat([part.flatten() for part in of(case, "fedcurv_penalty_grad")])
     torch.testing.assert_close(moved.grad, gradient, rtol=1e-3, atol=1e-6)
@@ -215,12 +215,12 @@ def test_published_estimate_of_one_batch():
 def test_published_estimate_goes_through_the_tasks_and_the_split_it_is_told():
     client = learner()
     client.tasks = [replace(task, query=tiny.task(3, 4, 5, 9, seed=7).query) for task in client.tasks]
-    before = client.passes.copy()
+    before = client.forward_counts.copy()
     published(client, parameters(client), [0, 1], "train", 1)
-    assert client.passes - before == {"stem": 8 + 12, "train": 8 + 12}
-    before = client.passes.copy()
+    assert client.forward_counts - before == {"stem": 8 + 12, "train": 8 + 12}
+    before = client.forward_counts.copy()
     published(client, parameters(client), [1], "query", 1)
-    assert client.passes - before == {"stem": 3, "train": 3}  # person 9 is nobody it was trained on
+    assert client.forward_counts - before == {"stem": 3, "train": 3}  # person 9 is nobody it was trained on
 
 
 def test_published_estimate_shuffles_anew_each_round_and_repeats():

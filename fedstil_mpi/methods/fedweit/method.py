@@ -28,8 +28,8 @@ from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, weighted_mean
 from fedstil_mpi.methods.fedweit.bank import ADAPTIVE, Bank, Items, ReferenceBank
-from fedstil_mpi.methods.fedweit.past import Drift, Past
-from fedstil_mpi.methods.regularised import Anchors, quadratic
+from fedstil_mpi.methods.fedweit.past import Past
+from fedstil_mpi.methods.quadratic import Quadratic, QuadraticSum, quadratic
 from fedstil_mpi.models.masked import Masked, decompose
 from fedstil_mpi.models.network import Tail, owner, part_name
 from fedstil_mpi.util.errors import InputError
@@ -82,7 +82,7 @@ class Sparsity(NamedTuple):
     layers: tuple[str, ...]
     """The names of the decomposed weights."""
     kind: type[Masked]
-    drift: Anchors | None
+    drift: Quadratic | None
     """Of the base; None while no task has ended."""
 
 
@@ -116,7 +116,8 @@ class Client(FederatedClient):
         self.bank = torch.empty(0, setup.layout.scalars)
         """What has arrived for the next task, [n, P]."""
         self.past = Past(learner.tail, setup.layout)
-        self.drifts: dict[str, Drift] = {}
+        self.drift = QuadraticSum()
+        """Of the base, from where finished tasks had it."""
 
     def absorb(self, knowledge: Message) -> None:
         """The start model comes under the names of plain layers, so they become others only here."""
@@ -144,12 +145,7 @@ class Client(FederatedClient):
         self.bank = torch.empty(0, self.setup.layout.scalars)
 
     def context(self) -> Sparsity:
-        drift = None
-        if self.drifts:
-            held = {part_name(name, "original"): drift for name, drift in self.drifts.items()}
-            centres, weights = ({name: getattr(of, what) for name, of in held.items()} for what in ("centre", "weight"))
-            drift = Anchors(self.options.drift, centres, weights)
-        return Sparsity(self.options.sparsity, tuple(self.parts), self.kind, drift)
+        return Sparsity(self.options.sparsity, tuple(self.parts), self.kind, self.drift.weighted(self.options.drift))
 
     @staticmethod
     def penalty(parameters: Mapping[str, Tensor], context: Sparsity, batch: Batch, scores: Tensor) -> Tensor:
@@ -168,8 +164,8 @@ class Client(FederatedClient):
         own = {name: part.own(prune=True) for name, part in self.parts.items()}
         self.past.keep(self.learner.task, self.learner.tail, gates, own)
         if self.options.drift:
-            for name, shared in self.parameters.items():
-                self.drifts.setdefault(name, Drift(shared)).remember(shared, gates[name])
+            bases = {part_name(name, "original"): shared for name, shared in self.parameters.items()}
+            self.drift.add(bases, {part_name(name, "original"): gate**2 for name, gate in gates.items()})
 
     @torch.no_grad()
     def update(self) -> Message:
@@ -192,8 +188,7 @@ class Client(FederatedClient):
     def state(self) -> State:
         """`bank` is empty between two rounds: in the round in which it arrives a task begins."""
         banks = [len(part.knowledge) for part in self.parts.values()]  # all of them alike
-        drifts = {name: dict(vars(drift)) for name, drift in self.drifts.items()}
-        return {"bank": banks[0] if banks else None, "past": self.past.state(), "drifts": drifts}
+        return {"bank": banks[0] if banks else None, "past": self.past.state(), "drift": self.drift.state()}
 
     def restore(self, state: State) -> None:
         if state["bank"] is not None:
@@ -201,10 +196,7 @@ class Client(FederatedClient):
             self.bank = self.bank.new_zeros(state["bank"], self.setup.layout.scalars)
             self.restart()  # so that there is room for the bank in the tail
         self.past.restore(state["past"], self.learner.device)
-        for name, kept in state["drifts"].items():
-            self.drifts[name] = Drift(self.parameters[name])
-            self.drifts[name].centre.copy_(kept["centre"])
-            self.drifts[name].weight.copy_(kept["weight"])
+        self.drift.restore(state["drift"], self.learner.device)
 
 
 class Server(base.Server):

@@ -1,4 +1,4 @@
-"""What a FedWeIT client keeps of its finished tasks: a model for each, and where the base should stay for their sake."""
+"""What a FedWeIT client keeps of its finished tasks: a model for each."""
 
 import copy
 from collections.abc import Mapping
@@ -59,21 +59,3 @@ class Past:
         for task, kept in state.items():
             gates, rest = ({name: value.to(device) for name, value in kept[part].items()} for part in ("gates", "rest"))
             self.tasks[int(task)] = Finished(gates, kept["own"], rest)
-
-
-class Drift:
-    """sum_i |m_i * (B - B_i)|^2 of one layer: B_i its base at the end of task i, m_i that task's mask.
-
-    Up to a constant this is one weighted distance from one centre, so that no base has to be kept but this.
-    """
-
-    def __init__(self, base: Tensor):
-        self.centre = torch.zeros_like(base, requires_grad=False)
-        self.weight = base.new_zeros(len(base), *[1] * (base.dim() - 1))
-
-    @torch.no_grad()
-    def remember(self, base: Tensor, gate: Tensor) -> None:
-        """A task has ended with this base and this mask, [out, 1, ...]."""
-        self.weight += gate**2
-        share = gate**2 / self.weight.clamp_min(torch.finfo(base.dtype).tiny)
-        self.centre += share * (base - self.centre)
