@@ -58,12 +58,13 @@ def execute(
     *,
     brief: bool = False,
     asked: Callable[[], bool] = lambda: False,
+    thorough: bool = False,
 ) -> SharedResources:
     """Check, place, set up, run all rounds, report. Collective: all ranks must call.
 
     source: what `loading.read` gave on rank 0. before: what the last run of this process shared, which serves again where
     it fits. brief: print two lines instead of tables. asked: whether this rank was asked to stop.
-    Returns what the next run may share.
+    thorough: hold every checkpoint against what it was taken of. Returns what the next run may share.
     """
     began = time.perf_counter()
     with world.verdict():
@@ -99,7 +100,8 @@ def execute(
         return asked()
 
     store = CheckpointStore(path_of(plan.experiment), fingerprint(plan.experiment))
-    checkpoints = CheckpointManager(world, store, plan.experiment.checkpoint.every, stop, at_once=draft.fault_tolerance)
+    every = plan.experiment.checkpoint.every
+    checkpoints = CheckpointManager(world, store, every, stop, at_once=draft.fault_tolerance, thorough=thorough)
     finish = partial(outcome.gather, world, libraries=libraries())
     found = run_with_recovery(world, resources, plan, checkpoints, output, finish, time.perf_counter() - began)
     if output is not None:

@@ -29,22 +29,24 @@ SHOWN = 5
 """Names in a message."""
 
 
-def check(clients: Iterable[Client], server: Server | None, network: Network) -> None:
+def check(clients: Iterable[Client], server: Server | None, network: Network, *, thorough: bool = False) -> None:
     """Raise InputError naming what a plug-in's sides keep from round to round and their states do not. Not collective.
 
     Of the clients the first that was drawn is looked at. It costs a second copy of that client and of the server for a
     moment, so methods of this package are left out: the tests do this for all of them. network: the start model.
+    thorough: look at all clients, and at methods of this package.
     """
-    drawn = next((side for side in clients if side.learner.draws), None)
+    drawn = [side for side in clients if side.learner.draws]
     missing: list[str] = []
     with torch.random.fork_rng(devices=[]):
-        if drawn is not None and _is_plugin(_inner(drawn)):
-            missing += forgotten_by_client(drawn, network)
-        if server is not None and _is_plugin(_inner(server)):
+        for side in drawn if thorough else drawn[:1]:
+            if thorough or _is_plugin(_inner(side)):
+                missing += forgotten_by_client(side, network)
+        if server is not None and (thorough or _is_plugin(_inner(server))):
             unknown = torch.full_like(server.setup.start, torch.nan)  # so that what follows from it is not compared
             missing += forgotten_by_server(server, lambda client: unknown)
     if missing:
-        raise InputError(report(missing))
+        raise InputError(report(list(dict.fromkeys(missing))))
 
 
 def report(missing: list[str]) -> str:

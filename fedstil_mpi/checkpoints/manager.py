@@ -51,6 +51,8 @@ class CheckpointManager:
     at_once: bool = False
     """Whether a checkpoint is complete before the next round begins: where the run goes on without ranks that die, what
     it has finished must not change."""
+    thorough: bool = False
+    """Whether every checkpoint is held against what it was taken of, and not only the first of a method of the user's own."""
     _writing: Background = field(default_factory=Background)
     _completing: Background = field(default_factory=Background)
     """On rank 0."""
@@ -83,9 +85,10 @@ class CheckpointManager:
             with f.clock("wait"):
                 seconds = self.world.gather_json(dict(f.clock.seconds))
             with f.clock("checkpoint"):
-                if not self._covered:
+                if self.thorough or not self._covered:
                     with self.world.verdict():
-                        coverage.check(f.clients.values(), f.server, f.initial_model.network)
+                        network = f.initial_model.network
+                        coverage.check(f.clients.values(), f.server, network, thorough=self.thorough)
                     self._covered = True
                 self._begin(round, _states(f, seconds))
                 if self.at_once:

@@ -1,0 +1,134 @@
+"""The check of a method: the program's own pass it, and each kind of fault is found and named."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedstil_mpi import methods
+from support.launch import environment, find_mpirun
+
+README = Path(__file__).parents[2] / "README.md"
+FINE = [
+    "options  presets best, paper, reference load",
+    "bytes    as predicted from the layouts, over all rounds",
+    "state    every checkpoint holds all that server and clients keep",
+    "resume   paused 3 times and resumed, it gives the results of a run without a pause",
+    "ranks    3 ranks give the results of one",
+]
+
+BYTES = """
+from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.methods.fedavg import Client as Plain, Options, PRESETS, Server
+from fedstil_mpi.methods.base import Items, Traffic
+import torch
+
+class One(Items):
+    def up(self, client, visit):
+        return {"extra": 1}
+
+class Client(Plain):
+    @staticmethod
+    def traffic(setup, options):
+        plain = Plain.traffic(setup, options)
+        return Traffic(plain.down, (*plain.up, Part("extra", 2, ragged=True)), One)
+
+    def update(self):
+        return super().update() | {"extra": torch.zeros(self.learner.draws, 2)}
+"""
+
+HIDDEN = """
+from fedstil_mpi.methods.fedavg import Client, Options, PRESETS
+from fedstil_mpi.methods import fedavg
+ROUNDS = []
+
+class Server(fedavg.Server):
+    def collect(self, online, updates):
+        if len(ROUNDS) % 4 != 2:
+            super().collect(online, updates)
+        ROUNDS.append(online)
+"""
+
+RANKS = """
+from fedstil_mpi.methods.fedavg import Options, PRESETS, Server
+from fedstil_mpi.methods import fedavg
+import torch
+
+class Client(fedavg.Client):
+    def update(self):
+        from mpi4py import MPI
+        message = super().update()
+        return message | {"weights": message["weights"] * (1 + MPI.COMM_WORLD.rank)}
+"""
+
+
+def check(*arguments):
+    find_mpirun()  # skips where there is none
+    command = [sys.executable, "-m", "fedstil_mpi.check_method", *map(str, arguments)]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
+
+
+def readme() -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    return code
+
+
+def test_the_readmes_method_passes(tmp_path):
+    (tmp_path / "fedavgm.py").write_text(readme())
+    done = check(tmp_path / "fedavgm.py", "method.momentum=0.5")
+    assert (done.stdout.splitlines(), done.returncode) == (FINE, 0), done.stderr
+
+
+@pytest.mark.parametrize(
+    "method",
+    [name if name == "single" else pytest.param(name, marks=pytest.mark.slow) for name in methods.names()],
+)
+def test_the_programs_own_pass(method):
+    done = check(method)
+    assert (done.stdout.splitlines()[1:], done.returncode) == (FINE[1:], 0), done.stderr
+
+
+def test_momentum_that_is_not_kept_is_named(tmp_path):
+    (tmp_path / "fedavgm.py").write_text(readme().partition("    def state(self)")[0])
+    done = check(tmp_path / "fedavgm.py")
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert lines[:2] == FINE[:2]
+    assert lines[2].startswith(
+        "state    FAILED: a resumed run would not have Server.step_P as the run it goes on from;"
+    )
+    assert lines[3:] == ["resume   not checked", "ranks    not checked"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (BYTES, r"bytes    FAILED: RuntimeError: the ledger is not what the layouts predict: .*extra"),
+        (HIDDEN, r"resume   FAILED: results differ in .*metrics"),
+        (RANKS, r"ranks    FAILED: results differ in "),
+        (readme().replace("0.9", "'much'"), r"options  FAILED: preset best: "),
+        (
+            readme().replace("* mean_P", "* men_P").replace("+ mean_P", "+ men_P"),
+            r"bytes    FAILED: NameError: .*mine\.py:\d+",
+        ),
+    ],
+    ids=["bytes", "resume", "ranks", "options", "code"],
+)
+def test_each_kind_of_fault_is_found(tmp_path, code, message):
+    (tmp_path / "mine.py").write_text(code)
+    done = check(tmp_path / "mine.py")
+    assert done.returncode == 1, done.stderr
+    (failed,) = [line for line in done.stdout.splitlines() if "FAILED" in line]
+    assert re.match(message, failed), failed
+
+
+def test_what_is_no_method_is_an_input_error(tmp_path):
+    (tmp_path / "mine.py").write_text("Client = 3")
+    done = check(tmp_path / "mine.py")
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith(
+        "lacks Options, PRESETS, Server; expected a module with Options, PRESETS, Client, Server"
+    )
