@@ -17,7 +17,6 @@ from typing import Any
 
 from torch import Tensor
 
-from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.comm.flat import Message, Part, Rows
 from fedstil_mpi.methods import base, single
@@ -110,14 +109,6 @@ def interpolate(theta: Tensor, base: Tensor, alpha: float) -> Tensor:
 
 class Client(FederatedClient):
     options: Options
-
-    @classmethod
-    def create(cls, learner: Learner, setup: Setup, options: Options) -> "Client":
-        if options.decomposition == "folded":
-            return cls(learner, setup, options)
-        from fedstil_mpi.methods.fedstil.reference import PublishedClient
-
-        return PublishedClient(learner, setup, options)
 
     @staticmethod
     def traffic(setup: Setup, options: Options) -> Traffic:

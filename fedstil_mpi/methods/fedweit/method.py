@@ -91,14 +91,6 @@ class Client(FederatedClient):
     options: Options
     kind: type[Masked] = Masked
 
-    @classmethod
-    def create(cls, learner: Learner, setup: Setup, options: Options) -> "Client":
-        if not options.is_reference:
-            return cls(learner, setup, options)
-        from fedstil_mpi.methods.fedweit.reference import ReferenceClient
-
-        return ReferenceClient(learner, setup, options)
-
     @staticmethod
     def traffic(setup: Setup, options: Options) -> Traffic:
         scalars = setup.layout.scalars
