@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import Batch
@@ -30,6 +32,9 @@ from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import State
 
 BANK = "bank"
+
+_ON_DEVICE = WeakTensorKeyDictionary()
+"""The copy on the device of the message that brought a bank: one for all clients of the rank."""
 
 
 @dataclass(kw_only=True)
@@ -71,13 +76,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 class Client(FederatedClient):
     options: Options
-    transient = ("bank_NP",)
+    transient = ("bank",)
 
     def __init__(self, learner: Learner, setup: Setup, options: Options):
         super().__init__(learner, setup, options)
         self.layers = {name: owner(learner.tail, name) for name in setup.layout.names}
-        self.bank_NP = self.start[None]
-        """The bank of the round; before there is one, the start model alone."""
+        self.bank = self.start
+        """The bank of the round, [N * P], as the message brought it, which is the same for all clients of the rank;
+        before there is one, the start model alone."""
         self.adaptive_P: Tensor | None = None
         """A at the end of the last round, for reset: persist."""
 
@@ -93,13 +99,17 @@ class Client(FederatedClient):
         entry = self.options.attention
         return self.options.alpha / len(self.bank_NP) if entry is None else entry
 
+    @property
+    def bank_NP(self) -> Tensor:  # noqa: N802
+        return self.bank.view(-1, self.setup.layout.scalars)
+
     def absorb(self, knowledge: Message) -> None:
         """The client's own column is its theta as the server knows it, and for a late joiner all it has."""
         if BANK not in knowledge:
             self.start = self.theta()
-            self.bank_NP = self.start[None]
+            self.bank = self.start
             return
-        self.bank_NP = to_host(knowledge[BANK]).view(self.setup.clients, -1)
+        self.bank = to_host(knowledge[BANK])
         self.start = self.bank_NP[self.learner.client].clone()
         adaptive_P = self.adaptive_P
         if adaptive_P is None:
@@ -109,7 +119,8 @@ class Client(FederatedClient):
     def begin(self) -> None:
         """Decompose the weights, without changing them, so that A is what the bank leaves of them."""
         names, shapes = self.setup.layout.names, self.setup.layout.shapes
-        pieces = self.bank_NP.to(self.learner.device).split([prod(shape) for shape in shapes], dim=1)
+        bank_NP = on_device(self.bank, self.learner.device).view_as(self.bank_NP)
+        pieces = bank_NP.split([prod(shape) for shape in shapes], dim=1)
         for name, shape, piece in zip(names, shapes, pieces, strict=True):
             part = AttentiveAdaptive(self.parameters[name], self.attention)
             part.receive_bank(piece.view(-1, *shape).movedim(0, -1))
@@ -129,6 +140,7 @@ class Client(FederatedClient):
 
     def end(self) -> None:
         """Fold a and A into plain weights; until then the layers' own parameters are A."""
+        _ON_DEVICE.pop(self.bank, None)  # all clients of the rank have begun, and their layers hold it
         if self.options.reset == "persist":
             self.adaptive_P = to_host(self.setup.layout.pack(self.parameters))
         for layer in self.layers.values():
@@ -142,6 +154,15 @@ class Client(FederatedClient):
 
     def restore(self, state: State) -> None:
         self.adaptive_P = state["adaptive"]
+
+
+def on_device(message: Tensor, device: torch.device) -> Tensor:
+    """The message on the device, copied once however many clients ask for it, while any of them holds it."""
+    if message.device == device:
+        return message
+    if message not in _ON_DEVICE:
+        _ON_DEVICE[message] = message.to(device)
+    return _ON_DEVICE[message]
 
 
 class Server(base.Server):

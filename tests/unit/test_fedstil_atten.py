@@ -1,3 +1,5 @@
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -47,12 +49,12 @@ def begun(settings: dict | None = None) -> fedstil_atten.Client:
 
 
 def decomposed(side: fedstil_atten.Client) -> list[AttentiveAdaptive]:
-    return [layer.parametrizations.weight[0] for layer in side.layers.values()]
+    return [layer.parametrizations.weight[0] for layer, _ in side.layers.values()]
 
 
 def weights(side: fedstil_atten.Client) -> Tensor:
     """The weights in use, decomposed or not."""
-    return torch.cat([layer.weight.detach().flatten() for layer in side.layers.values()])
+    return torch.cat([layer.weight.detach().flatten() for layer, _ in side.layers.values()])
 
 
 # -- receiving the bank ------------------------------------------------------------------------------------------------
@@ -189,14 +191,14 @@ def test_the_tail_is_plain_outside_training():
             parameters = dict(side.learner.tail.named_parameters())
             side.learner.begin_round()
             side.begin()
-            assert all(is_parametrized(layer, "weight") for layer in side.layers.values())
+            assert all(is_parametrized(layer, "weight") for layer, _ in side.layers.values())
             side.learner.train(number, side.penalty, side.context())
             trained = weights(side)
             side.end()
             assert torch.equal(side.theta(), trained)
             assert set(side.learner.tail.state_dict()) == names
             assert all(side.learner.tail.get_parameter(name) is one for name, one in parameters.items())
-            assert all(type(layer) in (nn.Conv2d, nn.Linear) for layer in side.layers.values())
+            assert all(type(layer) in (nn.Conv2d, nn.Linear) for layer, _ in side.layers.values())
         result.collect(number, ALL)
 
 
@@ -346,3 +348,15 @@ def test_every_preset_can_be_played(preset):
         result.play(number, online)
     result.distribute(4, ALL)
     assert all(np.isfinite(evaluate(side.learner)).any() for side in result.clients)
+
+
+def test_clients_of_a_rank_share_one_copy_of_the_bank_on_the_device():
+    """The meta device stands in for a GPU."""
+    bank, device = torch.zeros(12), torch.device("meta")
+    copy = fedstil_atten.on_device(bank, device)
+    assert fedstil_atten.on_device(bank, device) is copy
+    assert fedstil_atten.on_device(bank.clone(), device) is not copy  # of the next round
+    assert fedstil_atten.on_device(bank, bank.device) is bank
+    held = weakref.ref(copy)
+    del bank, copy
+    assert held() is None

@@ -8,6 +8,7 @@ from torch import Tensor
 from fedstil_mpi.methods.fedstil import relevance
 from fedstil_mpi.methods.fedstil.attention import attention, own_weights, reference_relevance
 from fedstil_mpi.methods.fedstil.history import History, TaskRecord
+from fedstil_mpi.methods.fedstil.mixing import Attention
 from fedstil_mpi.methods.fedstil.relevance import MEASURES
 from support.golden_files import golden
 
@@ -28,8 +29,10 @@ def history(clients: int = 4, seed: int = 0, tasks: tuple[int, ...] = (3, 1, 2, 
     for client in range(clients):
         for task in range(tasks[client]):
             people = torch.randperm(12, generator=generator)[:5].tolist()
-            noted.note(client, True, frozenset(people), torch.rand(20, generator=generator))
-            noted.note(client, False, frozenset(), torch.rand(20, generator=generator))
+            tokens = [torch.rand(20, generator=generator) for _ in range(2)]
+            noted.note(client, True, frozenset(people), tokens[0])
+            noted.note(client, False, frozenset(), tokens[1])
+            noted.uploads[client] += tokens
             assert len(noted.tasks[client]) == task + 1
     return noted
 
@@ -204,7 +207,15 @@ def test_a_newer_token_of_the_same_task_replaces_the_older_one():
     noted.note(1, False, frozenset(), second)
     assert noted.seen_clients() == [1]
     assert [(task.people, task.token.item()) for task in noted.tasks[1]] == [({4}, 2.0)]
-    assert [token.item() for token in noted.uploads[1]] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(("measure", "kept"), [("reference", [1.0, 2.0]), ("token_kl", [])])
+def test_only_the_reference_keeps_every_token(measure, kept):
+    attention = Attention(2, measure, tau=1.0, forgetting=1.0, self_weight=None, step=1)
+    for value in (1.0, 2.0):
+        attention.note([1], {"token": torch.tensor([[value]]), "header": torch.tensor([[0]])})
+    assert [token.item() for token in attention.history.uploads[1]] == kept
+    assert attention.history.tasks[1][-1].token == 2.0
 
 
 def test_who_has_no_partner_keeps_its_own():

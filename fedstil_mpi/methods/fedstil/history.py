@@ -23,7 +23,7 @@ class History:
 
     tasks: list[list[TaskRecord]] = field(default_factory=list)
     uploads: list[list[Tensor]] = field(default_factory=list)
-    """Every token a client ever sent, one a round; only the reference measure reads it."""
+    """Every token a client ever sent, one a round; kept for the reference measure alone, which reads them all."""
 
     @classmethod
     def empty(cls, clients: int) -> "History":
@@ -36,8 +36,6 @@ class History:
             tasks.append(TaskRecord(people, token))
         else:
             tasks[-1].token = token
-        if token is not None:
-            self.uploads[client].append(token)
 
     @property
     def is_meta(self) -> bool:

@@ -80,6 +80,8 @@ class Attention:
                 begins = task != self._newest_task.get(client)
                 self._newest_task[client] = task
             self.history.note(client, begins, frozenset(people), token)
+            if self.measure == "reference" and token is not None:
+                self.history.uploads[client].append(token)
 
     def state(self) -> State:
         newest = {str(client): task for client, task in self._newest_task.items()}
