@@ -102,6 +102,7 @@ def learn(f: Federation, round: int, online: list[int], checkpoints: Checkpoints
     with f.clock("train"):
         for side, epoch in zip(sides, epochs, strict=True):
             side.end()
+            side.learner.training = None  # else a pause in a round that the client misses would keep it
             reports[side.learner.client] = epoch.loss, epoch.accuracy, side.learner.samples
     with f.clock("wait"):
         gathered = f.exchange.gather(np.array(list(reports.values()), np.float64).reshape(-1, 3))
