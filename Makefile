@@ -28,18 +28,21 @@ osc = ^ucx
 endef
 export LAUNCHER_DEFAULTS LIBRARY_DEFAULTS
 
-.PHONY: help setup quickstart test check
+.PHONY: help setup quickstart test test-long check
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(READY) ## install everything into .venv (done once, and again when the requirements change)
 
 quickstart: $(READY) ## one server and five clients on this machine; more settings: ARGS="seed=2 train.lr=1e-4"
 	$(BIN)/mpirun -n 6 $(BIN)/python -m fedstil_mpi.run configs/quickstart.yaml name=quickstart-$$(date +%Y%m%d-%H%M%S) $(ARGS)
 
-test: $(READY) ## all tests, the slow ones too; a selection: ARGS="-m 'not slow' tests/unit"
+test: $(READY) ## every kind of test, in minutes; a selection: ARGS="-m 'not slow' tests/unit"
 	$(BIN)/python -m pytest $(ARGS)
+
+test-long: $(READY) ## what `make test` leaves out: more of the same kinds
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 check: $(READY) ## lint, formatting, types, and who may import whom
 	$(BIN)/ruff check

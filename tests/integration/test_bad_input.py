@@ -4,14 +4,12 @@ Slow are those cases that only show when torch is there.
 """
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from support.launch import environment, find_mpirun, mpirun
+from support.launch import alone, mpirun
 
 PEOPLE = (3, 14)
 
@@ -37,18 +35,14 @@ def refused(tmp_path):
 
     def function(text, *overrides):
         (tmp_path / "config.yaml").write_text(text)
-        return only_line(alone(tmp_path, "config.yaml", *overrides))
+        return only_line(run(tmp_path, "config.yaml", *overrides))
 
     return function
 
 
-def alone(folder, *arguments):
-    """Run the program in a folder, as a single rank without mpirun."""
-    find_mpirun()  # skips where MPI is not installed
-    command = [sys.executable, "-m", "fedstil_mpi.run", *arguments]
-    return subprocess.run(
-        command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
-    )
+def run(folder, *arguments):
+    """The program in a folder, as a single rank without mpirun."""
+    return alone("-m", "fedstil_mpi.run", *arguments, cwd=folder)
 
 
 def only_line(done):
@@ -95,7 +89,7 @@ def test_config(refused, tmp_path, text, needed):
 
 
 def test_config_file_that_is_not_there(tmp_path):
-    line = only_line(alone(tmp_path, "nowhere.yaml"))
+    line = only_line(run(tmp_path, "nowhere.yaml"))
     assert line == "config file nowhere.yaml does not exist; give the path of a YAML file"
 
 

@@ -1,14 +1,12 @@
 """The comparison: its runs are those of the run command, an interrupted one goes on, and mistakes show before the start."""
 
 import json
-import subprocess
-import sys
 
-import h5py
 import pytest
 
 from support import TINY
-from support.launch import environment, find_mpirun, mpirun
+from support.launch import alone, mpirun
+from support.results import different, results
 
 VARIANTS = {
     "alone": {"method.name": "single", "method.preset": "paper"},
@@ -27,22 +25,7 @@ def config(folder, **changes):
 
 def compare(*arguments):
     """The command on a single rank."""
-    find_mpirun()  # skips where MPI is not installed
-    command = [sys.executable, "-m", "fedstil_mpi.compare", *map(str, arguments)]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
-
-
-def found(path):
-    """Everything a run has found but the times."""
-    arrays = {}
-
-    def note(name, item):
-        if isinstance(item, h5py.Dataset) and not name.startswith("seconds/"):
-            arrays[name] = item[()].tolist()
-
-    with h5py.File(path) as file:
-        file.visititems(note)
-    return str(arrays)  # nan is not equal to itself
+    return alone("-m", "fedstil_mpi.compare", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +41,8 @@ def test_runs_are_those_of_the_run_command(compared, tmp_path):
     arguments = [TINY, f"output={tmp_path}", "name=one", "seed=2", "method.name=fedstil", "method.relevance=uniform"]
     done = mpirun(3, ["-m", "fedstil_mpi.run", *arguments])
     assert done.returncode == 0, done.stderr
-    assert found(compared / "fedstil-2" / "results.h5") == found(tmp_path / "one" / "results.h5")
-    assert found(compared / "fedstil-1" / "results.h5") != found(tmp_path / "one" / "results.h5")
+    assert not different(results(compared / "fedstil-2"), results(tmp_path / "one"))
+    assert different(results(compared / "fedstil-1"), results(tmp_path / "one"))
 
 
 def test_one_report_of_all_variants(compared):

@@ -2,15 +2,13 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import h5py
 import pytest
 
 from fedstil_mpi import plan
 from support import TINY
-from support.launch import SCRIPTS, environment, find_mpirun, mpirun
+from support.launch import SCRIPTS, alone, mpirun
 
 RANKS = 2
 
@@ -86,13 +84,9 @@ def test_memory_is_within_a_factor(tmp_path, capsys, name, overrides):
     Less, because not everything is at its largest at once; more, because of the arithmetic's temporaries, and because
     the C library keeps for itself what was freed in pieces of less than 32 MB.
     """
-    find_mpirun()  # skips where MPI is not installed
     arguments = [TINY, *overrides, f"output={tmp_path}", f"name={name}"]
     (rank,) = planned(capsys, *arguments, "--ranks", 1)["memory"]
-    done = subprocess.run(
-        [sys.executable, "-m", "fedstil_mpi.run", *map(str, arguments)],
-        env=environment(), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    done = alone("-m", "fedstil_mpi.run", *arguments)
     assert done.returncode == 0, done.stderr
     row = re.search(r"host estimate +host peak *\n +0 +(\d+) +(\d+)", done.stdout)
     assert row is not None, done.stdout

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -16,35 +14,36 @@ import pytest
 from fedstil_mpi import methods
 from fedstil_mpi.config import loading
 from support import TINY
-from support.launch import SCRIPTS, environment, find_mpirun, mpirun
-from support.results import different, results
+from support.launch import SCRIPTS, alone, mpirun
+from support.results import different, equal, results
 
 RANKS = (1, 3, 6)  # of 3 clients: all on the server's rank; two and one; one each, and two ranks with nothing to do
 MOST = 6  # the ranks that only play the CORE
 CLIENTS, TASKS = 3, 2
+BOTH = ("short", pytest.param("long", marks=[pytest.mark.slow, pytest.mark.long]))
 
+METHODS = methods.names()
 EPOCHS = ["train.steps=0", "train.epochs=2"]  # as the reference counts
 LATE = ["rounds.clients_per_round=2", "prototypes.exchange=true"]
-EXPERIMENTS = {
-    **{name: [f"method.name={name}"] for name in methods.names()},
-    **{f"{name}_late": [f"method.name={name}", *LATE] for name in methods.names()},
+MEMORY = dict.fromkeys(METHODS, 0) | {"fedstil": 30, "fedstil_atten": 30, "icarl": 30}
+ALL = {
+    **{name: [f"method.name={name}"] for name in METHODS},
+    **{f"{name}_late": [f"method.name={name}", *LATE] for name in METHODS},
     **{
-        f"{name}_reference": [f"method.name={name}", "method.preset=reference", *EPOCHS, f"memory.size={size}"]
-        for name, size in (
-            dict.fromkeys(methods.names(), 0) | {"fedstil": 30, "fedstil_atten": 30, "icarl": 30}
-        ).items()
+        f"{name}_reference": [f"method.name={name}", "method.preset=reference", *EPOCHS, f"memory.size={MEMORY[name]}"]
+        for name in METHODS
     },
     "paper": ["method.preset=paper"],
     "losses": ["train.contrast=1", "train.triplet=1", "save_models=true"],
     "late": ["warmup.steps=2", "rounds.clients_per_round=1", "rounds.total=5", "evaluation.tasks=all"],
     "elastic": ["rounds.total=5", *(f"participation.{s}" for s in ("late=0.4", "dropout=0.3", "stragglers=0.5"))],
     "late_reference": ["method.preset=reference", "memory.size=30", *EPOCHS, "rounds.clients_per_round=2"],
+    "client_late": ["method.name=fedweit", "evaluation.gallery=client", *LATE],
+    "all_late": ["method.name=fedweit", "evaluation.gallery=all", *LATE],
 }
-SEARCHES = {
-    f"{gallery}_late": ["method.name=fedweit", f"evaluation.gallery={gallery}", *LATE] for gallery in ("client", "all")
-}
-EXPERIMENTS |= SEARCHES
-CORE = [*methods.names(), "late"]
+SHORT = [*(f"{name}_late" for name in METHODS), "single", "fedstil", "fedcurv_reference", "fedweit_reference"]
+SHORT += ["losses", "late", "elastic", "late_reference", "client_late", "all_late"]
+CORE = {"short": ["fedstil", "late"], "long": [*METHODS, "late"]}
 
 
 class Play(NamedTuple):
@@ -54,50 +53,47 @@ class Play(NamedTuple):
     seconds: float
 
 
-@pytest.fixture(scope="module")
-def plays(tmp_path_factory):
-    """By number of ranks: all experiments, run in one job."""
-    found = {}
+@pytest.fixture(scope="module", params=BOTH)
+def plays(request, tmp_path_factory):
+    """By number of ranks: the experiments, run in one job."""
+    found, chosen = {}, {"short": SHORT, "long": list(ALL)}[request.param]
     for ranks in RANKS:
-        folder = tmp_path_factory.mktemp(f"ranks{ranks}")
-        chosen = {name: EXPERIMENTS[name] for name in (CORE if ranks == MOST else EXPERIMENTS)}
-        script = [SCRIPTS / "play.py", folder, TINY, json.dumps(chosen)]
+        folder, names = tmp_path_factory.mktemp(f"ranks{ranks}"), CORE[request.param] if ranks == MOST else chosen
+        script = [SCRIPTS / "play.py", folder, TINY, json.dumps({name: ALL[name] for name in names})]
         began = time.monotonic()
         done = mpirun(ranks, script, timeout=600)
         assert done.returncode == 0, done.stderr
-        found[ranks] = Play(folder, list(chosen), done.stdout, time.monotonic() - began)
+        found[ranks] = Play(folder, names, done.stdout, time.monotonic() - began)
     return found
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_results_do_not_depend_on_the_number_of_ranks(plays, name):
-    first, *others = [results(play.folder / name) for play in plays.values() if name in play.names]
-    assert others
-    assert {"final/fingerprints", "ledger", "local/metrics", "served/metrics", "training/reports"} <= set(first)
-    for other in others:
-        assert not different(other, first)
+def test_results_do_not_depend_on_the_number_of_ranks(plays):
+    for ranks in RANKS[1:]:
+        for name in plays[ranks].names:
+            one, other = (plays[n].folder / name for n in (1, ranks))
+            expected = results(one)
+            assert {"final/fingerprints", "ledger", "local/metrics", "served/metrics", "training/reports"} <= set(
+                expected
+            )
+            assert different(results(other), expected) == [], (name, ranks)
+            assert (other / "metrics.jsonl").read_text() == (one / "metrics.jsonl").read_text(), (name, ranks)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_lines_do_not_depend_on_the_number_of_ranks(plays, name):
-    played = [play for play in plays.values() if name in play.names]
-    first, *others = [(play.folder / name / "metrics.jsonl").read_text() for play in played]
-    assert all(other == first for other in others)
-
-
-@pytest.mark.parametrize("ranks", RANKS)
-def test_ledger_is_as_predicted(plays, ranks):
-    assert plays[ranks].output.count("bytes: as predicted from the layouts") == len(plays[ranks].names)
+def test_ledger_is_as_predicted(plays):
+    for play in plays.values():
+        assert play.output.count("bytes: as predicted from the layouts") == len(play.names)
 
 
 def test_experiments_are_not_all_the_same(plays):
     """Equal fingerprints of one experiment on different ranks say something only if those of others differ."""
     # The newest models of multi are those of single, the published EWC holds nothing in the first round of a task, and
     # to a client that learns alone it makes no difference who else is drawn.
-    alike = ("multi", "multi_reference", "ewc_reference")
-    own = [name for name in EXPERIMENTS if name not in alike and not name.endswith("_late")]
-    final = {name: results(plays[1].folder / name)["final/fingerprints"].tolist() for name in own}
-    models = [model for name, of_clients in final.items() for model in of_clients if model]
+    alike = ("multi", "multi_reference", "multi_late", "ewc_reference", "client_late", "all_late")
+    own = [name for name in plays[1].names if name not in alike]
+    own = [name for name in own if name == "fedstil_late" or not name.endswith("_late")]
+    models = [
+        model for name in own for model in results(plays[1].folder / name)["final/fingerprints"].tolist() if model
+    ]
     assert len(set(models)) == len(models)
     assert all(len(model) == 64 for model in models)
 
@@ -121,14 +117,13 @@ def test_late_joiners(plays):
 def test_where_queries_are_searched_changes_what_is_found_and_nothing_else(plays):
     """Not even before all are drawn: whose galleries are not there yet is searched by nobody."""
     usual = results(plays[1].folder / "fedweit_late")
-    for name in SEARCHES:
+    for name in ("client_late", "all_late"):
         found = results(plays[1].folder / name)
         assert np.array_equal(found["final/fingerprints"], usual["final/fingerprints"])
         assert np.array_equal(found["ledger"], usual["ledger"])
-        for view in ("local", "served", "local_task_free", "served_task_free"):
-            metrics, other = found[f"{view}/metrics"], usual[f"{view}/metrics"]
-            assert np.array_equal(np.isfinite(metrics), np.isfinite(other))
-            assert not np.array_equal(metrics, other, equal_nan=True)
+        views = [f"{view}/metrics" for view in ("local", "served", "local_task_free", "served_task_free")]
+        assert all(np.array_equal(np.isfinite(found[view]), np.isfinite(usual[view])) for view in views)
+        assert not all(equal(found[view], usual[view]) for view in views)
 
 
 def test_learning_alone_sends_nothing_but_the_start_model(plays):
@@ -148,10 +143,9 @@ def test_relevance_is_a_mixing_matrix(plays):
 # -- the run folder ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ranks", RANKS)
-def test_folder_holds_config_environment_and_results(plays, ranks):
-    for name in plays[ranks].names:
-        overrides, folder = EXPERIMENTS[name], plays[ranks].folder / name
+def test_folder_holds_config_environment_and_results(plays):
+    for ranks, name in ((ranks, name) for ranks, play in plays.items() for name in play.names):
+        overrides, folder = ALL[name], plays[ranks].folder / name
         files = {"complete", "config.yaml", "environment.json", "results.h5", "metrics.jsonl"}
         files |= {"models"} if name == "losses" else set()
         assert {p.name for p in folder.iterdir()} == files
@@ -172,10 +166,13 @@ def complete(config, overrides):
     return asdict(loading.resolve(source, method.Options, method.PRESETS))
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_one_line_a_round(plays, name):
-    lines = [json.loads(line) for line in (plays[1].folder / name / "metrics.jsonl").read_text().splitlines()]
-    found = results(plays[1].folder / name)
+def test_one_line_a_round(plays):
+    for name in plays[1].names:
+        check_lines(plays[1].folder / name)
+
+
+def check_lines(folder):
+    lines, found = lines_of(folder), results(folder)
     assert [line["round"] for line in lines] == found["training/rounds"].tolist()
     ledger = found["ledger"]
     for line in lines:
@@ -187,10 +184,13 @@ def test_one_line_a_round(plays, name):
         assert line["loss"] == pytest.approx(np.nanmean(reports[:, 0]))
 
 
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
 def test_headlines_are_means_of_the_metrics(plays):
     folder = plays[1].folder / "fedstil"
-    found = results(plays[1].folder / "fedstil")
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    found, lines = results(folder), lines_of(folder)
     rank1 = found["local/metrics"][1, :, :, 0]  # after round 2: both tasks seen
     assert lines[1]["local_round_2"]["rank1"] == pytest.approx(100 * rank1.mean())
     served = found["served/metrics"][0, :, 0, 0]  # after round 1: one task seen
@@ -219,11 +219,7 @@ def test_output_has_no_terminal_codes(plays):
 
 def command(*arguments):
     """The documented command on a single rank, without mpirun."""
-    find_mpirun()  # skips where MPI is not installed
-    return subprocess.run(
-        [sys.executable, "-m", "fedstil_mpi.run", *map(str, arguments)],
-        env=environment(), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    return alone("-m", "fedstil_mpi.run", *arguments)
 
 
 def test_command_runs_once_per_folder(plays, tmp_path):

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from support import TINY
-from support.launch import environment, find_mpirun
+from support.launch import alone, environment, find_mpirun
 from support.results import different, results
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
@@ -108,10 +108,7 @@ def whole(tmp_path_factory):
 
 def play(command, *arguments):
     """On one rank."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"fedstil_mpi.{command}", *map(str, arguments)],
-        env=environment(), capture_output=True, text=True, timeout=LIMIT,
-    )  # fmt: skip
+    done = alone("-m", f"fedstil_mpi.{command}", *arguments)
     assert done.returncode == 0, done.stderr
 
 

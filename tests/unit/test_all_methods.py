@@ -1,5 +1,7 @@
 """What holds for every method there is."""
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -10,23 +12,23 @@ from support import played, tiny
 from support.cases import PRESETS, SETTINGS, STREAMS
 
 
-def play(method: str, preset: str, streams: list, rounds: int = 4) -> tuple[tiny.Federation, dict, dict]:
-    """A federation after some rounds, and the start model's state before and after."""
+@cache
+def play(method: str, preset: str, clients: int = 3) -> tuple[tiny.Federation, dict, dict]:
+    """A federation after four rounds, and the start model's state before and after."""
     start = tiny.network()
     start.stem.norm.running_mean += 0.3
     before = {name: tensor.clone() for name, tensor in network_state(start).items()}
     steady = {"train.early_stop": False, "evaluation.protocol": "market"}
-    federation = tiny.federation(tiny.experiment(SETTINGS | steady, method, preset), streams, start)
-    everybody = range(len(streams))
-    for number in range(1, rounds + 1):
-        federation.play(number, everybody)
-    federation.distribute(rounds + 1, everybody)
+    federation = tiny.federation(tiny.experiment(SETTINGS | steady, method, preset), STREAMS[:clients], start)
+    for number in range(1, 5):
+        federation.play(number, range(clients))
+    federation.distribute(5, range(clients))
     return federation, before, network_state(start)
 
 
 @pytest.mark.parametrize(("method", "preset"), PRESETS)
 def test_what_is_frozen_stays_bit_identical(method, preset):
-    federation, before, after = play(method, preset, STREAMS)
+    federation, before, after = play(method, preset)
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())  # the stem and the start model
     for side in federation.clients:
         assert torch.equal(side.learner.tail.neck.weight, before["tail.neck.weight"])
@@ -36,7 +38,7 @@ def test_what_is_frozen_stays_bit_identical(method, preset):
 
 @pytest.mark.parametrize(("method", "preset"), PRESETS)
 def test_models_stay_finite_and_can_be_searched(method, preset):
-    federation, _, _ = play(method, preset, STREAMS)
+    federation, _, _ = play(method, preset)
     for side in federation.clients:
         state = side.learner.tail.state_dict().values()
         assert all(torch.isfinite(tensor).all() for tensor in state)
@@ -46,7 +48,7 @@ def test_models_stay_finite_and_can_be_searched(method, preset):
 
 @pytest.mark.parametrize(("method", "preset"), PRESETS)
 def test_a_lone_client_is_served(method, preset):
-    federation, _, _ = play(method, preset, STREAMS[:1])
+    federation, _, _ = play(method, preset, clients=1)
     side = federation.clients[0].learner
     assert all(torch.isfinite(tensor).all() for tensor in side.tail.state_dict().values())
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fedstil_mpi.planning.prediction import predict
 
 from fedstil_mpi import methods
 from fedstil_mpi.client.tasks import task_of_draw
@@ -19,6 +18,7 @@ from fedstil_mpi.federation import setup
 from fedstil_mpi.federation.messages import MessageSchema, wire
 from fedstil_mpi.models.network import Network, build, given
 from fedstil_mpi.planning import workload
+from fedstil_mpi.planning.prediction import predict
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PATHS = {
@@ -167,16 +167,17 @@ def test_every_published_experiment_has_a_file_and_a_name_of_its_own():
     assert len({source(name)["name"] for name in VALUES}) == len(VALUES) == 46
 
 
-@pytest.mark.parametrize("name", PATHS)
-def test_every_file_is_small_says_what_it_is_and_extends_another(name):
-    assert len(comment(name)) > 100
-    assert ("extends" in loading.parse(PATHS[name])) == (name != "paper/base")
-    assert len(PATHS[name].read_text().splitlines()) < (40 if name == "paper/base" else 20)
+def test_every_file_is_small_says_what_it_is_and_extends_another():
+    for name, path in PATHS.items():
+        assert len(comment(name)) > 100, name
+        assert ("extends" in loading.parse(path)) == (name != "paper/base"), name
+        assert len(path.read_text().splitlines()) < (40 if name == "paper/base" else 20), name
 
 
-@pytest.mark.parametrize("name", VALUES)
-def test_numbers_in_the_comment(name):
-    assert costs(name) in comment(name)
+@pytest.mark.parametrize("folder", ["paper", "ablation", "backbone", "sweep"])
+def test_numbers_in_the_comment(folder):
+    for name in (name for name in VALUES if name.startswith(folder)):
+        assert costs(name) in comment(name), name
 
 
 def test_the_stream_that_the_numbers_are_for_is_described():
@@ -190,49 +191,50 @@ def test_the_stream_that_the_numbers_are_for_is_described():
 # -- their values ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("name", VALUES)
-def test_published_values_under_both_presets(name, preset):
-    experiment = resolved(name, preset)
-    method, expected = VALUES[name]
-    found = vars(experiment.method.options) | {"memory": experiment.memory.size}
-    assert (experiment.method.name, experiment.method.preset) == (method, preset)
-    assert {key: found[key] for key in expected} == expected
+@pytest.fixture(scope="module")
+def experiments() -> dict[tuple[str, str], Experiment]:
+    """All of VALUES, by file and preset."""
+    return {(name, preset): resolved(name, preset) for name in VALUES for preset in PRESETS}
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("name", VALUES)
-def test_common_values_and_plan(name, preset):
+def test_published_values_under_both_presets(experiments):
+    for (name, preset), experiment in experiments.items():
+        method, expected = VALUES[name]
+        found = vars(experiment.method.options) | {"memory": experiment.memory.size}
+        assert (experiment.method.name, experiment.method.preset) == (method, preset)
+        assert {key: found[key] for key in expected} == expected, name
+
+
+def test_common_values_and_plan(experiments):
     """60 rounds of all five clients, ten a task, five epochs a round, every task searched every ten rounds."""
-    experiment = resolved(name, preset)
-    schedule, train = planned(experiment).schedule, experiment.train
-    assert (schedule.total, schedule.clients, schedule.tasks, schedule.seed) == (60, 5, 6, 123)
-    assert all(online == [0, 1, 2, 3, 4] for _, online in schedule.rounds())
-    tasks = [task_of_draw(number, schedule.per_task, schedule.tasks) for number, _ in schedule.rounds()]
-    assert tasks == [task for task in range(6) for _ in range(10)]
-    assert [number for number, _ in schedule.rounds() if schedule.evaluates(number)] == [10, 20, 30, 40, 50, 60]
-    assert (train.steps, train.epochs, train.batch, train.augment) == (0, 5, 64, "default")
-    assert (train.lr, train.weight_decay, train.label_smoothing) == (1e-3, 1e-5, 0.1)
-    assert (experiment.evaluation.tasks, experiment.data.kind) == ("all", "folder")
-    assert experiment.warmup.steps == 0
-    assert not experiment.prototypes.exchange
-    assert planned(experiment).num_classes == (7680 if name == "paper/icarl" else 8000)
+    for (name, _), experiment in experiments.items():
+        plan, train = planned(experiment), experiment.train
+        schedule = plan.schedule
+        assert (schedule.total, schedule.clients, schedule.tasks, schedule.seed) == (60, 5, 6, 123), name
+        assert all(online == [0, 1, 2, 3, 4] for _, online in schedule.rounds()), name
+        tasks = [task_of_draw(number, schedule.per_task, schedule.tasks) for number, _ in schedule.rounds()]
+        assert tasks == [task for task in range(6) for _ in range(10)], name
+        searched = [number for number, _ in schedule.rounds() if schedule.evaluates(number)]
+        assert searched == [10, 20, 30, 40, 50, 60], name
+        assert (train.steps, train.epochs, train.batch, train.augment) == (0, 5, 64, "default"), name
+        assert (train.lr, train.weight_decay, train.label_smoothing) == (1e-3, 1e-5, 0.1), name
+        assert (experiment.evaluation.tasks, experiment.data.kind) == ("all", "folder"), name
+        assert (experiment.warmup.steps, experiment.prototypes.exchange) == (0, False), name
+        assert plan.num_classes == (7680 if name == "paper/icarl" else 8000), name
 
 
-@pytest.mark.parametrize("name", VALUES)
-def test_backbone_and_size_of_images(name):
-    ending = name.rpartition("_")[2]
-    expected = {"res50": ("resnet50", 128, 64), "swin": ("swin_t", 224, 224)}.get(ending, ("resnet18", 128, 64))
-    experiment = resolved(name, "paper")
-    assert (experiment.model.backbone, experiment.data.height, experiment.data.width) == expected
-    assert (experiment.model.last_stride, experiment.model.neck) == (1, "bnneck")
+def test_backbone_and_size_of_images(experiments):
+    sizes = {"res50": ("resnet50", 128, 64), "swin": ("swin_t", 224, 224)}
+    for (name, _), experiment in experiments.items():
+        found = (experiment.model.backbone, experiment.data.height, experiment.data.width)
+        assert found == sizes.get(name.rpartition("_")[2], ("resnet18", 128, 64)), name
+        assert (experiment.model.last_stride, experiment.model.neck) == (1, "bnneck"), name
 
 
-@pytest.mark.parametrize("name", VALUES)
-def test_the_default_is_the_corrected_behaviour(name):
-    assert source(name)["method"]["preset"] == "paper"
-    protocols = [resolved(name, preset).evaluation.protocol for preset in PRESETS]
-    assert protocols == ["market", "reference_code"]
+def test_the_default_is_the_corrected_behaviour(experiments):
+    for (name, preset), experiment in experiments.items():
+        assert source(name)["method"]["preset"] == "paper", name
+        assert experiment.evaluation.protocol == {"paper": "market", "reference": "reference_code"}[preset], name
 
 
 def test_the_command_line_gives_the_published_code():
@@ -241,18 +243,14 @@ def test_the_command_line_gives_the_published_code():
     assert loading.resolve(by_hand, fedstil.Options, fedstil.PRESETS) == resolved("paper/fedstil", "reference")
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("name", VALUES)
-def test_files_override_of_a_preset_only_what_they_are_about(name, preset):
+def test_files_override_of_a_preset_only_what_they_are_about(experiments):
     """Keys of a file lie above those of the preset, so whatever a preset sets must not stand in a file below."""
-    experiment = resolved(name, preset)
-    method = experiment.method.name
-    differ = {key for key, set_to in methods.load(method).PRESETS[preset].items() if value(experiment, key) != set_to}
-    known = {"method.sparsity", "method.drift"} if (method, preset) == ("fedweit", "paper") else set()
-    if name.startswith("paper/"):
-        assert differ == known
-    else:
-        assert differ <= own(name) | known
+    for (name, preset), experiment in experiments.items():
+        method = experiment.method.name
+        settings = methods.load(method).PRESETS[preset].items()
+        differ = {key for key, set_to in settings if value(experiment, key) != set_to}
+        known = {"method.sparsity", "method.drift"} if (method, preset) == ("fedweit", "paper") else set()
+        assert differ == known if name.startswith("paper/") else differ <= own(name) | known, name
 
 
 # -- what travels ------------------------------------------------------------------------------------------------------
@@ -279,19 +277,19 @@ def published(method: str, backbone: str) -> tuple[int, int]:
     }.get(method, (0, 0))
 
 
-@pytest.mark.parametrize("name", TRAVEL)
-def test_the_reference_preset_sends_what_the_published_code_sends(name):
-    experiment = resolved(name, "reference")
-    traffic = wires(experiment).traffic
-    expected = published(experiment.method.name, experiment.model.backbone) if name != "ablation/wo_st" else (0, 0)
-    assert tuple(sum(part.scalars for part in parts) for parts in (traffic.down, traffic.up)) == expected
-    assert not any(part.ragged for part in (*traffic.down, *traffic.up))
+def test_the_reference_preset_sends_what_the_published_code_sends(experiments):
+    for name in TRAVEL:
+        experiment = experiments[name, "reference"]
+        traffic = wires(experiment).traffic
+        expected = published(experiment.method.name, experiment.model.backbone) if name != "ablation/wo_st" else (0, 0)
+        assert tuple(sum(part.scalars for part in parts) for parts in (traffic.down, traffic.up)) == expected, name
+        assert not any(part.ragged for part in (*traffic.down, *traffic.up)), name
 
 
-@pytest.mark.parametrize("name", TRAVEL)
-def test_first_contact_is_the_classifier(name):
+def test_first_contact_is_the_classifier(experiments):
     """All clients have the rest from the shared checkpoint."""
-    experiment = resolved(name, "paper")
-    length = {"resnet18": 512, "resnet50": 2048, "swin_t": 768}[experiment.model.backbone]
-    parts = wires(experiment).contact.parts(1)
-    assert [(part.kind, part.scalars) for part in parts] == [("model", planned(experiment).num_classes * length)]
+    for name in TRAVEL:
+        experiment = experiments[name, "paper"]
+        length = {"resnet18": 512, "resnet50": 2048, "swin_t": 768}[experiment.model.backbone]
+        (part,) = wires(experiment).contact.parts(1)
+        assert (part.kind, part.scalars) == ("model", planned(experiment).num_classes * length), name

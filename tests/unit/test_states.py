@@ -242,7 +242,13 @@ def test_stopped_at_the_end_of_a_task(case):
     check(case, "some", 4)
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.preset == "best" and not case.settings], ids=str)
+def test_stopped_within_a_task(case):
+    check(case, "everybody", 5)
+
+
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("plan", "stop"), [("everybody", 1), ("everybody", 4), ("everybody", 5), ("some", 1), ("some", 5)]
 )
