@@ -33,6 +33,8 @@ class Learner:
 
     derived = ("experiment", "tasks", "stem", "shown", "_before", "_clean", "_view", "training")
     """Attributes that are no state: see `methods.base.Client`."""
+    counts_only = False
+    """Whether images are counted instead of used, as a plan does."""
     memory_type = Memory
 
     def __init__(

@@ -94,6 +94,8 @@ class Client(base.Client):
     def _answer(self, samples: Samples) -> Tensor:
         tail = self.learner.tail.eval()
         self.learner.forward_counts["search"] += len(samples)
+        if self.learner.counts_only:  # nobody trains with them
+            return torch.empty(0, len(self.old))
         return torch.cat([tail(part)[0][:, self.old] for part in samples.representations.split(CHUNK)])
 
     def context(self) -> OldLogits | None:

@@ -70,6 +70,7 @@ class CountingMemory(Memory):
 class CountingLearner(Learner):
     """A learner whose images have no pixels, with a hollow network."""
 
+    counts_only = True
     memory_type = CountingMemory
     memory: CountingMemory
 

@@ -15,10 +15,12 @@ from fedstil_mpi.config import loading
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.federation import setup
-from fedstil_mpi.federation.messages import MessageSchema, wire
+from fedstil_mpi.federation.messages import MessageSchema, message_schema
+from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.models.network import Network, build, given
-from fedstil_mpi.planning import workload
-from fedstil_mpi.planning.prediction import predict
+from fedstil_mpi.planning.counting import CountingTrainer
+from fedstil_mpi.planning.forecast import bounds, counting_federation
+from fedstil_mpi.planning.hollow import hollow
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PATHS = {
@@ -108,27 +110,41 @@ def network(backbone: str, num_classes: int, height: int, width: int, last_strid
     return replace(start, provided=given(start))
 
 
-def wires(experiment: Experiment) -> MessageSchema:
+def messages(experiment: Experiment) -> MessageSchema:
     """What travels between five clients and the server."""
     plan, model, data = planned(experiment), experiment.model, experiment.data
     assert (model.weights, model.split) == ("imagenet", None)
     start = network(model.backbone, plan.num_classes, data.height, data.width, model.last_stride, model.neck)
-    return wire(experiment, plan.method, STREAM.clients, start)
+    return message_schema(experiment, plan.method, STREAM.clients, start)
+
+
+class Steps(CountingTrainer):
+    """Counts the images that are trained on, apart from those that are passed for importances."""
+
+    images = 0
+
+    def train(self, round, clients, efforts, stop):
+        before = sum(client.learner.forward_counts["train"] for client in clients)
+        epochs = super().train(round, clients, efforts, stop)
+        self.images += sum(client.learner.forward_counts["train"] for client in clients) - before
+        return epochs
 
 
 def costs(name: str) -> str:
     """What a file's comment has to say of bytes and work."""
     experiment = resolved(name, "paper")
-    plan, travel = planned(experiment), wires(experiment)
-    ledger = predict(plan.schedule, travel.contact.parts, travel.traffic, STREAM.pids)
-    loads = workload.play(experiment, plan.method, plan.schedule, STREAM, travel.traffic, ledger)
+    plan, schema = planned(experiment), messages(experiment)
+    f, learners = counting_federation(plan, STREAM, hollow(schema.initial_model.network), schema)
+    f.trainer = trainer = Steps()
+    run_rounds(f, NoCheckpoints())
+    ledger = f.exchange.ledger
     down, up = (ledger.total(way, client=0) for way in (DOWN, UP))
     assert ledger.total(DOWN) + ledger.total(UP) == 5 * (down + up)
-    packed = any(part.codec != "dense" for part in (*travel.traffic.down, *travel.traffic.up))
-    bound = workload.bounds(experiment, plan.method)["stem"]
-    steps = sum(load.passes["train"] for load in loads) / experiment.train.batch
-    stem = sum(load.passes["stem"] for load in loads)
-    memory = experiment.memory.size * 4 * travel.setup.representation
+    packed = any(part.codec != "dense" for part in (*schema.traffic.down, *schema.traffic.up))
+    bound = bounds(experiment)["stem"]
+    steps = trainer.images / experiment.train.batch
+    stem = sum(learner.forward_counts["stem"] for learner in learners)
+    memory = experiment.memory.size * 4 * schema.setup.representation
     kept = f"; a full memory takes {_megabytes(memory)} a client" if memory else ""
     return (
         f"{'At most ' if packed else ''}{_megabytes(down)} down and {_megabytes(up)} up a client, "
@@ -280,7 +296,7 @@ def published(method: str, backbone: str) -> tuple[int, int]:
 def test_the_reference_preset_sends_what_the_published_code_sends(experiments):
     for name in TRAVEL:
         experiment = experiments[name, "reference"]
-        traffic = wires(experiment).traffic
+        traffic = messages(experiment).traffic
         expected = published(experiment.method.name, experiment.model.backbone) if name != "ablation/wo_st" else (0, 0)
         assert tuple(sum(part.scalars for part in parts) for parts in (traffic.down, traffic.up)) == expected, name
         assert not any(part.ragged for part in (*traffic.down, *traffic.up)), name
@@ -291,5 +307,5 @@ def test_first_contact_is_the_classifier(experiments):
     for name in TRAVEL:
         experiment = experiments[name, "paper"]
         length = {"resnet18": 512, "resnet50": 2048, "swin_t": 768}[experiment.model.backbone]
-        (part,) = wires(experiment).contact.parts(1)
+        (part,) = messages(experiment).initial_model.parts(1)
         assert (part.kind, part.scalars) == ("model", planned(experiment).num_classes * length), name
