@@ -12,7 +12,7 @@ from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.models.network import Network
 from fedstil_mpi.util.tables import markdown
 
-PRESETS = ("best", "paper", "reference")
+PRESETS = ("best", "paper", "reference_code")
 TASKS, PER_TASK = 6, 10
 ROUNDS = TASKS * PER_TASK
 CLIENTS = 5

@@ -22,6 +22,11 @@ PLUGINS = (("method", "name"), ("data", "kind"), ("model", "backbone"))
 REPLACED = {
     "train.rate=reference": "train.rate=reference_code",
     "evaluation.protocol=reference": "evaluation.protocol=reference_code",
+    "method.preset=reference": "method.preset=reference_code",
+    "method.relevance=reference": "method.relevance=reference_code",
+    "method.decomposition=published": "method.decomposition=reference_code",
+    "method.mode=published": "method.mode=paper",
+    "method.mode=reference": "method.mode=reference_code",
 }
 """A key, or key=value, that was taken once -> what is written in its place now, both with their sections."""
 
@@ -125,14 +130,15 @@ def resolve(
     """
     from omegaconf import OmegaConf
 
-    for key, value in leaves(source):
-        for old in (key, f"{key}={value}"):
-            if old in REPLACED:
-                raise InputError(f"config key {old} is {REPLACED[old]} now")
     section = source.get("method") or {}
     if not isinstance(section, Mapping):
         raise InputError(f"method = {section!r}; expected a section: the method's name is method.name")
     section = dict(section)
+    own_words = plugins.is_plugin(str(section.get("name", "")))  # a plug-in's presets and options are its own
+    for key, value in leaves(source):
+        for old in (key, f"{key}={value}"):
+            if old in REPLACED and not (own_words and old.startswith("method.")):
+                raise InputError(f"config key {old} is {REPLACED[old]} now")
     common = {key: section.pop(key) for key in ("name", "preset") if key in section}
     tree = OmegaConf.create({**source, "method": common})
     below = OmegaConf.create({})

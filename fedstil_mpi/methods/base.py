@@ -42,7 +42,7 @@ class Setup:
 
 
 class ClientRound(NamedTuple):
-    """One round of a client, as the schedule and the labels tell it beforehand."""
+    """One round of a client, as schedule and labels determine it."""
 
     begins: bool
     """Whether it is the client's first round on its task."""
@@ -154,7 +154,7 @@ class Client:
 
 
 class Server:
-    """The server's side of a method. This one has nothing to tell."""
+    """The server's side of a method. This one sends nothing."""
 
     derived: tuple[str, ...] = ("setup", "options")
     transient: tuple[str, ...] = ("relevance_KK",)

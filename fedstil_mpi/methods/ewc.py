@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedstil_mpi.methods import single
 from fedstil_mpi.methods.base import Server
-from fedstil_mpi.methods.importance import check, check_anchors, fisher, published
+from fedstil_mpi.methods.importance import check, check_anchors, fisher, reference_code
 from fedstil_mpi.methods.regularised import AnchoredClient
 
 __all__ = ["PRESETS", "Client", "Options", "Server"]
@@ -23,7 +23,7 @@ class Options:
     penalty: float = 50.0
     """Weight lambda of the penalty."""
     importance: str = "task"
-    """task (Fisher information of each finished task, added up) | round (as the published code: after every round anew,
+    """task (Fisher information of each finished task, added up) | round (as the reference code: after every round anew,
     over whole augmented batches of all tasks but the newest, and the anchor is where the round ended)."""
     anchors: str = "tasks"
     """Only for importance: task. tasks (each task's importance holds the parameters where that task left them, as in the
@@ -39,7 +39,7 @@ class Options:
 PRESETS: dict[str, dict[str, Any]] = {
     "best": {},
     "paper": single.PRESETS["paper"],
-    "reference": single.PRESETS["reference"] | {"method.importance": "round", "method.penalty": 50.0},
+    "reference_code": single.PRESETS["reference_code"] | {"method.importance": "round", "method.penalty": 50.0},
 }
 
 
@@ -49,6 +49,6 @@ class Client(AnchoredClient):
     def estimate(self) -> list[Tensor]:
         return fisher(self.learner, list(self.parameters.values()), self.options.micro_batch)
 
-    def published(self) -> list[Tensor]:
+    def reference_code(self) -> list[Tensor]:
         past = range(self.learner.task)
-        return published(self.learner, list(self.parameters.values()), past, "train", power=2) if past else []
+        return reference_code(self.learner, list(self.parameters.values()), past, "train", power=2) if past else []

@@ -29,7 +29,7 @@ class Options:
 PRESETS: dict[str, dict[str, Any]] = {
     "best": {},
     "paper": single.PRESETS["paper"],
-    "reference": single.PRESETS["reference"] | {"method.norms": "averaged"},
+    "reference_code": single.PRESETS["reference_code"] | {"method.norms": "averaged"},
 }
 
 

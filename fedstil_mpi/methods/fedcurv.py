@@ -19,7 +19,7 @@ from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
 from fedstil_mpi.methods import base, fedavg
 from fedstil_mpi.methods.base import ClientRound, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS
-from fedstil_mpi.methods.importance import check, fisher, published
+from fedstil_mpi.methods.importance import check, fisher, reference_code
 from fedstil_mpi.methods.pending_updates import PendingUpdates
 from fedstil_mpi.methods.quadratic import Quadratic, quadratic
 from fedstil_mpi.util.errors import InputError
@@ -33,14 +33,14 @@ class Options(fedavg.Options):
     penalty: float = 50.0
     """Weight lambda of the penalty."""
     importance: str = "task"
-    """task (Fisher information of each finished task, added up) | round (as the published code: after every round anew,
+    """task (Fisher information of each finished task, added up) | round (as the reference code: after every round anew,
     over whole batches of all tasks, and the anchor is where the round ended)."""
     data: str = "train"
-    """train | query (only for importance: round; the published code reads the images that it is tested with)."""
+    """train | query (only for importance: round; the reference code reads the images that it is tested with)."""
     micro_batch: int = 8
     """Only for importance: task. Samples a backward pass of the Fisher information; 1: exact."""
     dispatch: str = "sums"
-    """sums (S and U of the others, when they are news) | lists (as the published code: Omega and Omega * phi of every
+    """sums (S and U of the others, when they are new) | lists (as the reference code: Omega and Omega * phi of every
     client to every client in every round, its own included; needs importance: round)."""
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class Options(fedavg.Options):
 PRESETS: dict[str, dict[str, Any]] = {
     "best": {},
     "paper": fedavg.PRESETS["paper"],
-    "reference": fedavg.PRESETS["reference"]
+    "reference_code": fedavg.PRESETS["reference_code"]
     | {
         "method.importance": "round",
         "method.data": "query",
@@ -70,21 +70,21 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class Items(base.Items):
-    """Sums go up when a client has a new Omega, and come down when they are news."""
+    """Sums go up when a client has a new Omega, and come down when they are new."""
 
     def __init__(self, clients: int, options: Options):
         super().__init__(clients)
         self.options = options
-        self.news = PendingUpdates(clients)
+        self.pending = PendingUpdates(clients)
 
     def down(self, client: int) -> dict[str, int]:
-        return {IMPORTANCE: int(self.news.deliver(client))}
+        return {IMPORTANCE: int(self.pending.take(client))}
 
     def up(self, client: int, visit: ClientRound) -> dict[str, int]:
-        told = self.options.renews(visit.ends)
-        if told:
-            self.news.tell(client)
-        return {IMPORTANCE: int(told)}
+        sums = self.options.renews(visit.ends)
+        if sums:
+            self.pending.mark(client)
+        return {IMPORTANCE: int(sums)}
 
 
 class Client(fedavg.Client):
@@ -110,8 +110,8 @@ class Client(fedavg.Client):
 
     def absorb(self, knowledge: Message) -> None:
         super().absorb(knowledge)
-        if IMPORTANCE in knowledge and len(told := to_host(knowledge[IMPORTANCE])):
-            self.sums["others"] = told.view(-1, 2, self.setup.layout.scalars).sum(0)
+        if IMPORTANCE in knowledge and len(sums := to_host(knowledge[IMPORTANCE])):
+            self.sums["others"] = sums.view(-1, 2, self.setup.layout.scalars).sum(0)
             self.held = None
 
     def begin(self) -> None:
@@ -133,7 +133,7 @@ class Client(fedavg.Client):
         parameters = list(self.parameters.values())
         if self.options.importance == "round":
             tasks = range(self.learner.task + 1)
-            tensors = published(self.learner, parameters, tasks, self.options.data, power=2)
+            tensors = reference_code(self.learner, parameters, tasks, self.options.data, power=2)
         else:
             tensors = fisher(self.learner, parameters, self.options.micro_batch)
         importance = to_host(self.setup.layout.pack(dict(zip(self.parameters, tensors, strict=True))))
@@ -144,12 +144,12 @@ class Client(fedavg.Client):
 
     def update(self) -> Message:
         if self.options.dispatch == "lists":
-            told = self.sums["own"][0]
+            sums = self.sums["own"][0]
         elif self.options.renews(self.learner.task_ends):
-            told = self.sums["own"].view(1, -1)
+            sums = self.sums["own"].view(1, -1)
         else:
-            told = torch.empty(0, 2 * self.setup.layout.scalars)
-        return super().update() | {IMPORTANCE: told}
+            sums = torch.empty(0, 2 * self.setup.layout.scalars)
+        return super().update() | {IMPORTANCE: sums}
 
     def state(self) -> State:
         return {"sums": self.sums}
@@ -163,42 +163,42 @@ class Server(fedavg.Server):
 
     def __init__(self, setup: Setup, options: Options):
         super().__init__(setup, options)
-        self.told_K2P = setup.start.new_zeros(setup.clients, 2, setup.layout.scalars)
-        """(Omega, Omega * phi*) as each client told it last."""
-        self.news = PendingUpdates(setup.clients)
+        self.sums_K2P = setup.start.new_zeros(setup.clients, 2, setup.layout.scalars)
+        """(Omega, Omega * phi*) as each client sent it last."""
+        self.pending = PendingUpdates(setup.clients)
 
     def knowledge(self, online: list[int]) -> Rows:
         if self.options.dispatch == "lists":
-            return super().knowledge(online) | {IMPORTANCE: self.told_K2P.view(-1)}
+            return super().knowledge(online) | {IMPORTANCE: self.sums_K2P.view(-1)}
         nothing = torch.empty(0, 2 * self.setup.layout.scalars)
-        sums = [self.of_others(client) if self.news.deliver(client) else nothing for client in online]
+        sums = [self.of_others(client) if self.pending.take(client) else nothing for client in online]
         return super().knowledge(online) | {IMPORTANCE: sums}
 
     def of_others(self, client: int) -> Tensor:
         """(S, U) over the other clients, added in client order, as one item [1, 2P]."""
-        total = torch.zeros_like(self.told_K2P[0])
-        for other, told in enumerate(self.told_K2P):
+        total = torch.zeros_like(self.sums_K2P[0])
+        for other, sums in enumerate(self.sums_K2P):
             if other != client:
-                total += told
+                total += sums
         return total.view(1, -1)
 
     def collect(self, online: list[int], updates: Rows) -> None:
         for row, client in enumerate(online):
-            told = updates[IMPORTANCE][row]
+            sums = updates[IMPORTANCE][row]
             if self.options.dispatch == "lists":
-                told = pulled(told, self.theta_P + updates[WEIGHTS][row])
-            if len(told):
-                self.told_K2P[client] = told.view(2, -1)
-                self.news.tell(client)
+                sums = pulled(sums, self.theta_P + updates[WEIGHTS][row])
+            if len(sums):
+                self.sums_K2P[client] = sums.view(2, -1)
+                self.pending.mark(client)
         super().collect(online, updates)
 
     def state(self) -> State:
-        return super().state() | {"told": self.told_K2P, "lacking": sorted(self.news.lacking)}
+        return super().state() | {"sums": self.sums_K2P, "waiting": sorted(self.pending.waiting)}
 
     def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
         super().restore(state, theta_of)
-        self.told_K2P = state["told"]
-        self.news.lacking = set(state["lacking"])
+        self.sums_K2P = state["sums"]
+        self.pending.waiting = set(state["waiting"])
 
 
 def pulled(importance: Tensor, weights: Tensor) -> Tensor:

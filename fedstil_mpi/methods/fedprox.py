@@ -23,7 +23,7 @@ class Options(fedavg.Options):
     mu: float = 0.01
     """Weight of the proximal term mu/2 * |phi - anchor|^2."""
     anchor: str = "global"
-    """global (the model received) | previous (the client's own weights before it received one, as the published code)."""
+    """global (the model received) | previous (the client's own weights before it received one, as the reference code)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,8 +36,8 @@ class Options(fedavg.Options):
 PRESETS: dict[str, dict[str, Any]] = {
     "best": {},
     "paper": fedavg.PRESETS["paper"],
-    "reference": fedavg.PRESETS["reference"]
-    | {"method.anchor": "previous", "method.mu": 2e-5},  # published as 1e-5 without the half
+    "reference_code": fedavg.PRESETS["reference_code"]
+    | {"method.anchor": "previous", "method.mu": 2e-5},  # the reference code: 1e-5, without the half
 }
 
 

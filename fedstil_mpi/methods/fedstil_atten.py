@@ -44,12 +44,12 @@ class Options:
     attention: float | None = None
     """Only for reset: persist. Each entry of a at receipt; null: alpha / K."""
     reset: str = "contract"
-    """contract (at every receipt A <- (1 - alpha) * theta_local) | persist (the published code: A is set like this at
+    """contract (at every receipt A <- (1 - alpha) * theta_local) | persist (the reference code: A is set like this at
     the start alone, and then is the client's own for good, whatever bank comes)."""
     tying: float = 0.0
     """Weight lambda of parameter tying, lambda * (|A - A at receipt|_1 + |a - a at receipt|_1)."""
     token: bool = False
-    """Send the task token too, for which nobody has any use, as the published code does."""
+    """Send the task token too, for which nobody has any use, as the reference code does."""
 
     def __post_init__(self) -> None:
         if self.reset not in ("contract", "persist"):
@@ -69,7 +69,9 @@ class Options:
 PRESETS: dict[str, dict[str, Any]] = {
     "best": {},
     "paper": {"method.alpha": 0.9, "method.tying": 1e-5, "train.softmax": "all"},
-    "reference": {key: value for key, value in fedstil.PRESETS["reference"].items() if not key.startswith("method.")}
+    "reference_code": {
+        key: value for key, value in fedstil.PRESETS["reference_code"].items() if not key.startswith("method.")
+    }
     | {"method.attention": 0.0, "method.reset": "persist", "method.tying": 1e-5, "method.token": True},
 }
 
@@ -168,11 +170,11 @@ def on_device(message: Tensor, device: torch.device) -> Tensor:
 class Server(base.Server):
     """Keeps each client's weights as both ends know them, and mixes nothing.
 
-    A client that was never heard of stands in the bank with the mean of the others: so the bank's mean is theirs, and a
+    A client that was never seen stands in the bank with the mean of the others: so the bank's mean is theirs, and a
     late joiner starts from it.
     """
 
-    transient = ("theta_KP",)  # of clients that it has not heard of; it knows the others' from them
+    transient = ("theta_KP",)  # of clients that it has not seen; it knows the others' from them
 
     def __init__(self, setup: Setup, options: Options):
         super().__init__(setup, options)
@@ -190,9 +192,9 @@ class Server(base.Server):
         self.seen_clients.update(online)
 
     def state(self) -> State:
-        return {"heard": sorted(self.seen_clients)}
+        return {"seen clients": sorted(self.seen_clients)}
 
     def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
-        self.seen_clients = set(state["heard"])
+        self.seen_clients = set(state["seen clients"])
         for client in self.seen_clients:
             self.theta_KP[client] = theta_of(client)

@@ -49,13 +49,13 @@ class Options:
 PRESETS: dict[str, dict[str, Any]] = {
     "best": {},
     "paper": {"train.softmax": "all", "memory.share": None},
-    "reference": single.PRESETS["reference"]
+    "reference_code": single.PRESETS["reference_code"]
     | {
         "memory.size": 12000,
         "memory.share": None,
         "memory.herding": "repeat",
         "memory.quota": "width",
-        "train.rate": "constant",  # the published code builds its optimiser anew each epoch, at the first rate
+        "train.rate": "constant",  # the reference code builds its optimiser anew each epoch, at the first rate
     },
 }
 

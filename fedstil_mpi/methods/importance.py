@@ -1,7 +1,7 @@
 """How much what was learned depends on each parameter: the diagonal Fisher information of EWC, the sensitivity of MAS.
 
 Both are sums over batches of weight * |gradient|^power. They are estimated at the end of a task on its training images
-as they are, in evaluation mode, so that no statistic of a batch norm moves. The published code's estimate is made anew
+as they are, in evaluation mode, so that no statistic of a batch norm moves. The reference code's estimate is made anew
 after every round, in training mode, over whole batches of all remembered tasks.
 """
 
@@ -72,10 +72,10 @@ def sensitivity(learner: Learner, parameters: Sequence[Tensor], micro_batch: int
     return per_sample(parameters, _micro_batches(learner, micro_batch), _squared_scores(learner), power=1)
 
 
-def published(
+def reference_code(
     learner: Learner, parameters: Sequence[Tensor], tasks: Iterable[int], split: str, power: int
 ) -> list[Tensor]:
-    """The published code's estimate over one pass through a split of these tasks; it moves batch norms' statistics."""
+    """The reference code's estimate over one pass through a split of these tasks; it moves batch norms' statistics."""
     batches = [batch for task in tasks for batch in _loader(learner, task, split)]
     learner.tail.train()
     return per_batch(parameters, batches, training_loss(learner), power)
@@ -88,7 +88,7 @@ def per_sample(parameters: Sequence[Tensor], batches: Sequence[Labelled], loss: 
 
 
 def per_batch(parameters: Sequence[Tensor], batches: Sequence[Labelled], loss: Loss, power: int) -> list[Tensor]:
-    """The mean over batches of |gradient of the batch's mean loss|^power * size of the batch, as in the published code.
+    """The mean over batches of |gradient of the batch's mean loss|^power * size of the batch, as in the reference code.
 
     It grows with the size of the batches.
     """

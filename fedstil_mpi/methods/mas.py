@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedstil_mpi.methods import single
 from fedstil_mpi.methods.base import Server
-from fedstil_mpi.methods.importance import check, check_anchors, published, sensitivity
+from fedstil_mpi.methods.importance import check, check_anchors, reference_code, sensitivity
 from fedstil_mpi.methods.regularised import AnchoredClient
 
 __all__ = ["PRESETS", "Client", "Options", "Server"]
@@ -22,10 +22,10 @@ class Options:
     penalty: float = 0.01
     """Weight lambda of the penalty."""
     importance: str = "task"
-    """task (of each finished task, added up) | round (as the published code: after every round anew, from the absolute
+    """task (of each finished task, added up) | round (as the reference code: after every round anew, from the absolute
     gradient of the labelled loss over whole batches of all tasks, and the anchor is where the round ended)."""
     data: str = "train"
-    """train | query (only for importance: round; the published code reads the images that it is tested with)."""
+    """train | query (only for importance: round; the reference code reads the images that it is tested with)."""
     anchors: str = "newest"
     """Only for importance: task. newest (all importance holds the parameters where the newest finished task left them,
     as in the paper, whose importances are accumulated while the reference point moves on) | tasks (each task's holds
@@ -41,7 +41,7 @@ class Options:
 PRESETS: dict[str, dict[str, Any]] = {
     "best": {},
     "paper": single.PRESETS["paper"],
-    "reference": single.PRESETS["reference"]
+    "reference_code": single.PRESETS["reference_code"]
     | {"method.importance": "round", "method.data": "query", "method.penalty": 0.01},
 }
 
@@ -52,6 +52,6 @@ class Client(AnchoredClient):
     def estimate(self) -> list[Tensor]:
         return sensitivity(self.learner, list(self.parameters.values()), self.options.micro_batch)
 
-    def published(self) -> list[Tensor]:
+    def reference_code(self) -> list[Tensor]:
         tasks = range(self.learner.task + 1)
-        return published(self.learner, list(self.parameters.values()), tasks, self.options.data, power=1)
+        return reference_code(self.learner, list(self.parameters.values()), tasks, self.options.data, power=1)

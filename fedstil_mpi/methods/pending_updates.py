@@ -1,18 +1,18 @@
-"""What is told to everybody once, when it is new."""
+"""What goes to everybody else once, when it is new."""
 
 
 class PendingUpdates:
-    """Which clients have not yet got the newest of what the others told."""
+    """Which clients have not yet got the newest of what the others sent."""
 
     def __init__(self, clients: int):
         self.clients = range(clients)
-        self.lacking: set[int] = set()
+        self.waiting: set[int] = set()
 
-    def tell(self, teller: int) -> None:
-        self.lacking.update(client for client in self.clients if client != teller)
+    def mark(self, sender: int) -> None:
+        self.waiting.update(client for client in self.clients if client != sender)
 
-    def deliver(self, client: int) -> bool:
-        """Whether there is news for this client, which it has from now on."""
-        lacks = client in self.lacking
-        self.lacking.discard(client)
-        return lacks
+    def take(self, client: int) -> bool:
+        """Whether there is something new for this client, which it has from now on."""
+        waits = client in self.waiting
+        self.waiting.discard(client)
+        return waits

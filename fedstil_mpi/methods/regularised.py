@@ -31,8 +31,8 @@ class AnchoredClient(Client):
         """The importance for the task that ends."""
         raise NotImplementedError
 
-    def published(self) -> list[Tensor]:
-        """The importance as the published code has it after a round; empty where there is none yet."""
+    def reference_code(self) -> list[Tensor]:
+        """The importance as the reference code has it after a round; empty where there is none yet."""
         raise NotImplementedError
 
     def context(self) -> Quadratic | None:
@@ -45,7 +45,7 @@ class AnchoredClient(Client):
     def end(self) -> None:
         if self.options.importance == "round":
             self.held = QuadraticSum()
-            if importances := self.published():
+            if importances := self.reference_code():
                 self.held.add_at_newest(self.parameters, dict(zip(self.parameters, importances, strict=True)))
         elif self.learner.task_ends:
             add = self.held.add if self.options.anchors == "tasks" else self.held.add_at_newest

@@ -16,7 +16,7 @@ class Options:
 PRESETS: dict[str, dict[str, Any]] = {
     "best": {},
     "paper": {"memory.size": 0, "train.softmax": "all"},
-    "reference": {
+    "reference_code": {
         "memory.size": 0,
         "train.softmax": "all",
         "train.steps": 0,

@@ -18,7 +18,7 @@ class Adaptive(nn.Module):
 
     alpha is a vector over the weight's last axis (input features, or kernel width), constant and frozen. The anchors
     are where alpha and A were when the base arrived; with `trained_anchor` they are themselves trained, as in the
-    published code, and follow.
+    reference code, and follow.
     """
 
     base: Tensor

@@ -15,7 +15,7 @@ def smoothed_cross_entropy(
     """Label-smoothed cross entropy, averaged over the batch: a scalar.
 
     scores: float [n, C]; targets: int64 [n], below C. The target distribution is 1 - epsilon on the true class plus
-    epsilon / K on every class. K is C; num_classes sets another K (the published code's constant 8000, with which
+    epsilon / K on every class. K is C; num_classes sets another K (the reference code's constant 8000, with which
     narrower scores have a target mass below 1).
     allowed: bool [C]; the softmax and the smoothing then run over these classes only, K is their number, and the others
     get no gradient. Every target must be allowed: one that is not makes the loss infinite.

@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 
 
 class Masked(nn.Module):
-    """As published: the mask passes a sigmoid; mask and A are pruned outside training.
+    """As in the paper: the mask passes a sigmoid; mask and A are pruned outside training.
 
     Pruning sets to 0 what is not above a threshold in magnitude. A task begins with A = 0, so that A holds only what
     the task adds and is as sparse as that is, and with a mask that is nearly open but can still close.
@@ -85,8 +85,8 @@ class Masked(nn.Module):
         return adaptive.abs().sum() + cls.opening(mask).abs().sum()
 
 
-class ReferenceMasked(Masked):
-    """As the code published with FedSTIL: the mask is a raw number, and training, and only training, prunes."""
+class ReferenceCodeMasked(Masked):
+    """As in FedSTIL's reference code: the mask is a raw number, and training, and only training, prunes."""
 
     initial = 0.5
 

@@ -12,7 +12,7 @@ from torch import Tensor
 OVERFLOW = math.log(torch.finfo(torch.float32).max)
 """The largest x with a finite exp(x) in float32."""
 FALLBACK = 0.3
-"""The hinge that stands in for a soft margin that overflows, as in the published code."""
+"""The hinge that stands in for a soft margin that overflows, as in the reference code."""
 
 
 def triplet_loss(features: Tensor, targets: Tensor, *, margin: float, normalise: bool, hard: bool) -> Tensor:

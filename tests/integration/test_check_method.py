@@ -12,7 +12,7 @@ from support.launch import environment, find_mpirun
 
 README = Path(__file__).parents[2] / "README.md"
 FINE = [
-    "options  presets best, paper, reference load",
+    "options  presets best, paper, reference_code load",
     "bytes    as predicted from the layouts, over all rounds",
     "state    every checkpoint holds all that server and clients keep",
     "resume   paused 3 times and resumed, it gives the results of a run without a pause",

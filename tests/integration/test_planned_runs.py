@@ -21,7 +21,7 @@ EXPERIMENTS = {
     "own": ["method.name=multi", "evaluation.gallery=client"],
     "everybodys": ["method.name=fedavg", "evaluation.gallery=all", "rounds.clients_per_round=2"],
     "elastic": ["rounds.total=5", *(f"participation.{s}" for s in ("late=0.4", "away=[[0,2,2]]", "stragglers=0.5"))],
-    "stops": ["method.preset=reference", "memory.size=30", "train.steps=0", "train.epochs=6"],
+    "stops": ["method.preset=reference_code", "memory.size=30", "train.steps=0", "train.epochs=6"],
 }
 
 

@@ -23,7 +23,7 @@ EPOCHS = ["rounds.per_task=2", "train.steps=0", "train.epochs=2"]
 ALL = {
     **{name: [f"method.name={name}", *LONGER] for name in methods.names()},
     **{
-        f"{name}_reference": [f"method.name={name}", "method.preset=reference", *EPOCHS, "memory.size=30"]
+        f"{name}_reference": [f"method.name={name}", "method.preset=reference_code", *EPOCHS, "memory.size=30"]
         for name in ("fedcurv", "fedstil", "fedweit")
     },
     "late": [*LONGER, "warmup.steps=2", "rounds.clients_per_round=2", "train.augment=default"],

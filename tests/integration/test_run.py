@@ -30,14 +30,19 @@ ALL = {
     **{name: [f"method.name={name}"] for name in METHODS},
     **{f"{name}_late": [f"method.name={name}", *LATE] for name in METHODS},
     **{
-        f"{name}_reference": [f"method.name={name}", "method.preset=reference", *EPOCHS, f"memory.size={MEMORY[name]}"]
+        f"{name}_reference": [
+            f"method.name={name}",
+            "method.preset=reference_code",
+            *EPOCHS,
+            f"memory.size={MEMORY[name]}",
+        ]
         for name in METHODS
     },
     "paper": ["method.preset=paper"],
     "losses": ["train.contrast=1", "train.triplet=1", "save_models=true"],
     "late": ["warmup.steps=2", "rounds.clients_per_round=1", "rounds.total=5", "evaluation.tasks=all"],
     "elastic": ["rounds.total=5", *(f"participation.{s}" for s in ("late=0.4", "dropout=0.3", "stragglers=0.5"))],
-    "late_reference": ["method.preset=reference", "memory.size=30", *EPOCHS, "rounds.clients_per_round=2"],
+    "late_reference": ["method.preset=reference_code", "memory.size=30", *EPOCHS, "rounds.clients_per_round=2"],
     "client_late": ["method.name=fedweit", "evaluation.gallery=client", *LATE],
     "all_late": ["method.name=fedweit", "evaluation.gallery=all", *LATE],
 }

@@ -9,7 +9,7 @@ from fedstil_mpi.models.network import Network
 from support import tiny
 
 
-def traffic(network: Network, method: str, preset: str = "reference", **settings) -> Traffic:
+def traffic(network: Network, method: str, preset: str = "reference_code", **settings) -> Traffic:
     options = tiny.experiment(
         {f"method.{key}": value for key, value in settings.items()}, method, preset
     ).method.options

@@ -100,7 +100,7 @@ def test_wide_scalars_take_eight_bytes():
 
 @pytest.mark.parametrize("method", methods.names())
 def test_our_reference_preset_sends_what_the_published_code_sends(resnet18, method):
-    wired = cases.wires(case := cases.Case("resnet18", method, "reference"), cases.network("resnet18"))
+    wired = cases.wires(case := cases.Case("resnet18", method, "reference_code"), cases.network("resnet18"))
     ledger = cases.predicted(case, wired, cases.schedule(5, tasks=2, per_task=2))
     theirs = reference.published(resnet18, 5)[method]
     assert [ledger.total(UP, round, 3) for round in (1, 2, 3, 4)] == 4 * [theirs.up.bytes]

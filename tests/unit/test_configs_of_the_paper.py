@@ -28,7 +28,7 @@ PATHS = {
     for folder in ("paper", "ablation", "backbone", "sweep")
     for path in sorted((CONFIGS / folder).glob("*.yaml"))
 }
-PRESETS = ("paper", "reference")
+PRESETS = ("paper", "reference_code")
 
 FEDSTIL = {"alpha": 0.9, "tying": 1e-4, "forgetting": 0.8, "step": 10, "memory": 18000}
 FEDWEIT = {"sparsity": 5e-6, "drift": 1e-3, "mask_sparsity": 0.0, "knowledge": 5}
@@ -250,13 +250,13 @@ def test_backbone_and_size_of_images(experiments):
 def test_the_default_is_the_corrected_behaviour(experiments):
     for (name, preset), experiment in experiments.items():
         assert source(name)["method"]["preset"] == "paper", name
-        assert experiment.evaluation.protocol == {"paper": "market", "reference": "reference_code"}[preset], name
+        assert experiment.evaluation.protocol == {"paper": "market", "reference_code": "reference_code"}[preset], name
 
 
 def test_the_command_line_gives_the_published_code():
-    by_hand = loading.read(PATHS["paper/fedstil"], ["method.preset=reference"])
+    by_hand = loading.read(PATHS["paper/fedstil"], ["method.preset=reference_code"])
     fedstil = methods.load("fedstil")
-    assert loading.resolve(by_hand, fedstil.Options, fedstil.PRESETS) == resolved("paper/fedstil", "reference")
+    assert loading.resolve(by_hand, fedstil.Options, fedstil.PRESETS) == resolved("paper/fedstil", "reference_code")
 
 
 def test_files_override_of_a_preset_only_what_they_are_about(experiments):
@@ -295,7 +295,7 @@ def published(method: str, backbone: str) -> tuple[int, int]:
 
 def test_the_reference_preset_sends_what_the_published_code_sends(experiments):
     for name in TRAVEL:
-        experiment = experiments[name, "reference"]
+        experiment = experiments[name, "reference_code"]
         traffic = messages(experiment).traffic
         expected = published(experiment.method.name, experiment.model.backbone) if name != "ablation/wo_st" else (0, 0)
         assert tuple(sum(part.scalars for part in parts) for parts in (traffic.down, traffic.up)) == expected, name

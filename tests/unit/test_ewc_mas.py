@@ -21,7 +21,7 @@ METHODS = pytest.mark.parametrize("method", ESTIMATES)
 def federation(method: str, settings: dict | None = None, preset: str = "best", query: bool = False) -> tiny.Federation:
     """Two rounds a task. Without `query` there are no query images that could be read."""
     common = {"rounds.per_task": 2, "train.batch": 8}
-    common |= {"train.epochs": 2} if preset == "reference" else {"train.steps": 3, "memory.size": 6}
+    common |= {"train.epochs": 2} if preset == "reference_code" else {"train.steps": 3, "memory.size": 6}
     streams = [[task if query else replace(task, query=None) for task in tasks] for tasks in STREAMS]
     return tiny.federation(tiny.experiment(common | (settings or {}), method, preset), streams)
 
@@ -159,7 +159,7 @@ def test_nothing_travels(method):
 
 
 def test_published_ewc_forgets_the_newest_task_and_holds_where_the_round_ended():
-    result = after(2, "ewc", preset="reference")
+    result = after(2, "ewc", preset="reference_code")
     side = result.clients[0]
     assert not importances(side)  # the first task is the newest
     assert tiny.penalty(side, BATCH, SCORES) is None
@@ -177,18 +177,18 @@ def test_published_ewc_forgets_the_newest_task_and_holds_where_the_round_ended()
 
 
 def test_published_mas_reads_the_query_images_from_the_first_round_on():
-    result = after(1, "mas", preset="reference", query=True)
+    result = after(1, "mas", preset="reference_code", query=True)
     side = result.clients[0]
     assert all(importance.any() for importance in importances(side)[:1])
     assert digest(anchors(side)) == digest(weights(result))
     with pytest.raises(AttributeError):
-        after(1, "mas", preset="reference")
+        after(1, "mas", preset="reference_code")
 
 
 @METHODS
 def test_published_estimates_are_made_anew(method):
     """From scratch: in a model that has nothing left to learn they do not grow."""
-    result = after(3, method, preset="reference", query=True)
+    result = after(3, method, preset="reference_code", query=True)
     side = result.clients[0]
     sizes = []
     for _ in range(3):

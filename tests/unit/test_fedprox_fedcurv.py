@@ -29,7 +29,7 @@ LISTS = {"method.importance": "round", "method.data": "query", "method.dispatch"
 def federation(method: str, settings: dict | None = None, preset: str = "best", query: bool = False) -> tiny.Federation:
     """Two rounds a task. Without `query` there are no query images that could be read."""
     common = {"rounds.per_task": 2, "train.batch": 8}
-    common |= {"train.epochs": 2} if preset == "reference" else {"train.steps": 3, "memory.size": 6}
+    common |= {"train.epochs": 2} if preset == "reference_code" else {"train.steps": 3, "memory.size": 6}
     streams = [[task if query else replace(task, query=None) for task in tasks] for tasks in STREAMS]
     return tiny.federation(tiny.experiment(common | (settings or {}), method, preset), streams)
 
@@ -103,7 +103,7 @@ def test_in_the_first_round_the_start_model_is_the_anchor():
 
 
 def test_published_fedprox_pulls_to_the_weights_before_the_exchange():
-    result = after(1, "fedprox", {"method.mu": 3.0}, "reference")
+    result = after(1, "fedprox", {"method.mu": 3.0}, "reference_code")
     before = [side.theta() for side in result.clients]
     receive(result, 2)
     for side, own in zip(result.clients, before, strict=True):
@@ -230,14 +230,14 @@ def test_lists_need_an_importance_of_every_round():
 
 
 def test_news_by_hand():
-    news = PendingUpdates(3)
-    assert not any(news.deliver(client) for client in ALL)
-    news.tell(1)
-    assert [news.deliver(client) for client in (0, 1)] == [True, False]
-    assert not news.deliver(0)  # it has it already
-    news.tell(0)
-    assert [news.deliver(client) for client in ALL] == [False, True, True]
-    assert not any(news.deliver(client) for client in ALL)
+    pending = PendingUpdates(3)
+    assert not any(pending.take(client) for client in ALL)
+    pending.mark(1)
+    assert [pending.take(client) for client in (0, 1)] == [True, False]
+    assert not pending.take(0)  # it has it already
+    pending.mark(0)
+    assert [pending.take(client) for client in ALL] == [False, True, True]
+    assert not any(pending.take(client) for client in ALL)
 
 
 def test_the_server_sends_the_sum_over_the_others_once():
@@ -307,7 +307,7 @@ def test_published_traffic():
     """ResNet-18 with 8000 classes and 5 clients, whose scalar counts are published."""
     with torch.device("meta"):
         tail = build("resnet18", num_classes=8000, image_size=(128, 64)).tail
-    options = tiny.experiment(method="fedcurv", preset="reference").method.options
+    options = tiny.experiment(method="fedcurv", preset="reference_code").method.options
     layout = Layout.of(fedcurv.Client.travelling(tail, options))
     sent = fedcurv.Client.traffic(Setup(5, layout, 256 * 8 * 4, torch.empty(0)), options)
     assert sum(part.scalars for part in sent.down) == 137_387_008
@@ -315,10 +315,10 @@ def test_published_traffic():
     assert sum(part.scalars for part in sent.up) == 24_979_457
 
 
-@pytest.mark.parametrize("preset", ["best", "paper", "reference"])
+@pytest.mark.parametrize("preset", ["best", "paper", "reference_code"])
 @pytest.mark.parametrize("method", ["fedprox", "fedcurv"])
 def test_every_preset_trains(method, preset):
-    result = after(4, method, preset=preset, query=preset == "reference")
+    result = after(4, method, preset=preset, query=preset == "reference_code")
     result.distribute(5, ALL)
     for side in result.clients:
         assert torch.equal(side.theta(), result.server.theta_P)

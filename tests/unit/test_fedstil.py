@@ -47,7 +47,10 @@ def test_golden_dispatch(path):
     clients, uploads, length = case["tokens"].shape
     layout = Layout.of({name: value[0] for name, value in theta.items()})
     options = fedstil.Options(
-        relevance="reference", decomposition="published", step=int(case["step"]), forgetting=float(case["decay"])
+        relevance="reference_code",
+        decomposition="reference_code",
+        step=int(case["step"]),
+        forgetting=float(case["decay"]),
     )
     server = fedstil.Server(Setup(clients, layout, length, torch.zeros(layout.scalars)), options)
     sent = torch.cat([value.flatten(1) for value in theta.values()], 1)
@@ -80,7 +83,7 @@ def server_after(relevance: str, uploads: list[list[int]], **options) -> fedstil
     return server
 
 
-@pytest.mark.parametrize("relevance", [*MEASURES, "reference"])
+@pytest.mark.parametrize("relevance", [*MEASURES, "reference_code"])
 def test_rows_of_the_mixing_matrix_sum_to_1_whoever_was_heard(relevance):
     for uploads in ([[0, 1, 2, 3]] * 4, [[1, 2]], [[3]], [[0, 3], [1], [0, 1], [3]]):
         server = server_after(relevance, uploads)
@@ -101,7 +104,9 @@ def test_own_weight():
     assert torch.equal(server_after("overlap", [[0, 1, 2]], self_weight=1.0).attention.matrix()[:3, :3], torch.eye(3))
 
 
-@pytest.mark.parametrize(("relevance", "tasks"), [("overlap", 2), ("token_js", 2), ("uniform", 1), ("reference", 1)])
+@pytest.mark.parametrize(
+    ("relevance", "tasks"), [("overlap", 2), ("token_js", 2), ("uniform", 1), ("reference_code", 1)]
+)
 def test_history_of_tasks(relevance, tasks):
     """Four rounds, two a task; measures that read tasks tell them apart, and the newest token is the task's."""
     history = server_after(relevance, [[0, 1, 2, 3]] * 4).attention.history
@@ -109,7 +114,7 @@ def test_history_of_tasks(relevance, tasks):
     if relevance == "overlap":
         assert history.tasks[2][1].people == {2, 20, 22}
     if relevance == "token_js":
-        tokens = history.uploads[1]
+        tokens = server_after("reference_code", [[0, 1, 2, 3]] * 4).attention.history.uploads[1]  # the same, all kept
         assert [torch.equal(task.token, tokens[i]) for task, i in zip(history.tasks[1], (1, 3), strict=True)] == [
             True
         ] * 2
@@ -159,7 +164,7 @@ def test_a_client_moves_by_alpha_to_its_base(alpha):
 
 @pytest.mark.parametrize("alpha", [0.1, 0.5, 0.9])
 def test_published_clients_are_reset_to_their_base(alpha):
-    result = federation({"method.alpha": alpha, "method.decomposition": "published"})
+    result = federation({"method.alpha": alpha, "method.decomposition": "reference_code"})
     result.play(1, ALL)
     result.play(2, ALL)
     side = result.clients[0]
@@ -168,7 +173,7 @@ def test_published_clients_are_reset_to_their_base(alpha):
     torch.testing.assert_close(side.theta(), base, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("decomposition", ["folded", "published"])
+@pytest.mark.parametrize("decomposition", ["folded", "reference_code"])
 def test_a_late_joiner_takes_its_base_whole(decomposition):
     result = federation({"method.alpha": 0.6, "method.decomposition": decomposition})
     result.play(1, [0, 1])
@@ -180,7 +185,7 @@ def test_a_late_joiner_takes_its_base_whole(decomposition):
 
 
 def test_the_start_model_is_the_first_base_of_a_published_client():
-    result = federation(preset="reference")
+    result = federation(preset="reference_code")
     result.distribute(1, ALL)
     start = tiny.network().tail
     x = torch.rand(5, *tiny.SHAPE, generator=torch.Generator().manual_seed(0))
@@ -193,7 +198,7 @@ def test_the_start_model_is_the_first_base_of_a_published_client():
 
 
 def test_alpha_does_not_matter_as_published_without_weight_decay():
-    settings = {"train.weight_decay": 0.0, "method.decomposition": "published", "method.tying": 0.0}
+    settings = {"train.weight_decay": 0.0, "method.decomposition": "reference_code", "method.tying": 0.0}
     one, other = (played(3, settings | {"method.alpha": alpha}) for alpha in (0.9, 0.4))
     torch.testing.assert_close(one, other, rtol=0, atol=2e-5)
     decay = settings | {"train.weight_decay": 0.1}
@@ -219,7 +224,7 @@ def test_uniform_relevance_and_alpha_1_is_fedavg_step_by_step():
 
 
 def test_no_tying_is_no_penalty():
-    for preset in ("best", "reference"):
+    for preset in ("best", "reference_code"):
         result = federation({"method.tying": 0.0}, preset)
         result.play(1, ALL)
         assert tiny.penalty(result.clients[0], BATCH, SCORES) is None
@@ -244,7 +249,7 @@ def test_tying_is_the_distance_from_where_the_round_began():
 
 
 def test_published_anchors_follow_and_fixed_ones_do_not():
-    result = federation({"method.tying": 1e-2}, "reference")
+    result = federation({"method.tying": 1e-2}, "reference_code")
     result.play(1, ALL)
     result.distribute(2, ALL)
     side = result.clients[0]
@@ -269,7 +274,7 @@ def test_tying_keeps_clients_near_their_base():
 
 
 @pytest.mark.parametrize("tying", [0.0, 1.0])
-@pytest.mark.parametrize("decomposition", ["folded", "published"])
+@pytest.mark.parametrize("decomposition", ["folded", "reference_code"])
 def test_without_mixing_nothing_travels(decomposition, tying):
     settings = {"method.relevance": "none", "method.decomposition": decomposition, "method.tying": tying}
     result = federation(settings)

@@ -305,7 +305,7 @@ def test_the_sum_over_the_bank_is_not_rounded_under_autocast():
 
 def test_published_traffic():
     """ResNet-18 with 8000 classes, five clients."""
-    options = tiny.experiment(method="fedstil_atten", preset="reference").method.options
+    options = tiny.experiment(method="fedstil_atten", preset="reference_code").method.options
     layout = Layout(("w",), ((12_484_608,),), torch.float32)
     sent = fedstil_atten.Client.traffic(Setup(5, layout, 8_192, torch.empty(0)), options)
     assert [(part.kind, part.scalars, part.shared) for part in sent.down] == [("bank", 62_423_040, True)]
@@ -316,7 +316,7 @@ def test_published_traffic():
 
 @pytest.mark.parametrize("drawn", [4, 2])
 @pytest.mark.parametrize(
-    ("preset", "settings"), [("best", {}), ("reference", {}), ("best", {"prototypes.exchange": True})]
+    ("preset", "settings"), [("best", {}), ("reference_code", {}), ("best", {"prototypes.exchange": True})]
 )
 def test_prediction_is_what_passes(preset, settings, drawn):
     plan = Schedule(3, clients=4, tasks=3, per_task=2, total=9, clients_per_round=drawn, evaluate_every=1)

@@ -13,7 +13,7 @@ from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.methods import fedweit
 from fedstil_mpi.methods.base import SAMPLES, ClientRound, Setup
-from fedstil_mpi.methods.fedweit.bank import Bank, Items, ReferenceBank
+from fedstil_mpi.methods.fedweit.bank import Bank, Items, ReferenceCodeBank
 from fedstil_mpi.methods.fedweit.method import Client
 from fedstil_mpi.methods.quadratic import QuadraticSum, quadratic
 from fedstil_mpi.models.masked import Masked
@@ -31,7 +31,7 @@ STREAMS = [
 ALL = [0, 1, 2]
 BATCH, SCORES = tiny.batch(1, 2), torch.zeros(2, tiny.CLASSES)
 X = torch.rand(5, *tiny.SHAPE, generator=torch.Generator().manual_seed(0))
-modes = pytest.mark.parametrize("mode", ["published", "reference"])
+modes = pytest.mark.parametrize("mode", ["paper", "reference_code"])
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -39,10 +39,10 @@ def rng(seed: int = 0) -> torch.Generator:
 
 
 def federation(
-    settings: dict | None = None, mode: str = "published", streams: list = STREAMS, method: str = "fedweit"
+    settings: dict | None = None, mode: str = "paper", streams: list = STREAMS, method: str = "fedweit"
 ) -> tiny.Federation:
     common = {"train.steps": 2, "train.batch": 8, "rounds.per_task": 2, "memory.size": 0, "train.early_stop": False}
-    preset = {"published": "paper", "reference": "reference"}[mode]
+    preset = mode
     return tiny.federation(tiny.experiment(common | (settings or {}), method, preset), streams)
 
 
@@ -66,7 +66,7 @@ def test_golden_server(path):
     clients = len(case["train_cnt"])
     layout = Layout.of({"fc.weight": case["fedweit_sw_mean"]})
     setup = Setup(clients, layout, 1, torch.randn(layout.scalars, generator=rng()))
-    server = fedweit.Server(setup, fedweit.Options(mode="reference", knowledge=clients))
+    server = fedweit.Server(setup, fedweit.Options(mode="reference_code", knowledge=clients))
     online = list(range(clients))
     assert not server.knowledge(online)["knowledge"].any()
     theta_KP, adaptive_KP = case["fedweit_gw"].flatten(1), case["fedweit_aw"].flatten(1)
@@ -82,7 +82,7 @@ def test_golden_server(path):
 
 def test_the_reference_bank_is_drawn_anew_each_round_when_it_can_be_filled():
     def banks() -> list[list[float]]:
-        bank, seen = ReferenceBank(3, 1, 0), []
+        bank, seen = ReferenceCodeBank(3, 1, 0), []
         for number in range(20):
             online = [[0], [1], [3, 5], [2, 4]][min(number, 3)]
             bank.collect(online, torch.tensor([[100.0 * number + client] for client in online]))
@@ -234,7 +234,7 @@ def test_with_open_masks_and_nothing_of_their_own_the_tasks_are_fedavg_step_by_s
 
 
 def test_every_round_of_the_reference_starts_from_theta_equal_to_the_base():
-    result = federation({"method.knowledge": 2}, "reference")
+    result = federation({"method.knowledge": 2}, "reference_code")
     for number in (1, 2, 3):
         result.distribute(number, ALL)
         for side in result.clients:
@@ -253,7 +253,7 @@ def test_every_round_of_the_reference_starts_from_theta_equal_to_the_base():
 
 
 def test_the_base_of_the_reference_is_frozen_and_theta_is_sent():
-    result = federation({"method.threshold": 0.01}, "reference")
+    result = federation({"method.threshold": 0.01}, "reference_code")
     result.distribute(1, ALL)
     side, before = result.clients[0], result.server.theta_P.clone()
     side.learner.begin_round()
@@ -290,7 +290,7 @@ def test_a_finished_task_changes_through_the_shared_base_only():
 
 
 def test_a_finished_task_of_the_reference_stays_as_it_was():
-    result = federation(mode="reference")
+    result = federation(mode="reference_code")
     play(result, 1, 2)
     side = result.clients[0]
     with torch.no_grad():
@@ -328,7 +328,7 @@ def test_sparsity_is_the_size_of_mask_and_adaptive_weights(mode):
         part.adaptive.data.fill_(-0.25)
         part.mask.data.fill_(-1.0)
     masks = 6 + tiny.CLASSES
-    opening = 1.0 if mode == "reference" else 1 / (1 + math.e)
+    opening = 1.0 if mode == "reference_code" else 1 / (1 + math.e)
     expected = 0.5 * (0.25 * side.setup.layout.scalars + opening * masks)
     assert tiny.penalty(side, BATCH, SCORES).item() == pytest.approx(expected, rel=1e-5)
 
@@ -350,7 +350,7 @@ def test_drift_is_zero_at_the_end_of_a_task_and_grows_from_there():
 
 
 def test_the_reference_has_no_drift():
-    result = federation({"method.sparsity": 0.0, "method.drift": 1e6}, "reference")
+    result = federation({"method.sparsity": 0.0, "method.drift": 1e6}, "reference_code")
     play(result, 1, 4)
     assert tiny.penalty(result.clients[0], BATCH, SCORES).item() == 0
 
@@ -413,7 +413,7 @@ def test_the_reference_sends_what_is_published():
         ("best", {}),
         ("best", {"method.knowledge": 2, "prototypes.exchange": True}),
         ("paper", {"method.knowledge": 0}),
-        ("reference", {}),
+        ("reference_code", {}),
     ],
 )
 def test_prediction_is_what_passes(preset, settings, drawn):
@@ -474,7 +474,7 @@ def test_every_preset_can_be_played_with_a_late_joiner(preset):
     result = tiny.federation(tiny.experiment(settings, "fedweit", preset), STREAMS)
     for number, online in enumerate([[0, 1], [0, 1], [0, 1, 2], [1, 2], ALL, ALL, ALL], 1):
         result.play(number, online)
-        if number == 3 and preset != "reference":
+        if number == 3 and preset != "reference_code":
             assert len(result.clients[2].parts["classifier.weight"].attention) == 2  # at once, of both others
     result.distribute(8, ALL)
     for side in result.clients:
@@ -491,7 +491,7 @@ def test_one_client_alone(mode):
     result.distribute(7, [0])
     side = result.clients[0]
     torch.testing.assert_close(side.theta(), result.server.theta_P)
-    slots = 5 if mode == "reference" else 0
+    slots = 5 if mode == "reference_code" else 0
     assert all(part.knowledge.shape[0] == slots and not part.knowledge.any() for part in side.parts.values())
     assert np.isfinite(evaluate(side.learner, side.tail_for)).all()
 
@@ -514,11 +514,11 @@ def test_biases_are_a_tasks_own():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "paper"}, "expected published or reference"),
+        ({"mode": "published"}, "expected paper or reference_code"),
         ({"sparsity": -1.0}, "method.sparsity = -1.0; expected at least 0"),
         ({"threshold": math.nan}, "method.threshold = nan"),
         ({"drift": -1e-9}, "method.drift"),
-        ({"mode": "reference", "knowledge": 0}, "method.knowledge = 0; expected at least 1"),
+        ({"mode": "reference_code", "knowledge": 0}, "method.knowledge = 0; expected at least 1"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.methods import ewc, fedcurv, mas
-from fedstil_mpi.methods.importance import fisher, per_batch, per_sample, published, sensitivity, training_loss
+from fedstil_mpi.methods.importance import fisher, per_batch, per_sample, reference_code, sensitivity, training_loss
 from fedstil_mpi.methods.quadratic import Quadratic, quadratic
 from fedstil_mpi.models.losses import smoothed_cross_entropy
 from fedstil_mpi.models.network import trainable_parameters
@@ -205,7 +205,7 @@ def test_published_estimate_of_one_batch():
     samples, twin = client.clean_samples(), copy.deepcopy(client.tail).train()
     scores = twin(samples.representations)[0]
     smoothed_cross_entropy(scores, samples.pids, 0.1, allowed=client.allowed()).backward()
-    mine = published(client, parameters(client), [1], "train", 2)
+    mine = reference_code(client, parameters(client), [1], "train", 2)
     for importance, parameter in zip(mine, trainable_parameters(twin).values(), strict=True):
         torch.testing.assert_close(importance, 12 * parameter.grad**2, rtol=1e-3, atol=1e-8)
     torch.testing.assert_close(client.tail.neck.running_mean, twin.neck.running_mean)
@@ -216,10 +216,10 @@ def test_published_estimate_goes_through_the_tasks_and_the_split_it_is_told():
     client = learner()
     client.tasks = [replace(task, query=tiny.task(3, 4, 5, 9, seed=7).query) for task in client.tasks]
     before = client.forward_counts.copy()
-    published(client, parameters(client), [0, 1], "train", 1)
+    reference_code(client, parameters(client), [0, 1], "train", 1)
     assert client.forward_counts - before == {"stem": 8 + 12, "train": 8 + 12}
     before = client.forward_counts.copy()
-    published(client, parameters(client), [1], "query", 1)
+    reference_code(client, parameters(client), [1], "query", 1)
     assert client.forward_counts - before == {"stem": 3, "train": 3}  # person 9 is nobody it was trained on
 
 
@@ -227,7 +227,7 @@ def test_published_estimate_shuffles_anew_each_round_and_repeats():
     def estimate(draws: int) -> Tensor:
         client = learner()
         client.draws = draws
-        return published(client, [client.tail.classifier.weight], [0, 1], "train", 2)[0]
+        return reference_code(client, [client.tail.classifier.weight], [0, 1], "train", 2)[0]
 
     torch.manual_seed(0)
     one = estimate(2)
@@ -240,7 +240,7 @@ def test_published_estimate_shuffles_anew_each_round_and_repeats():
 def test_without_tasks_nothing_is_important():
     client = learner()
     state = copy.deepcopy(client.tail.state_dict())
-    assert not published(client, [client.tail.classifier.weight], [], "train", 2)[0].any()
+    assert not reference_code(client, [client.tail.classifier.weight], [], "train", 2)[0].any()
     assert all(torch.equal(value, state[name]) for name, value in client.tail.state_dict().items())
 
 

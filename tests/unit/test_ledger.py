@@ -147,8 +147,8 @@ def test_sixty_rounds(resnet, method, down, up):
     [
         ("single", "best", {}),
         ("fedavg", "best", {}),
-        ("fedavg", "reference", {}),
-        ("fedstil", "reference", {}),
+        ("fedavg", "reference_code", {}),
+        ("fedstil", "reference_code", {}),
         ("fedstil", "paper", {}),
         ("fedstil", "paper", {"method.relevance": "overlap"}),
         ("fedstil", "paper", {"prototypes.exchange": True}),

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fedstil_mpi.models.masked import Masked, ReferenceMasked, decompose
+from fedstil_mpi.models.masked import Masked, ReferenceCodeMasked, decompose
 from support.golden_files import golden
 
 cases = pytest.mark.parametrize("path", golden("i_fedweit_layer"), ids=lambda path: path.stem)
 layers = pytest.mark.parametrize("layer_kind", ["linear", "conv"])
-kinds = pytest.mark.parametrize("kind", [Masked, ReferenceMasked])
+kinds = pytest.mark.parametrize("kind", [Masked, ReferenceCodeMasked])
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -65,7 +65,7 @@ def close(found: Tensor, expected: Tensor) -> None:
 @cases
 @layers
 def test_golden_beginning(path, layer_kind):
-    case, layer, part = load(path, layer_kind, ReferenceMasked)
+    case, layer, part = load(path, layer_kind, ReferenceCodeMasked)
     part.restart(layer.parametrizations.weight.original, reversed_axes(case["init_aw_kb"]))
     close(layer.parametrizations.weight.original, reversed_axes(case["init_sw"]))
     close(part.mask.flatten(), case["init_mask"])
@@ -78,7 +78,7 @@ def test_golden_beginning(path, layer_kind):
 @cases
 @layers
 def test_golden_layer(path, layer_kind):
-    case, layer, part = load(path, layer_kind, ReferenceMasked)
+    case, layer, part = load(path, layer_kind, ReferenceCodeMasked)
     fill(part, case)
     close(layer.train()(case["x"]), case["y_train"])
     close(layer.eval()(case["x"]), case["y_eval"])
@@ -88,7 +88,7 @@ def test_golden_layer(path, layer_kind):
 
 @pytest.mark.parametrize("mask", [-0.7, 0.0, 0.31, 1.9])
 def test_a_new_base_of_the_reference_is_theta_whatever_was_learned(mask):
-    layer, part = random_layer(ReferenceMasked)
+    layer, part = random_layer(ReferenceCodeMasked)
     part.mask.data.fill_(mask)
     base = layer.parametrizations.weight.original
     base.data.copy_(torch.randn(base.shape, generator=rng(3)))
@@ -141,7 +141,7 @@ def test_pruning_happens_in_one_mode_only(kind, training):
     base = layer.parametrizations.weight.original
     pruned, whole = part.theta(base, prune=True), part.theta(base, prune=False)
     assert not torch.allclose(pruned, whole)
-    prunes = training if kind is ReferenceMasked else not training
+    prunes = training if kind is ReferenceCodeMasked else not training
     assert torch.equal(layer.train(training).weight, pruned if prunes else whole)
 
 
@@ -162,7 +162,7 @@ def test_gradients(kind, training):
 @kinds
 def test_what_is_pruned_gets_no_gradient(kind):
     layer, part = random_layer(kind)
-    part.train(kind is ReferenceMasked)
+    part.train(kind is ReferenceCodeMasked)
     layer.weight.sum().backward()
     assert torch.equal(part.adaptive.grad, (part.adaptive.abs() > 0.7).float())
 
@@ -174,7 +174,7 @@ def test_the_weight_lives_on_as_the_base(kind):
     part = decompose(layer, kind, 0.0, 0.0)
     assert torch.equal(weight, before)
     assert any(weight is parameter for parameter in layer.parameters())
-    ratio = 1.0 if kind is ReferenceMasked else 1 / (1 + np.exp(-2.0))
+    ratio = 1.0 if kind is ReferenceCodeMasked else 1 / (1 + np.exp(-2.0))
     torch.testing.assert_close(layer.weight, before * ratio)
     assert {name.split(".")[-1] for name, _ in layer.named_parameters()} == {
         "bias", "original", "mask", "adaptive", "attention",

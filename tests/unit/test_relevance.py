@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.methods.fedstil import relevance
-from fedstil_mpi.methods.fedstil.attention import attention, own_weights, reference_relevance
+from fedstil_mpi.methods.fedstil.attention import attention, own_weights, reference_code_relevance
 from fedstil_mpi.methods.fedstil.history import History, TaskRecord
 from fedstil_mpi.methods.fedstil.mixing import Attention
 from fedstil_mpi.methods.fedstil.relevance import MEASURES
 from support.golden_files import golden
 
-KINDS = [*MEASURES, "reference"]
+KINDS = [*MEASURES, "reference_code"]
 
 
 def token_memories(case) -> list[list[Tensor]]:
@@ -38,8 +38,8 @@ def history(clients: int = 4, seed: int = 0, tasks: tuple[int, ...] = (3, 1, 2, 
 
 
 def mixing(noted: History, kind: str, tau: float = 0.3, forgetting: float = 0.7) -> Tensor:
-    if kind == "reference":
-        return reference_relevance(noted.uploads, 2, forgetting)[2]
+    if kind == "reference_code":
+        return reference_code_relevance(noted.uploads, 2, forgetting)[2]
     similarity, clients = MEASURES[kind](noted, forgetting), len(noted.tasks)
     own = own_weights(similarity, 1 / clients, tau) if kind == "overlap" else [1 / clients] * clients
     return attention(similarity, tau, own, noted.seen_clients())
@@ -55,7 +55,7 @@ def test_golden_relevance_share_and_weights(path):
     uploads = token_memories(case)
     for s, step in enumerate(case["steps"]):
         for d, decay in enumerate(case["decays"]):
-            relevance, share, weights = reference_relevance(uploads, int(step), float(decay))
+            relevance, share, weights = reference_code_relevance(uploads, int(step), float(decay))
             np.testing.assert_allclose(relevance, case["relevance"][s, d], rtol=1e-3)
             np.testing.assert_allclose(share, case["share"][s, d], rtol=1e-3)
             np.testing.assert_allclose(weights, case["weights"][s, d], rtol=1e-3)
@@ -69,12 +69,12 @@ def test_golden_divergence(path):
     for i, mine in enumerate(uploads):
         for j, theirs in enumerate(uploads):
             for age, token in enumerate(theirs if i != j else []):
-                relevance = reference_relevance([[mine[-1]], [token]], 1, 1.0)[0]
+                relevance = reference_code_relevance([[mine[-1]], [token]], 1, 1.0)[0]
                 np.testing.assert_allclose(1 / relevance[0, 1] - 1e-8, case["kl"][i, j, age], rtol=1e-4, atol=1e-6)
 
 
 def test_reference_share_of_the_receiver_is_always_one_nth():
-    _, share, weights = reference_relevance(history().uploads, 3, 0.8)
+    _, share, weights = reference_code_relevance(history().uploads, 3, 0.8)
     torch.testing.assert_close(share.diagonal(), torch.full((4,), 0.25, dtype=torch.float64))
     assert (weights > math.exp(-0.75) / 4).all()  # the second softmax leaves them nearly even
 
@@ -209,7 +209,7 @@ def test_a_newer_token_of_the_same_task_replaces_the_older_one():
     assert [(task.people, task.token.item()) for task in noted.tasks[1]] == [({4}, 2.0)]
 
 
-@pytest.mark.parametrize(("measure", "kept"), [("reference", [1.0, 2.0]), ("token_kl", [])])
+@pytest.mark.parametrize(("measure", "kept"), [("reference_code", [1.0, 2.0]), ("token_kl", [])])
 def test_only_the_reference_keeps_every_token(measure, kept):
     attention = Attention(2, measure, tau=1.0, forgetting=1.0, self_weight=None, step=1)
     for value in (1.0, 2.0):

@@ -84,7 +84,7 @@ def case(method: str, preset: str, **settings: Any) -> Case:
 
 CASES = [
     *(Case(method, preset) for method, preset in PRESETS),
-    case("single", "reference", train__steps=0, train__epochs=3, train__rate="reference_code"),
+    case("single", "reference_code", train__steps=0, train__epochs=3, train__rate="reference_code"),
     case("single", "best", train__refresh="task", prototypes__exchange=True),
     case("single", "best", train__refresh="epoch", train__augment="default", evaluation__tasks="all"),
     case("ewc", "best", method__importance="round"),
@@ -94,7 +94,7 @@ CASES = [
     case("fedstil", "best", method__server_memory=0.5, method__tying=1e-3),
     case("fedstil", "best", method__relevance="none"),
     case("fedstil", "paper", method__relevance="token_cosine", prototypes__exchange=True),
-    case("fedstil", "reference", method__alpha=0.3, method__server_memory=0.3),
+    case("fedstil", "reference_code", method__alpha=0.3, method__server_memory=0.3),
     case("fedstil_atten", "best", method__reset="persist", method__tying=1e-3),
     case("fedweit", "best", prototypes__exchange=True, method__threshold=0.0),
 ]

@@ -349,7 +349,9 @@ def test_rehearsal_is_of_past_people_only_under_their_own_ids():
     truth = {}
     for number, task in enumerate(side.tasks[:2]):
         truth |= dict(
-            zip((r.numpy().tobytes() for r in side._representations(number, "train")), task.train.pids, strict=True)
+            zip(
+                (r.numpy().tobytes() for r in side.clean_representations(number, "train")), task.train.pids, strict=True
+            )
         )
     exemplars = side.memory.recall()
     assert exemplars.pids.tolist() == [truth[r.numpy().tobytes()] for r in exemplars.representations]
@@ -375,7 +377,7 @@ def test_augmentation_is_renewed_as_often_as_asked(refresh):
 
 def test_token_and_identity_prototypes_are_means_over_images():
     side = play(learner(rounds__per_task=1), 2)
-    images = side._representations(1, "train").flatten(1)
+    images = side.clean_representations(1, "train").flatten(1)
     torch.testing.assert_close(side.token(), images.mean(0))
     people, prototypes = side.identity_prototypes()
     assert people.tolist() == [2, 7, 9]

@@ -120,9 +120,9 @@ class Relay:
 
     def deliver(self, client: int) -> tuple[list[int], list[Tensor]]:
         """People and prototypes that are due to this client, in the order of arrival; they are due no more."""
-        news = sorted(self.due[client])
+        due = sorted(self.due[client])
         self.due[client] = []
-        return [self.prototypes[i][1] for i in news], [self.prototypes[i][2] for i in news]
+        return [self.prototypes[i][1] for i in due], [self.prototypes[i][2] for i in due]
 
     def state(self) -> State:
         prototypes = [[sender, person, row] for sender, person, row in self.prototypes]

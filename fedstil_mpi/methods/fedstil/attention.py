@@ -25,10 +25,10 @@ def own_weights(similarity_KK: Tensor, self_weight: float, tau: float) -> list[f
 
 
 def attention(similarity_KK: Tensor, tau: float, own_K: Sequence[float], seen_clients: list[int]) -> Tensor:
-    """softmax(similarity / tau) over the others that were heard of, scaled to leave own_K[i] for receiver i.
+    """softmax(similarity / tau) over the other seen clients, scaled to leave own_K[i] for receiver i.
 
-    Equal similarities, all zero among them, give the plain average over the others. A receiver that was never heard of
-    has no model of its own to weigh; a receiver alone in the world keeps its own. Rows sum to 1; float32 [K, K].
+    Equal similarities, all zero among them, give the plain average over the others. A receiver that was never seen
+    has no model of its own to weigh; a receiver without others keeps its own. Rows sum to 1; float32 [K, K].
     """
     clients, n = len(similarity_KK), len(seen_clients)
     relevance_KK = torch.zeros(clients, clients)
@@ -58,8 +58,8 @@ def _off_diagonal(square_nn: Tensor) -> Tensor:
     return square_nn.view(-1)[1:].view(n - 1, n + 1)[:, :-1]
 
 
-def reference_relevance(uploads: list[list[Tensor]], step: int, decay: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The published code's relevance, share and weights (methods specification 5.9), each float64 [n, n].
+def reference_code_relevance(uploads: list[list[Tensor]], step: int, decay: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The reference code's relevance, share and weights (methods specification 5.9), each float64 [n, n].
 
     uploads: for each client its tokens, oldest first; at least one each. The weights pass a softmax although the shares
     sum to 1 already, distances of older tokens are added and grow with age, and the receiver's share is always 1/n.

@@ -19,11 +19,11 @@ class TaskRecord:
 
 @dataclass
 class History:
-    """The tasks of every client that the server has heard of, oldest first."""
+    """The tasks of every client that the server has seen, oldest first."""
 
     tasks: list[list[TaskRecord]] = field(default_factory=list)
     uploads: list[list[Tensor]] = field(default_factory=list)
-    """Every token a client ever sent, one a round; kept for the reference measure alone, which reads them all."""
+    """Every token a client ever sent, one a round; kept for the measure reference_code alone, which reads them all."""
 
     @classmethod
     def empty(cls, clients: int) -> "History":

@@ -7,7 +7,7 @@ A of its own. In a round
     2. a client starts from theta <- alpha * B + (1 - alpha) * theta, that is, A = (1 - alpha) * theta_local: what it
        learned survives, and still contracts towards the base;
     3. it trains theta on its task and rehearsed exemplars; parameter tying pulls theta towards where it started;
-    4. it sends back how far it moved, and what tells the server whom it resembles (people met, or a task token).
+    4. it sends back how far it moved, and what shows the server which clients it resembles (people met, or a task token).
 Between two exchanges alpha and B are constants and d theta / d A = 1, so theta itself is trained: no second copy.
 """
 
@@ -30,11 +30,11 @@ from fedstil_mpi.util.state_tree import State
 @dataclass(kw_only=True)
 class Options:
     alpha: float = 0.8
-    """Share of the base in what a client starts from; 1: local adaptation is thrown away, as in the published code."""
+    """Share of the base in what a client starts from; 1: local adaptation is thrown away, as in the reference code."""
     tying: float = 0.0
     """Weight lambda of parameter tying, lambda * |theta - theta at receipt|_1."""
     relevance: str = "overlap"
-    """overlap (of the people two clients know) | token_kl | token_js | token_cosine | uniform | reference | none (the
+    """overlap (of the people two clients know) | token_kl | token_js | token_cosine | uniform | reference_code | none (the
     server mixes nothing: no weights travel after first contact, and every client learns alone)."""
     forgetting: float = 1.0
     """Factor lambda_f by which a task counts less for each newer task of the same client."""
@@ -46,16 +46,16 @@ class Options:
     """Share of the past in what the server mixes: of every client the running mean m <- s * m + (1 - s) * theta over its
     rounds; 0: its newest weights alone."""
     step: int = 10
-    """Only for relevance: reference. Stride in a client's uploaded tokens."""
+    """Only for relevance: reference_code. Stride in a client's uploaded tokens."""
     decomposition: str = "folded"
-    """folded (theta itself is trained) | published (alpha * B + A as trained layers, whose tying anchor follows A)."""
+    """folded (theta itself is trained) | reference_code (alpha * B + A as trained layers, whose tying anchor follows A)."""
 
     def __post_init__(self) -> None:
         names = (*mixing.NAMES, "none")
         if self.relevance not in names:
             raise InputError(f"method.relevance = {self.relevance!r}; expected one of {', '.join(names)}")
-        if self.decomposition not in ("folded", "published"):
-            raise InputError(f"method.decomposition = {self.decomposition!r}; expected folded or published")
+        if self.decomposition not in ("folded", "reference_code"):
+            raise InputError(f"method.decomposition = {self.decomposition!r}; expected folded or reference_code")
         shares = {"alpha": self.alpha, "forgetting": self.forgetting, "self_weight": self.self_weight or 0.0}
         shares["server_memory"] = self.server_memory
         for name, value in shares.items():
@@ -72,8 +72,8 @@ class Options:
 
     @property
     def step_to_base(self) -> float:
-        """How far a client moves to a new base; all the way in the published code, which resets A whatever alpha is."""
-        return 1.0 if self.decomposition == "published" else self.alpha
+        """How far a client moves to a new base; all the way in the reference code, which resets A whatever alpha is."""
+        return 1.0 if self.decomposition == "reference_code" else self.alpha
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -86,18 +86,18 @@ PRESETS: dict[str, dict[str, Any]] = {
         "method.tau": 1.0,
         "train.softmax": "all",
     },
-    "reference": single.PRESETS["reference"]
+    "reference_code": single.PRESETS["reference_code"]
     | {
-        "method.decomposition": "published",
+        "method.decomposition": "reference_code",
         "method.alpha": 0.9,
         "method.tying": 1e-4,
-        "method.relevance": "reference",
+        "method.relevance": "reference_code",
         "method.forgetting": 0.8,
         "memory.size": 18000,
         "memory.share": None,
         "memory.herding": "repeat",
         "memory.labels": "collide",
-        "train.rate": "constant",  # the published code builds its optimiser anew each epoch, at the first rate
+        "train.rate": "constant",  # the reference code builds its optimiser anew each epoch, at the first rate
     },
 }
 
@@ -175,7 +175,7 @@ class Server(base.Server):
 
     def state(self) -> State:
         state: State = {"attention": self.attention.state()}
-        if self.options.decomposition == "published":  # a client keeps the parts of its weights
+        if self.options.decomposition == "reference_code":  # a client keeps the parts of its weights
             state["theta"] = self.theta_KP
         if self.options.server_memory:
             state["mixed"] = self.mixed_KP

@@ -1,4 +1,4 @@
-"""What the clients tell for the sake of relevance, and the server's mixing matrix made of it."""
+"""What the clients report for the sake of relevance, and the server's mixing matrix made of it."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from fedstil_mpi.comm.flat import Message, Part, Rows
 from fedstil_mpi.methods import base
 from fedstil_mpi.methods.aids.prototypes import PEOPLE, people_of_new_task
 from fedstil_mpi.methods.base import ClientRound
-from fedstil_mpi.methods.fedstil.attention import attention, own_weights, reference_relevance
+from fedstil_mpi.methods.fedstil.attention import attention, own_weights, reference_code_relevance
 from fedstil_mpi.methods.fedstil.history import History
 from fedstil_mpi.methods.fedstil.relevance import MEASURES
 from fedstil_mpi.util.state_tree import State
 
-NAMES = (*MEASURES, "reference")
+NAMES = (*MEASURES, "reference_code")
 """The measures of relevance there are."""
 
 TASK = Part("header", 1, torch.int64)
@@ -27,7 +27,7 @@ def parts(measure: str, representation: int) -> tuple[Part, ...]:
     token = Part("token", representation)
     if measure == "overlap":
         return (PEOPLE,)
-    if measure == "reference":
+    if measure == "reference_code":
         return (token,)
     return (token, TASK) if measure.startswith("token") else ()
 
@@ -39,7 +39,7 @@ def report(measure: str, learner: Learner) -> Message:
     if measure == "uniform":
         return {}
     token = {"token": learner.token()}
-    return token if measure == "reference" else token | {TASK.kind: torch.tensor([learner.task])}
+    return token if measure == "reference_code" else token | {TASK.kind: torch.tensor([learner.task])}
 
 
 class Items(base.Items):
@@ -62,7 +62,7 @@ class Attention:
     self_weight: float | None
     """A receiver's own weight; None: 1/K."""
     step: int
-    """The reference measure's stride in a client's tokens."""
+    """The reference_code measure's stride in a client's tokens."""
 
     def __post_init__(self) -> None:
         self.history = History.empty(self.clients)
@@ -80,7 +80,7 @@ class Attention:
                 begins = task != self._newest_task.get(client)
                 self._newest_task[client] = task
             self.history.note(client, begins, frozenset(people), token)
-            if self.measure == "reference" and token is not None:
+            if self.measure == "reference_code" and token is not None:
                 self.history.uploads[client].append(token)
 
     def state(self) -> State:
@@ -98,17 +98,17 @@ class Attention:
         own_K = [own] * self.clients
         if self.history.is_meta:  # any matrix has the size of the real one
             return attention(torch.zeros(self.clients, self.clients), self.tau, own_K, seen_clients)
-        if self.measure == "reference":
-            return self._reference_matrix(seen_clients, own_K)
+        if self.measure == "reference_code":
+            return self._reference_code_matrix(seen_clients, own_K)
         similarity_KK = MEASURES[self.measure](self.history, self.forgetting)
         if self.measure == "overlap":
             own_K = own_weights(similarity_KK, own, self.tau)
         return attention(similarity_KK, self.tau, own_K, seen_clients)
 
-    def _reference_matrix(self, seen_clients: list[int], own_K: list[float]) -> Tensor:
-        """The published weights among the clients that were heard of; the plain mean of them for one that was not."""
+    def _reference_code_matrix(self, seen_clients: list[int], own_K: list[float]) -> Tensor:
+        """The reference code's weights among the seen clients; their plain mean for one that was not seen."""
         relevance_KK = attention(torch.zeros(self.clients, self.clients), 1.0, own_K, seen_clients)
         uploads = [self.history.uploads[client] for client in seen_clients]
         among = torch.tensor(seen_clients)
-        relevance_KK[among[:, None], among] = reference_relevance(uploads, self.step, self.forgetting)[2].float()
+        relevance_KK[among[:, None], among] = reference_code_relevance(uploads, self.step, self.forgetting)[2].float()
         return relevance_KK

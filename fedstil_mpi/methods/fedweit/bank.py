@@ -15,7 +15,7 @@ ADAPTIVE = "adaptive"
 
 
 class Bank:
-    """As published: once per task, a client gets the newest adaptive weights of others that have finished a task.
+    """As in the paper: once per task, a client gets the newest adaptive weights of others that have finished a task.
 
     It gets them in the first distribution after it has finished a task itself, or when it is new to the server: at most
     `limit`, those that were finished last; of those finished in the same round, the higher client numbers first.
@@ -77,8 +77,8 @@ class Items(base.Items):
         return {ADAPTIVE: int(visit.ends)}
 
 
-class ReferenceBank:
-    """As the published code: every round all clients get the same dense bank, their own adaptive weights included.
+class ReferenceCodeBank:
+    """As in the reference code: every round all clients get the same dense bank, their own adaptive weights included.
 
     Its slots are drawn anew from the clients' current adaptive weights; it is zero until there are as many.
     """

@@ -2,7 +2,7 @@
 
 Every task of a client has weights theta = mask * B + A + sum_k a_k * G_k: a base B shared by all tasks and clients, and
 of the task's own a mask over output channels, sparse adaptive weights A, and attention a to adaptive weights G_k that
-others learned. As published:
+others learned. As in the paper:
     1. the client's base starts a round from the server's and is trained with the rest; G is constant;
     2. mask, A and a persist over the rounds of a task and are set anew when the next one begins, with a new bank G:
        the newest A of other clients' finished tasks, which the server sends once per task;
@@ -27,7 +27,7 @@ from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, weighted_mean
-from fedstil_mpi.methods.fedweit.bank import ADAPTIVE, Bank, Items, ReferenceBank
+from fedstil_mpi.methods.fedweit.bank import ADAPTIVE, Bank, Items, ReferenceCodeBank
 from fedstil_mpi.methods.fedweit.past import Past
 from fedstil_mpi.methods.quadratic import Quadratic, QuadraticSum, quadratic
 from fedstil_mpi.models.masked import Masked, decompose
@@ -38,41 +38,47 @@ from fedstil_mpi.util.state_tree import State
 
 @dataclass(kw_only=True)
 class Options:
-    mode: str = "published"
-    """published (as above) | reference (as FedSTIL's published code: everything but the mask is set anew each round)."""
+    mode: str = "paper"
+    """paper (as above) | reference_code (as FedSTIL's: everything but the mask is set anew each round)."""
     sparsity: float = 5e-6
     """Weight lambda_1 of |A|_1 + |mask|_1."""
     threshold: float | None = None
-    """Adaptive weights not above it are pruned; null: the value of sparsity, as published."""
+    """Adaptive weights not above it are pruned; null: the value of sparsity, as in the paper."""
     mask_sparsity: float = 0.0
-    """Masks not above it are pruned: 0 to 1 in mode published."""
+    """Masks not above it are pruned: 0 to 1 in mode paper."""
     drift: float = 1e-3
-    """Weight lambda_2 of the drift from the bases of past tasks; without effect in mode reference, as in its code."""
+    """Weight lambda_2 of the drift from the bases of past tasks; without effect in mode reference_code, as there."""
     knowledge: int = 5
-    """At most so many other clients' adaptive weights in a bank; exactly so many in mode reference."""
+    """At most so many other clients' adaptive weights in a bank; exactly so many in mode reference_code."""
 
     def __post_init__(self) -> None:
-        if self.mode not in ("published", "reference"):
-            raise InputError(f"method.mode = {self.mode!r}; expected published or reference")
-        least = {"sparsity": 0, "threshold": 0, "mask_sparsity": 0, "drift": 0, "knowledge": int(self.is_reference)}
+        if self.mode not in ("paper", "reference_code"):
+            raise InputError(f"method.mode = {self.mode!r}; expected paper or reference_code")
+        least = {
+            "sparsity": 0,
+            "threshold": 0,
+            "mask_sparsity": 0,
+            "drift": 0,
+            "knowledge": int(self.is_reference_code),
+        }
         for name, smallest in least.items():
             value = getattr(self, name)
             if value is not None and not value >= smallest:
                 raise InputError(f"method.{name} = {value}; expected at least {smallest}")
 
     @property
-    def is_reference(self) -> bool:
-        return self.mode == "reference"
+    def is_reference_code(self) -> bool:
+        return self.mode == "reference_code"
 
 
 PRESETS: dict[str, dict[str, Any]] = {
     "best": {"method.threshold": 3e-3},
     # The authors' weights; their code halves the squared drift.
     "paper": single.PRESETS["paper"] | {"method.sparsity": 1e-3, "method.drift": 50.0},
-    "reference": single.PRESETS["reference"]
+    "reference_code": single.PRESETS["reference_code"]
     | {
-        "method.mode": "reference",
-        "train.rate": "constant",  # the published code builds its optimiser anew each epoch, at the first rate
+        "method.mode": "reference_code",
+        "train.rate": "constant",  # the reference code builds its optimiser anew each epoch, at the first rate
     },
 }
 
@@ -95,7 +101,7 @@ class Client(FederatedClient):
     def traffic(setup: Setup, options: Options) -> Traffic:
         scalars = setup.layout.scalars
         shared, own = Part(WEIGHTS, scalars, shared=True), Part(WEIGHTS, scalars)
-        if options.is_reference:
+        if options.is_reference_code:
             bank = Part("knowledge", options.knowledge * scalars, shared=True)
             return Traffic((shared, bank), (own, Part(ADAPTIVE, scalars), SAMPLES))
         adaptive = Part(ADAPTIVE, scalars, ragged=True, codec="sparse")
@@ -196,7 +202,9 @@ class Server(base.Server):
         super().__init__(setup, options)
         self.theta_P: Tensor = setup.start.clone()
         size = options.knowledge, setup.layout.scalars
-        self.bank = ReferenceBank(*size, setup.seed, setup.start.device) if options.is_reference else Bank(*size)
+        self.bank = (
+            ReferenceCodeBank(*size, setup.seed, setup.start.device) if options.is_reference_code else Bank(*size)
+        )
 
     def knowledge(self, online: list[int]) -> Rows:
         return {WEIGHTS: self.theta_P} | self.bank.knowledge(online)

@@ -1,4 +1,4 @@
-"""FedWeIT's client as the code published with FedSTIL has it, for comparison."""
+"""FedWeIT's client as FedSTIL's reference code has it, for comparison."""
 
 import torch
 
@@ -6,16 +6,16 @@ from fedstil_mpi.comm.flat import Message, to_host
 from fedstil_mpi.methods.federated import WEIGHTS
 from fedstil_mpi.methods.fedweit.bank import ADAPTIVE
 from fedstil_mpi.methods.fedweit.method import Client
-from fedstil_mpi.models.masked import ReferenceMasked
+from fedstil_mpi.models.masked import ReferenceCodeMasked
 
 
-class ReferenceClient(Client):
+class ReferenceCodeClient(Client):
     """The base is frozen, and every round starts from theta = base: only the mask outlives it.
 
-    There is no drift penalty: the published code compares the model with itself.
+    There is no drift penalty: the reference code compares the model with itself.
     """
 
-    kind = ReferenceMasked
+    kind = ReferenceCodeMasked
 
     def absorb(self, knowledge: Message) -> None:
         super().absorb(knowledge)

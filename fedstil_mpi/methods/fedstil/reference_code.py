@@ -1,4 +1,4 @@
-"""FedSTIL's client as the published code has it, for comparison: theta = alpha * B + A as trained layers."""
+"""FedSTIL's client as the reference code has it, for comparison: theta = alpha * B + A as trained layers."""
 
 from collections.abc import Mapping
 from typing import NamedTuple, cast
@@ -24,7 +24,7 @@ class TrainedTying(NamedTuple):
     """By decomposed weight."""
 
 
-class PublishedClient(Client):
+class ReferenceCodeClient(Client):
     """Every arriving base resets alpha, A and their tying anchors; the anchors are trained too (defects A2, A5)."""
 
     def __init__(self, learner: Learner, setup: Setup, options: Options):
