@@ -33,8 +33,8 @@ def check(clients: Iterable[Client], server: Server | None, network: Network, *,
     """Raise InputError naming what a plug-in's sides keep from round to round and their states do not. Not collective.
 
     Of the clients the first that was drawn is looked at. It costs a second copy of that client and of the server for a
-    moment, so methods of this package are left out: the tests do this for all of them. network: the start model.
-    thorough: look at all clients, and at methods of this package.
+    moment, and on the quickstart 1.3 s of CPU time, so methods of this package are left out: the tests do this for all of
+    them. network: the start model. thorough: look at all clients, and at methods of this package.
     """
     drawn = [side for side in clients if side.learner.draws]
     missing: list[str] = []

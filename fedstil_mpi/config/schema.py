@@ -29,6 +29,7 @@ class Method:
     """Which method; its own options stand beside these two keys (see the Options of fedstil_mpi/methods/<name>.py)."""
 
     name: str = "fedstil"
+    """A built-in method, or the user's own: a .py file or a module, as in fedstil_mpi/methods/base.py."""
     preset: str = "best"
     options: Any = None
     """The method's Options, filled in from its preset and the keys beside name and preset."""

@@ -1,6 +1,6 @@
 """The two sides of a method, and the side that learns alone: what goes up, what comes down, the extra loss.
 
-A method is a module of this package with
+A method is a module of this package, or of the user's own, with
     Options   a dataclass: the method's own keys in the config
     PRESETS   {name: {"section.key": value}}: what the name in `method.preset` sets, below what the user sets
     Client    one object per client, on the client's rank
