@@ -209,7 +209,7 @@ def _metric_loss(settings: Train, features: Tensor, pids: Tensor) -> Tensor | fl
     if settings.contrast:
         total += settings.contrast * supervised_contrast(features, pids, settings.contrast_temperature)
     if settings.triplet:
-        total += settings.triplet * triplet_loss(features, pids, margin=TRIPLET_MARGIN, normalise=True, hard=True)
+        total += settings.triplet * triplet_loss(features, pids, TRIPLET_MARGIN)
     return total
 
 

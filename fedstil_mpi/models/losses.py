@@ -5,18 +5,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def smoothed_cross_entropy(
-    scores: Tensor,
-    targets: Tensor,
-    epsilon: float,
-    num_classes: int | None = None,
-    allowed: Tensor | None = None,
-) -> Tensor:
+def smoothed_cross_entropy(scores: Tensor, targets: Tensor, epsilon: float, allowed: Tensor | None = None) -> Tensor:
     """Label-smoothed cross entropy, averaged over the batch: a scalar.
 
     scores: float [n, C]; targets: int64 [n], below C. The target distribution is 1 - epsilon on the true class plus
-    epsilon / K on every class. K is C; num_classes sets another K (the reference code's constant 8000, with which
-    narrower scores have a target mass below 1).
+    epsilon / K on every class. K is C.
     allowed: bool [C]; the softmax and the smoothing then run over these classes only, K is their number, and the others
     get no gradient. Every target must be allowed: one that is not makes the loss infinite.
 
@@ -24,10 +17,8 @@ def smoothed_cross_entropy(
     """
     if allowed is None:
         log_p = F.log_softmax(scores, dim=1)
-        spread = log_p.sum(dim=1) / (scores.shape[1] if num_classes is None else num_classes)
+        spread = log_p.sum(dim=1) / scores.shape[1]
     else:
-        if num_classes is not None:
-            raise ValueError("num_classes and allowed both set the number of smoothed classes: give one of them")
         log_p = F.log_softmax(scores.masked_fill(~allowed, -torch.inf), dim=1)
         spread = log_p.masked_fill(~allowed, 0.0).sum(dim=1) / allowed.sum()
     correct = log_p.gather(1, targets[:, None]).squeeze(1)

@@ -22,6 +22,7 @@ def without_images(learner: Learner) -> None:
         people = np.unique(learner.tasks[learner.task].train.pids)
         return torch.from_numpy(people), torch.empty(len(people), prod(tiny.SHAPE), device="meta")
 
+    learner.counts_only = True
     for number, task in enumerate(learner.tasks):
         shape = len(task.train), *tiny.SHAPE
         learner._before[learner.client, number, "train"] = torch.empty(shape, device="meta")

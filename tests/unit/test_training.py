@@ -161,7 +161,7 @@ def test_the_penalty_is_trained():
 
 
 def by_triplets(features: Tensor, pids: Tensor) -> Tensor:
-    return triplet_loss(features, pids, margin=TRIPLET_MARGIN, normalise=True, hard=True)
+    return triplet_loss(features, pids, TRIPLET_MARGIN)
 
 
 def by_contrast(features: Tensor, pids: Tensor) -> Tensor:
