@@ -1,8 +1,7 @@
 """A federation small enough to train in milliseconds, played in one process without MPI."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from math import prod
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,16 @@ from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.comm.exchange import InProcessExchange
-from fedstil_mpi.comm.flat import Layout, Part
-from fedstil_mpi.comm.ledger import DOWN, HEADER_BYTES, UP, Ledger
+from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Images, Task
-from fedstil_mpi.evaluation.search import client_gallery, evaluate, gather
-from fedstil_mpi.methods.aids.prototypes import PrototypeClient, PrototypeServer, add_parts
-from fedstil_mpi.methods.base import Client, Server, Setup, Traffic
+from fedstil_mpi.federation import rounds, state
+from fedstil_mpi.federation.observer import Observer
+from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.federation.setup import Plan, connect
+from fedstil_mpi.federation.trainer import OneByOne
+from fedstil_mpi.methods.base import Client
 from fedstil_mpi.models.network import Network, Stem, Tail, trainable_parameters
 
 CLASSES = 12
@@ -70,83 +71,63 @@ def experiment(settings: dict[str, Any] | None = None, method: str = "single", p
     return loading.resolve(OmegaConf.to_container(tree), module.Options, module.PRESETS)
 
 
-@dataclass
-class Federation:
-    """Both sides of a method, and the wires between them, which let through and book only what `traffic` says."""
+class Found(Observer):
+    """Keeps the newest metrics."""
 
-    clients: list[Client]
-    server: Server
-    traffic: Traffic
-    ledger: Ledger = field(default_factory=Ledger)
+    metrics: np.ndarray
+
+    def evaluation(self, round: int, view: str, metrics: np.ndarray | None) -> None:
+        assert metrics is not None
+        self.metrics = metrics
+
+
+class Federation:
+    """The real rounds in one process, a step at a time, among clients that have the start model already."""
+
+    def __init__(self, parts: state.Federation):
+        self.parts = parts
+        self.parts.observer = self.found = Found()
+        self.clients = list(parts.clients.values())
+        assert parts.server is not None
+        self.server, self.traffic = parts.server, parts.traffic
+        for side in self.clients:
+            side.learner.start_from(parts.initial_model.network)
+        parts.initial_model.met.update(parts.clients)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.parts.exchange.ledger
 
     def distribute(self, round: int, online: Sequence[int]) -> None:
         """In the first round nothing is sent."""
-        knowledge = self.server.knowledge(list(online)) if round > 1 else {}
-        parts = self.traffic.down if round > 1 else ()
-        assert set(knowledge) == {part.kind for part in parts}
-        for row, client in enumerate(online):
-            message = {part.kind: knowledge[part.kind] if part.shared else knowledge[part.kind][row] for part in parts}
-            self.clients[client].absorb(self._through(round, client, DOWN, parts, message))
+        rounds.distribute(self.parts, round, list(online))
+
+    def learn(self, round: int, online: Sequence[int]) -> None:
+        rounds.learn(self.parts, round, list(online), rounds.NoCheckpoints())
 
     def collect(self, round: int, online: Sequence[int]) -> None:
-        own = [self._through(round, c, UP, self.traffic.up, self.clients[c].update()) for c in online]
-        ragged = {part.kind: [message[part.kind] for message in own] for part in self.traffic.up}
-        fixed = {part.kind: torch.stack(ragged[part.kind]) for part in self.traffic.up if not part.ragged}
-        self.server.collect(list(online), ragged | fixed)
+        rounds.collect(self.parts, round, list(online))
 
     def play(self, round: int, online: Sequence[int]) -> None:
-        """A whole round with training."""
+        """A whole round without searches."""
         self.distribute(round, online)
-        for client in online:
-            side = self.clients[client]
-            side.learner.begin_round()
-            side.begin()
-            side.learner.train(round, side.penalty, side.context())
-            side.end()
+        self.learn(round, online)
         self.collect(round, online)
 
     def search(self, by_task: bool = False) -> np.ndarray:
         """What all clients find, [clients, tasks, metrics]; by_task: with a model for each task."""
-        tails = [side.tail_for if by_task else None for side in self.clients]
-        learners = [side.learner for side in self.clients]
-        global_gallery = None
-        if learners[0].experiment.evaluation.gallery == "all":
-            own = [client_gallery(learner, tail_for) for learner, tail_for in zip(learners, tails, strict=True)]
-            global_gallery = gather(InProcessExchange().share, own, learners[0].tail.classifier.in_features)
-        return np.stack([evaluate(*each, global_gallery) for each in zip(learners, tails, strict=True)])
-
-    def _through(
-        self, round: int, client: int, direction: str, parts: tuple[Part, ...], message: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        assert set(message) == {part.kind for part in parts}
-        for part in parts:
-            value = message[part.kind]
-            assert value.dtype == part.dtype
-            assert tuple(value.shape) == ((len(value), part.scalars) if part.ragged else (part.scalars,))
-            self.ledger.book(round, client, direction, part.kind, value.numel() * value.element_size())
-            if part.ragged:
-                self.ledger.book(round, client, direction, "header", HEADER_BYTES)
-        return {kind: value.clone() for kind, value in message.items()}
+        rounds.search(self.parts, self.parts.clients, 1, "local", by_task=by_task)
+        return self.found.metrics
 
 
 def federation(config: Experiment, streams: Sequence[Sequence[Task]], start: Network | None = None) -> Federation:
     """A client for every stream."""
     start = start or network()
-    module, options = methods.load(config.method.name), config.method.options
-    travelling = module.Client.travelling(start.tail, options)
-    layout = Layout.of(travelling)
-    setup = Setup(len(streams), layout, prod(SHAPE), layout.pack(travelling))
-    traffic = module.Client.traffic(setup, options)
-    clients: list[Client] = []
-    for number, tasks in enumerate(streams):
-        learner = Learner(number, config, tasks, start)
-        clients.append(module.Client.create(learner, setup, options))
-        learner.start_from(start)
-    server = module.Server(setup, options)
-    if not config.prototypes.exchange:
-        return Federation(clients, server, traffic)
-    relay = PrototypeServer(server)
-    return Federation([PrototypeClient(side) for side in clients], relay, add_parts(traffic, setup))
+    config = replace(config, data=replace(config.data, height=16, width=8))
+    learners = [Learner(number, config, tasks, start) for number, tasks in enumerate(streams)]
+    schedule = Schedule(1, len(streams), len(streams[0]), config.rounds.per_task, 100, len(streams), 1)
+    plan = Plan(config, methods.load(config.method.name), schedule, CLASSES)
+    return Federation(connect(plan, start, learners, InProcessExchange(), OneByOne(state.nowhere)))
 
 
 def penalty(side: Client, batch: Batch, scores: Tensor) -> Tensor | None:

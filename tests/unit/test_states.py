@@ -1,8 +1,8 @@
 """A federation that is stopped between two rounds and built anew goes on as one that was never stopped, bit for bit."""
 
 import json
-from collections.abc import Callable, Iterator
-from functools import cache, partial
+from collections.abc import Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,10 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from fedstil_mpi.checkpoints.coverage import differences, snapshot
+from fedstil_mpi.comm.exchange import InProcessExchange
 from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.federation.state import nowhere
+from fedstil_mpi.federation.trainer import OneByOne
 from fedstil_mpi.util.state_tree import State, flatten, unflatten
 from support import tiny
 from support.cases import PRESETS, SETTINGS, STRANGER, STREAMS
@@ -129,12 +132,39 @@ def build(case: Case, plan: Plan) -> tiny.Federation:
     return tiny.federation(config(case), plan.streams, tiny.network(neck=plan.neck))
 
 
+class HeardExchange(InProcessExchange):
+    """Remembers what arrives, by round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: dict[int, list] = {}
+
+    def down(self, round, parts, online, knowledge):
+        return self._heard(round, super().down(round, parts, online, knowledge))
+
+    def up(self, round, parts, online, updates):
+        return self._heard(round, super().up(round, parts, online, updates))
+
+    def _heard(self, round, messages):
+        self.sent.setdefault(round, []).append(snapshot(messages))
+        return messages
+
+
+class LookingTrainer(OneByOne):
+    """Looks at the clients when they are about to train."""
+
+    def train(self, round, clients, efforts, stop):
+        self.begun = [snapshot(side, transient=True) for side in clients]
+        return super().train(round, clients, efforts, stop)
+
+
 class Seen:
     """What can be told apart of a play, by round."""
 
     def __init__(self, federation: tiny.Federation):
         self.federation = federation
-        self.sent: dict[int, list] = {}
+        federation.parts.exchange, federation.parts.trainer = HeardExchange(), LookingTrainer(nowhere)
+        self.sent = federation.parts.exchange.sent
         self.metrics: dict[int, bytes] = {}
         self.begun: dict[int, list[dict[str, Any]]] = {}
         """By online client, when it is about to train; last the server, when it has distributed."""
@@ -142,8 +172,6 @@ class Seen:
         """By client, last the server."""
         self.written: dict[int, dict[str, Written]] = {}
         self.final: list = []
-        through = federation._through
-        federation._through = partial(self._listen, through)
 
     def play(self, plan: Plan, after: int = 0) -> "Seen":
         """All rounds but those up to `after`, then the closing distribution."""
@@ -153,33 +181,23 @@ class Seen:
         self.federation.distribute(len(plan.online) + 1, met)
         self.search(len(plan.online) + 1)
         learners = [side.learner for side in self.federation.clients]
-        self.final = [(learner.fingerprint(), dict(learner.passes)) for learner in learners]
+        self.final = [(learner.fingerprint(), dict(learner.forward_counts)) for learner in learners]
         return self
 
     def round(self, number: int, online: list[int]) -> None:
-        """As `tiny.Federation.play`, with a look at everything before and after training."""
-        federation, begun = self.federation, []
+        """With a look at everything before and after training."""
+        federation = self.federation
         federation.distribute(number, online)
         served = snapshot(federation.server, transient=True)
-        for side in (federation.clients[client] for client in online):
-            side.learner.begin_round()
-            side.begin()
-            begun.append(snapshot(side, transient=True))
-            side.learner.train(number, side.penalty, side.context())
-            side.end()
+        federation.learn(number, online)
         federation.collect(number, online)
         self.search(number)
-        self.begun[number] = [*begun, served]
+        self.begun[number] = [*federation.parts.trainer.begun, served]
         self.ended[number] = everything(federation)
         self.written[number] = states(federation)
 
     def search(self, number: int) -> None:
         self.metrics[number] = self.federation.search(self.federation.clients[0].task_aware).tobytes()
-
-    def _listen(self, through: Callable, round: int, client: int, direction: str, parts: tuple, message: dict) -> dict:
-        message = through(round, client, direction, parts, message)
-        self.sent.setdefault(round, []).append((client, direction, snapshot(message)))
-        return message
 
 
 def everything(federation: tiny.Federation) -> list[dict[str, Any]]:
@@ -262,10 +280,10 @@ def test_an_attribute_that_nobody_keeps_is_found():
     federation = build(case, plan)
     plain = everything(federation)
     federation.clients[0].momentum = torch.zeros(3)
-    federation.clients[1].learner.passes["else"] = 1
+    federation.clients[1].learner.forward_counts["else"] = 1
     federation.server.rounds = 1
     found = [differences(*pair) for pair in zip(plain, everything(federation), strict=True)]
     assert found[0] == ["Client.momentum"]
-    assert found[1] == ["Client.learner/Learner.passes/else"]
+    assert found[1] == ["Client.learner/Learner.forward_counts/else"]
     assert found[2] == found[3] == []
     assert found[4] == ["Server.rounds"]
