@@ -132,7 +132,7 @@ class Client:
         return None
 
     def end(self) -> None:
-        """After local training, with the exemplars of the task chosen anew."""
+        """After local training, with the exemplars of the task chosen again."""
 
     def update(self) -> Message:
         """What goes up after local training."""

@@ -23,7 +23,7 @@ class Options:
     penalty: float = 50.0
     """Weight lambda of the penalty."""
     importance: str = "task"
-    """task (Fisher information of each finished task, added up) | round (as the reference code: after every round anew,
+    """task (Fisher information of each finished task, added up) | round (as the reference code: again after every round,
     over whole augmented batches of all tasks but the newest, and the anchor is where the round ended)."""
     anchors: str = "tasks"
     """Only for importance: task. tasks (each task's importance holds the parameters where that task left them, as in the

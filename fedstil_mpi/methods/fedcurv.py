@@ -33,7 +33,7 @@ class Options(fedavg.Options):
     penalty: float = 50.0
     """Weight lambda of the penalty."""
     importance: str = "task"
-    """task (Fisher information of each finished task, added up) | round (as the reference code: after every round anew,
+    """task (Fisher information of each finished task, added up) | round (as the reference code: again after every round,
     over whole batches of all tasks, and the anchor is where the round ended)."""
     data: str = "train"
     """train | query (only for importance: round; the reference code reads the images that it is tested with)."""

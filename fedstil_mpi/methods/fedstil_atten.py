@@ -1,4 +1,4 @@
-"""FedSTIL with trained attention: every client gets all clients' weights and learns itself how much to take from whom.
+"""FedSTIL with trained attention: every client gets all clients' weights and learns how much to take from each.
 
 A client's weights are theta = sum_k a_k G[k] + A: a bank G of all K clients' weights, the attention a of each layer over
 them, and an adaptive part A of its own; a and A are trained. In a round

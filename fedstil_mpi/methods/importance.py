@@ -1,7 +1,7 @@
 """How much what was learned depends on each parameter: the diagonal Fisher information of EWC, the sensitivity of MAS.
 
 Both are sums over batches of weight * |gradient|^power. They are estimated at the end of a task on its training images
-as they are, in evaluation mode, so that no statistic of a batch norm moves. The reference code's estimate is made anew
+as they are, in evaluation mode, so that no statistic of a batch norm moves. The reference code's estimate is made again
 after every round, in training mode, over whole batches of all remembered tasks.
 """
 

@@ -22,7 +22,7 @@ class Options:
     penalty: float = 0.01
     """Weight lambda of the penalty."""
     importance: str = "task"
-    """task (of each finished task, added up) | round (as the reference code: after every round anew, from the absolute
+    """task (of each finished task, added up) | round (as the reference code: again after every round, from the absolute
     gradient of the labelled loss over whole batches of all tasks, and the anchor is where the round ended)."""
     data: str = "train"
     """train | query (only for importance: round; the reference code reads the images that it is tested with)."""

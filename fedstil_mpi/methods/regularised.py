@@ -17,7 +17,7 @@ class AnchoredClient(Client):
     """Penalty lambda * sum over finished tasks t of Omega_t (phi - phi_t)^2, over all parameters that are trained.
 
     Omega_t is the importance for task t, and phi_t are the parameters at its end; with anchors "newest" those at the end
-    of the newest finished task for all. With importance "round" there is one term, made anew after every round.
+    of the newest finished task for all. With importance "round" there is one term, made again after every round.
     """
 
     passes_more = True

@@ -60,7 +60,7 @@ def tying(alpha: Tensor, adaptive: Tensor, alpha_anchor: Tensor, anchor: Tensor)
 
 @torch.no_grad()
 def receive_base(layer: nn.Module, base: Tensor, weight: str = "weight") -> None:
-    """A new base for a decomposed layer, with A and the anchors set anew, so that theta is the base whatever alpha."""
+    """A new base for a decomposed layer, with A and the anchors reset, so that theta is the base whatever alpha."""
     part, adaptive = parts(layer, weight)
     part.base.copy_(base)
     adaptive.copy_(part.rest(part.base))
@@ -84,7 +84,7 @@ class AttentiveAdaptive(nn.Module):
         self.attention = nn.Parameter(torch.full((1,), attention, device=base.device))
 
     def receive_bank(self, bank: Tensor) -> None:
-        """A new bank [..., N]; the attention starts anew, A stays with the client."""
+        """A new bank [..., N]; the attention starts again, A stays with the client."""
         self.bank = bank
         self.attention = nn.Parameter(torch.full((bank.shape[-1],), self.initial, device=bank.device))
 

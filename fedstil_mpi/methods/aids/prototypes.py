@@ -89,7 +89,7 @@ class PrototypeClient(Client):
 
 
 class Relay:
-    """Who knows whom, and which prototypes still have to reach which client: others' sightings of people it knows."""
+    """Which client knows which people, and which of the others' prototypes of them it still has to get."""
 
     derived = ("of_person", "knowers")
 
@@ -140,7 +140,7 @@ class Relay:
 
 
 class PrototypeItems(Items):
-    """What is relayed follows from who meets whom when."""
+    """What is relayed follows from which client meets which people when."""
 
     def __init__(self, clients: int, inner: Items):
         super().__init__(clients)

@@ -97,7 +97,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "memory.share": None,
         "memory.herding": "repeat",
         "memory.labels": "collide",
-        "train.rate": "constant",  # the reference code builds its optimiser anew each epoch, at the first rate
+        "train.rate": "constant",  # the reference code rebuilds its optimiser each epoch, at the first rate
     },
 }
 

@@ -51,7 +51,7 @@ class Items(base.Items):
 
 @dataclass
 class Attention:
-    """The server's side: remembers what was reported, and says who should take how much from whom."""
+    """The server's side: remembers what was reported, and says who should take how much from which client."""
 
     clients: int
     measure: str

@@ -80,7 +80,7 @@ class Items(base.Items):
 class ReferenceCodeBank:
     """As in the reference code: every round all clients get the same dense bank, their own adaptive weights included.
 
-    Its slots are drawn anew from the clients' current adaptive weights; it is zero until there are as many.
+    Its slots are drawn again each round from the clients' current adaptive weights; it is zero until there are as many.
     """
 
     def __init__(self, slots: int, scalars: int, seed: int, device: torch.device | str = "cpu"):

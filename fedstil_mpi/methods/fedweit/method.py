@@ -4,7 +4,7 @@ Every task of a client has weights theta = mask * B + A + sum_k a_k * G_k: a bas
 of the task's own a mask over output channels, sparse adaptive weights A, and attention a to adaptive weights G_k that
 others learned. As in the paper:
     1. the client's base starts a round from the server's and is trained with the rest; G is constant;
-    2. mask, A and a persist over the rounds of a task and are set anew when the next one begins, with a new bank G:
+    2. mask, A and a persist over the rounds of a task and are reset when the next one begins, with a new bank G:
        the newest A of other clients' finished tasks, which the server sends once per task;
     3. the loss adds sparsity * (|A|_1 + |mask|_1) + drift * sum over past tasks of |mask_past * (B - B_past)|^2;
     4. outside training (evaluation, communication) A and the mask are pruned: what is small is 0;
@@ -39,7 +39,7 @@ from fedstil_mpi.util.state_tree import State
 @dataclass(kw_only=True)
 class Options:
     mode: str = "paper"
-    """paper (as above) | reference_code (as FedSTIL's: everything but the mask is set anew each round)."""
+    """paper (as above) | reference_code (as FedSTIL's: everything but the mask is reset each round)."""
     sparsity: float = 5e-6
     """Weight lambda_1 of |A|_1 + |mask|_1."""
     threshold: float | None = None
@@ -78,7 +78,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "reference_code": single.PRESETS["reference_code"]
     | {
         "method.mode": "reference_code",
-        "train.rate": "constant",  # the reference code builds its optimiser anew each epoch, at the first rate
+        "train.rate": "constant",  # the reference code rebuilds its optimiser each epoch, at the first rate
     },
 }
 
@@ -136,7 +136,7 @@ class Client(FederatedClient):
             self.restart()
 
     def restart(self) -> None:
-        """Set the task's own parts anew, with the bank that has arrived."""
+        """Reset the task's own parts, with the bank that has arrived."""
         columns = self.bank.split([shared.numel() for shared in self.parameters.values()], 1)
         for (name, shared), rows in zip(self.parameters.items(), columns, strict=True):
             self.parts[name].restart(shared, rows.reshape(len(rows), *shared.shape))
