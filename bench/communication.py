@@ -151,7 +151,7 @@ def measured_table(options: argparse.Namespace, networks: dict[str, Network]) ->
     for case in wanted(options):
         plan = cases.schedule(case.clients, played.TASKS, played.PER_TASK)
         wired = cases.wires(case, networks[case.backbone])
-        ledger = cases.predicted(case, wired, plan)
+        ledger = cases.predicted(case, networks[case.backbone], plan)
         passing = case.backbone, case.clients, wired.traffic.down, wired.traffic.up, tuple(ledger.entries)
         if passing not in runs:
             down, up = (ledger.total(direction, plan.total) for direction in (DOWN, UP))

@@ -4,7 +4,6 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 import torch
-from fedstil_mpi.planning.prediction import predict
 
 from fedstil_mpi import methods
 from fedstil_mpi.comm.flat import Part
@@ -13,9 +12,13 @@ from fedstil_mpi.config import loading
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.base import Stream
-from fedstil_mpi.federation.messages import MessageSchema, wire
+from fedstil_mpi.federation.messages import MessageSchema, message_schema
+from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.federation.setup import Plan
 from fedstil_mpi.models.network import Network, build, network_state
+from fedstil_mpi.planning.forecast import counting_federation
+from fedstil_mpi.planning.hollow import hollow
 
 CLASSES = 8000
 IMAGE = (128, 64)
@@ -59,13 +62,12 @@ def wires(case: Case, start: Network, *, shared_checkpoint: bool = False) -> Mes
     """shared_checkpoint: every client has the backbone's weights before first contact."""
     names = network_state(start) if shared_checkpoint else ()
     provided = frozenset(name for name in names if not name.startswith("tail.classifier."))
-    return wire(experiment(case), methods.load(case.method), case.clients, replace(start, provided=provided))
+    return message_schema(experiment(case), methods.load(case.method), case.clients, replace(start, provided=provided))
 
 
-def stream(case: Case) -> Stream:
+def stream(plan: Plan) -> Stream:
     """Of which only the labels are asked for."""
-    config = experiment(case)
-    return open_stream(config.data, config.seed)
+    return open_stream(plan.experiment.data, plan.experiment.seed)
 
 
 def nonzeros(part: Part) -> int:
@@ -73,12 +75,21 @@ def nonzeros(part: Part) -> int:
     return int(DENSITY * part.scalars)
 
 
-def predicted(case: Case, wired: MessageSchema, plan: Schedule) -> Ledger:
+def plan_of(case: Case, rounds: Schedule) -> Plan:
+    config = experiment(case)
+    config.data.tasks, config.rounds.per_task = rounds.tasks, rounds.per_task
+    return Plan(config, methods.load(case.method), rounds, CLASSES)
+
+
+def predicted(case: Case, start: Network, rounds: Schedule) -> Ledger:
     """What crosses the edge links, with sparse items encoded at the assumed density."""
-    ledger = Ledger()
+    wired, plan = wires(case, start), plan_of(case, rounds)
+    f, _ = counting_federation(plan, stream(plan), hollow(start), wired)
+    run_rounds(f, NoCheckpoints())
     directions = {DOWN: wired.traffic.down, UP: wired.traffic.up}
     sparse = {(way, part.kind): part for way, parts in directions.items() for part in parts if part.codec == "sparse"}
-    for entry in predict(plan, wired.contact.parts, wired.traffic, stream(case).pids).entries:
+    ledger = Ledger()
+    for entry in f.exchange.ledger.entries:
         encoded = entry.encoded
         if part := sparse.get((entry.direction, entry.kind)):
             encoded = entry.raw // part.itemsize * (8 + 8 * nonzeros(part))
@@ -108,4 +119,4 @@ def server_memory(wired: MessageSchema, ledger: Ledger) -> int:
 
 
 def _shared(wired: MessageSchema) -> set[str]:
-    return {part.kind for part in (*wired.contact.parts(1), *wired.traffic.down) if part.shared}
+    return {part.kind for part in (*wired.initial_model.parts(1), *wired.traffic.down) if part.shared}

@@ -2,8 +2,8 @@
 
     mpirun -n 3 python bench/traffic_ranks.py '[["resnet18", "fedstil", "best", 5], ...]'
 
-Rank 0 prints one JSON line per case. Rows are zeros (a share of them ones in parts that travel sparsely), and one row
-stands for all clients of a rank, so that no client's model is in memory.
+Rank 0 prints one JSON line per case. The loop is that of a run, with
+clients that count (`planning.counting`); what they send is made up to its real size with zeros.
 """
 
 import json
@@ -11,103 +11,129 @@ import statistics
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from traffic_cases import Case, moved_by_mpi, network, nonzeros, predicted, schedule, stream, wires
+from traffic_cases import IMAGE, Case, moved_by_mpi, network, nonzeros, plan_of, predicted, schedule, stream, wires
 
-from fedstil_mpi.client.tasks import task_begins, task_ends, task_of_draw
-from fedstil_mpi.comm.exchange import Exchange
-from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.comm.flat import Message, Part, Rows
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.comm.mpi_exchange import MpiExchange
 from fedstil_mpi.comm.start import start
 from fedstil_mpi.comm.world import World
+from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
+from fedstil_mpi.federation.setup import connect
 from fedstil_mpi.launch.placement import assign_clients
-from fedstil_mpi.methods.base import ClientRound
+from fedstil_mpi.methods.base import Traffic
 from fedstil_mpi.models.network import Network
+from fedstil_mpi.planning.counting import CountingLearner, CountingTrainer, tasks_without_pixels
+from fedstil_mpi.planning.hollow import hollow
 from fedstil_mpi.util.clock import Clock
 
 TASKS, PER_TASK = 2, 3
 
 
-class Rows:
-    """Rows of zeros, made once and used again, as large as the largest asked for."""
+class FullSize:
+    """An exchange that gives hollow messages their real size on their way: zeros go in their place.
 
-    def __init__(self) -> None:
-        self._kept: dict[Part, Tensor] = {}
+    What is small anyway (people, numbers of samples) travels as it is.
+    """
 
-    def of(self, part: Part, count: int) -> Tensor:
-        """[count, scalars]."""
-        kept = self._kept.get(part)
+    def __init__(self, inner: MpiExchange, hollow: Traffic):
+        """hollow: the parts as the federation makes them."""
+        self.inner = inner
+        self.ledger, self.is_server, self.gather, self.share = inner.ledger, inner.is_server, inner.gather, inner.share
+        self.seconds: Counter[int] = Counter()
+        """By round."""
+        self._widths = {part.kind: part.scalars for part in (*hollow.down, *hollow.up)}
+        self._rows: dict[Part, Tensor] = {}
+
+    @property
+    def moved(self) -> int:
+        return self.inner.moved
+
+    def down(self, round: int, parts: Sequence[Part], online: Sequence[int], knowledge: Rows) -> dict[int, Message]:
+        full = {part.kind: self._full_rows(part, knowledge[part.kind], len(online)) for part in parts if knowledge}
+        began = time.perf_counter()
+        messages = self.inner.down(round, parts, online, full)
+        self.seconds[round] += time.perf_counter() - began
+        return {
+            client: {kind: row[..., : self._widths.get(kind)] for kind, row in message.items()}
+            for client, message in messages.items()
+        }
+
+    def up(self, round: int, parts: Sequence[Part], online: Sequence[int], updates: Mapping[int, Message]) -> Rows:
+        full = {
+            client: {part.kind: self._full(part, message[part.kind]) for part in parts}
+            for client, message in updates.items()
+        }
+        began = time.perf_counter()
+        rows = self.inner.up(round, parts, online, full)
+        self.seconds[round] += time.perf_counter() - began
+        return {kind: self._hollow(kind, of) for kind, of in rows.items()}
+
+    def _full_rows(self, part: Part, rows: Any, online: int) -> Any:
+        if part.shared:
+            return self._full(part, rows)
+        if part.ragged:
+            return [self._full(part, row) for row in rows]
+        return rows if rows.shape[-1] == part.scalars else self._zeros(part, online)
+
+    def _full(self, part: Part, row: Tensor) -> Tensor:
+        if row.shape[-1] == part.scalars and not row.is_meta:  # the start model's values are nowhere
+            return row
+        return self._zeros(part, len(row)) if part.ragged else self._zeros(part, 1)[0]
+
+    def _hollow(self, kind: str, rows: Any) -> Any:
+        width = self._widths[kind]
+        return [row[..., :width] for row in rows] if isinstance(rows, list) else rows[..., :width].clone()
+
+    def _zeros(self, part: Part, count: int) -> Tensor:
+        """[count, scalars], made once and used again; some are ones in parts that travel sparsely."""
+        kept = self._rows.get(part)
         if kept is None or len(kept) < count:
             kept = torch.empty(count, part.scalars, dtype=part.dtype).fill_(0)  # unlike zeros, it takes the memory now
             if part.codec == "sparse":
                 kept[:, : nonzeros(part)] = 1
-            self._kept[part] = kept
+            self._rows[part] = kept
         return kept[:count]
-
-    def knowledge(self, part: Part, items: list[dict[str, int]]) -> Any:
-        """As a method's server gives it to Exchange.down; items: by online client, the numbers of ragged parts' items."""
-        if part.shared:
-            return self.of(part, 1)[0]
-        return [self.of(part, of[part.kind]) for of in items] if part.ragged else self.of(part, len(items))
-
-    def update(self, part: Part, items: dict[str, int]) -> Tensor:
-        return self.of(part, items[part.kind]) if part.ragged else self.of(part, 1)[0]
 
 
 def play(world: World, case: Case, model: Network) -> dict[str, Any]:
     """All rounds of a case. Collective: all ranks must call; the result is valid on rank 0."""
-    plan = schedule(case.clients, TASKS, PER_TASK)
-    wired = wires(case, model)
-    traffic, people, rows = wired.traffic, stream(case).pids, Rows()
-    clients_of = assign_clients(case.clients, world.size)
-    exchange = Exchange(world, clients_of, torch.device("cpu"), Clock(), cuda_aware=False)
-    counted = traffic.items(case.clients)
-    seconds: dict[int, float] = {}
-
-    def distribute(round: int, online: list[int]) -> float:
-        items = [counted.down(client) for client in online]
-        told = {part.kind: rows.knowledge(part, items) for part in traffic.down} if world.is_server else {}
-        began = time.perf_counter()
-        exchange.down(round, traffic.down, online, told)
-        return time.perf_counter() - began
-
-    for round, online in plan.rounds():
-        wired.contact.send_to_new_clients(exchange, round, online)
-        spent = distribute(round, online) if round > 1 else 0.0
-        when = round, PER_TASK, TASKS
-        visits = [
-            ClientRound(task_begins(*when), task_ends(*when), people(client, task_of_draw(*when)).tolist())
-            for client in online
-        ]
-        items = [counted.up(client, visit) for client, visit in zip(online, visits, strict=True)]
-        mine = clients_of[world.rank]
-        own = {client: {part.kind: rows.update(part, items[client]) for part in traffic.up} for client in mine}
-        began = time.perf_counter()
-        exchange.up(round, traffic.up, online, own)
-        seconds[round] = spent + time.perf_counter() - began
-    distribute(plan.total + 1, list(range(case.clients)))
-
-    expected = predicted(case, wired, plan)
+    rounds, empty = schedule(case.clients, TASKS, PER_TASK), hollow(model)
+    clients_of, wired, plan = assign_clients(case.clients, world.size), wires(case, model), plan_of(case, rounds)
+    labels = stream(plan)
+    learners = [
+        CountingLearner(client, plan.experiment, tasks_without_pixels(labels, client, *IMAGE), empty)
+        for client in clients_of[world.rank]
+    ]
+    inner = MpiExchange(world, clients_of, Clock())
+    f = connect(plan, empty, learners, inner, CountingTrainer())
+    exchange = FullSize(inner, f.traffic)
+    wired.initial_model.network = empty
+    run_rounds(replace(f, exchange=exchange, initial_model=wired.initial_model, traffic=wired.traffic), NoCheckpoints())
+    expected = predicted(case, model, rounds)
     different = Counter(expected.entries) - Counter(exchange.ledger.entries)
     different += Counter(exchange.ledger.entries) - Counter(expected.entries)
     return {
         "different": different.total(),
         "moved": exchange.moved,
         "moved_predicted": moved_by_mpi(wired, expected, world.size),
-        "quiet": quiet_seconds(seconds, exchange.ledger),
-        "slowest": max(later(seconds).values()),
+        "quiet": quiet_seconds(exchange.seconds, exchange.ledger),
+        "slowest": max(later(exchange.seconds).values()),
     }
 
 
-def later(seconds: dict[int, float]) -> dict[int, float]:
-    """Without the first two rounds, in which the buffers are made."""
-    return {round: value for round, value in seconds.items() if round > 2}
+def later(seconds: Mapping[int, float]) -> dict[int, float]:
+    """Without the first two rounds, in which the buffers are made, and the closing distribution."""
+    return {round: value for round, value in seconds.items() if 2 < round <= TASKS * PER_TASK}
 
 
-def quiet_seconds(seconds: dict[int, float], ledger: Ledger) -> float:
+def quiet_seconds(seconds: Mapping[int, float], ledger: Ledger) -> float:
     """Median over the later rounds that move no more than the least of them does, or one percent more."""
     moved = {round: ledger.total(DOWN, round) + ledger.total(UP, round) for round in later(seconds)}
     return statistics.median(seconds[round] for round in moved if moved[round] <= 1.01 * min(moved.values()))
@@ -119,7 +145,7 @@ if __name__ == "__main__":
         models: dict[str, Network] = {}
         for case in (Case(*fields) for fields in json.loads(sys.argv[1])):
             if case.backbone not in models:
-                models = {case.backbone: network(case.backbone, "cpu")}
+                models = {case.backbone: network(case.backbone)}
             result = play(world, case, models[case.backbone])
             if world.is_server:
                 print(json.dumps(result), flush=True)

@@ -55,9 +55,9 @@ def own_table(backbone: str, network: Network) -> str:
         for preset in PRESETS:
             case = Case(backbone, method, preset, CLIENTS)
             wired = cases.wires(case, network)
-            ledger = cases.predicted(case, wired, plan)
-            checkpoint = cases.wires(case, network, shared_checkpoint=True).contact
-            first = [sum(part.itemsize for part in contact.parts(1)) for contact in (wired.contact, checkpoint)]
+            ledger = cases.predicted(case, network, plan)
+            checkpoint = cases.wires(case, network, shared_checkpoint=True).initial_model
+            first = [sum(part.itemsize for part in contact.parts(1)) for contact in (wired.initial_model, checkpoint)]
             rounds = [*quiet_and_busiest(ledger, DOWN), *quiet_and_busiest(ledger, UP)]
             total = (ledger.total(DOWN) + ledger.total(UP)) / CLIENTS
             rows[method, preset] = [*(f"{size:,.0f}" for size in first + rounds), f"{total / 1e9:.2f}"]
@@ -72,7 +72,7 @@ def savings(backbone: str, network: Network, counts: Counts) -> str:
     ours = {}
     for method in theirs.keys() & set(methods.names()):
         case = Case(backbone, method, "best", CLIENTS)
-        ledger = cases.predicted(case, cases.wires(case, network), plan)
+        ledger = cases.predicted(case, network, plan)
         ours[method] = ledger.total(DOWN) + ledger.total(UP)
     parts = [
         f"{1 - theirs['fedstil'] / theirs[method]:.1%} and {1 - ours['fedstil'] / ours[method]:.1%} less than {method}"
@@ -89,7 +89,7 @@ def clients_table(backbone: str, network: Network, counts: Counts, clients: Sequ
         for k in clients:
             plan = cases.schedule(k, TASKS, PER_TASK)
             case = Case(backbone, method, "best", k)
-            ledger = cases.predicted(case, cases.wires(case, network), plan)
+            ledger = cases.predicted(case, network, plan)
             theirs = published(counts, k)[method]
             for direction, size in ((DOWN, theirs.later.bytes), (UP, theirs.up.bytes)):
                 quiet, _ = quiet_and_busiest(ledger, direction, k)

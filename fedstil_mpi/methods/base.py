@@ -11,7 +11,7 @@ are.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -41,40 +41,12 @@ class Setup:
     """The experiment's, for what a server draws."""
 
 
-class ClientRound(NamedTuple):
-    """One round of a client, as schedule and labels determine it."""
-
-    begins: bool
-    """Whether it is the client's first round on its task."""
-    ends: bool
-    """Whether it is the last."""
-    people: list[int]
-    """The people of the task."""
-
-
-class Items:
-    """How many items of each ragged part travel, played through without any data; here there are no ragged parts."""
-
-    def __init__(self, clients: int):
-        """clients: their number."""
-
-    def down(self, client: int) -> dict[str, int]:
-        """By kind, what the client gets in the next distribution. Called once for each that the client takes part in."""
-        return {}
-
-    def up(self, client: int, visit: ClientRound) -> dict[str, int]:
-        """By kind, what the client sends after this round."""
-        return {}
-
-
 @dataclass(frozen=True)
 class Traffic:
     """The parts of a later round: `down` from the second round on, `up` in every round."""
 
     down: tuple[Part, ...] = ()
     up: tuple[Part, ...] = ()
-    items: Callable[[int], Items] = Items
-    """Made from the number of clients: counts the items of ragged parts for the prediction."""
 
 
 class Client:
@@ -83,8 +55,6 @@ class Client:
     In a round: `absorb`, `begin`, `context`, `penalty` for every batch, `end`, `update`.
     """
 
-    passes_more = False
-    """Whether it passes images through stem or tail besides what every method does: a plan then counts too few."""
     task_aware = False
     """Whether a task is searched with a model of its own, for which one has to know which task a query is from."""
     derived: tuple[str, ...] = ("setup", "options")

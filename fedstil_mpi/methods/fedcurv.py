@@ -16,8 +16,8 @@ from torch import Tensor
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
-from fedstil_mpi.methods import base, fedavg
-from fedstil_mpi.methods.base import ClientRound, Setup, Traffic
+from fedstil_mpi.methods import fedavg
+from fedstil_mpi.methods.base import Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS
 from fedstil_mpi.methods.importance import check, fisher, reference_code
 from fedstil_mpi.methods.pending_updates import PendingUpdates
@@ -69,26 +69,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class Items(base.Items):
-    """Sums go up when a client has a new Omega, and come down when they are new."""
-
-    def __init__(self, clients: int, options: Options):
-        super().__init__(clients)
-        self.options = options
-        self.pending = PendingUpdates(clients)
-
-    def down(self, client: int) -> dict[str, int]:
-        return {IMPORTANCE: int(self.pending.take(client))}
-
-    def up(self, client: int, visit: ClientRound) -> dict[str, int]:
-        sums = self.options.renews(visit.ends)
-        if sums:
-            self.pending.mark(client)
-        return {IMPORTANCE: int(sums)}
-
-
 class Client(fedavg.Client):
-    passes_more = True
     options: Options
     transient = ("held",)
 
@@ -106,7 +87,7 @@ class Client(fedavg.Client):
             lists = Part(IMPORTANCE, setup.clients * 2 * scalars, shared=True)
             return Traffic((*plain.down, lists), (*plain.up, Part(IMPORTANCE, scalars)))
         sums = Part(IMPORTANCE, 2 * scalars, ragged=True)
-        return Traffic((*plain.down, sums), (*plain.up, sums), lambda clients: Items(clients, options))
+        return Traffic((*plain.down, sums), (*plain.up, sums))
 
     def absorb(self, knowledge: Message) -> None:
         super().absorb(knowledge)

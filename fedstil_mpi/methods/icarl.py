@@ -73,7 +73,6 @@ class OldLogits(NamedTuple):
 
 
 class Client(base.Client):
-    passes_more = True
     options: Options
     transient = ("old_logits", "old")
 

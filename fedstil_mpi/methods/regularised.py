@@ -20,8 +20,6 @@ class AnchoredClient(Client):
     of the newest finished task for all. With importance "round" there is one term, made again after every round.
     """
 
-    passes_more = True
-
     def __init__(self, learner: Learner, setup: Setup, options: Any):
         super().__init__(learner, setup, options)
         self.parameters = trainable_parameters(learner.tail)

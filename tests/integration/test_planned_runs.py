@@ -40,8 +40,8 @@ def runs(tmp_path_factory):
     return folder, done.stdout
 
 
-def test_passes_are_as_predicted(runs):
-    assert runs[1].count("passes: as predicted") == len(EXPERIMENTS)
+def test_forward_passes_are_as_predicted(runs):
+    assert runs[1].count("forward passes: as predicted") == len(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -54,7 +54,7 @@ def test_ledger_is_the_plan(runs, capsys, name):
         assert found["bytes"][direction] == of_way["encoded"].sum()
         for client, sums in enumerate(found["clients"]):
             assert sums[direction] == of_way["encoded"][of_way["client"] == client].sum()
-    assert found["passes"]["train"]["bound"] == ("at most" if name == "stops" else "exactly")
+    assert found["forward_counts"]["train"]["bound"] == ("at most" if name == "stops" else "exactly")
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -1,89 +1,103 @@
-"""Federations that are played without MPI, beside what is predicted of them."""
+"""The real loop in one process: with images and training, and as a plan counts it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-from fedstil_mpi.planning.prediction import predict
 
 from fedstil_mpi import methods
-from fedstil_mpi.comm.ledger import DOWN, Ledger
-from fedstil_mpi.data.streams.base import Stream
-from fedstil_mpi.federation.initial_model import InitialModel
+from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.comm.exchange import InProcessExchange
+from fedstil_mpi.comm.ledger import Ledger
+from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.data.streams.base import Stream, Task
+from fedstil_mpi.federation.messages import message_schema
+from fedstil_mpi.federation.observer import Observer
+from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.federation.schedule import Schedule
-from fedstil_mpi.planning import workload
+from fedstil_mpi.federation.setup import Plan, connect
+from fedstil_mpi.federation.state import Federation, nowhere
+from fedstil_mpi.federation.trainer import OneByOne
+from fedstil_mpi.models.network import Network
+from fedstil_mpi.planning.forecast import counting_federation
+from fedstil_mpi.planning.hollow import hollow
 from support import tiny
 
 PERSONS = [[{1, 2}, {3, 4}, {5}], [{2, 3}, {1}, {6, 5}], [{4, 2}, {2}, {1, 3}], [{7, 8}, {8, 9}, {2, 7}]]
-"""Of the ledgers, by client and task."""
-
-
-def people(client: int, task: int) -> np.ndarray:
-    return np.array(sorted(PERSONS[client][task]), np.int64)
-
-
-def ledgers(method: str, preset: str, plan: Schedule, settings: dict) -> tuple[Ledger, Ledger]:
-    """The ledger of a federation that was played without training, and the predicted one."""
-    config = tiny.experiment({"rounds.per_task": plan.per_task} | settings, method, preset)
-    start = tiny.network()
-    federation = tiny.federation(config, [[tiny.task(*of, images=2) for of in tasks] for tasks in PERSONS], start)
-    contact = InitialModel(start, (), federation.clients[0].setup.layout.names if federation.traffic.down else ())
-    met: set[int] = set()
-    for number, online in plan.rounds():
-        for client in sorted(set(online) - met):
-            for part in contact.parts(number):
-                federation.ledger.book(number, client, DOWN, part.kind, part.itemsize)
-        met |= set(online)
-        federation.distribute(number, online)
-        for client in online:
-            side = federation.clients[client]
-            side.learner.begin_round()
-            side.begin()
-            side.end()
-        federation.collect(number, online)
-    federation.distribute(plan.total + 1, sorted(met))
-    return federation.ledger, predict(plan, contact.parts, federation.traffic, people)
-
-
+FOUR = [[tiny.task(*of, images=2) for of in tasks] for tasks in PERSONS]
+"""Four clients with three tasks."""
 PEOPLE = [[(1, 2), (2, 3, 4), (5,)], [(2, 6), (1,), (6, 4, 7)], [(3, 4), (2,), (1, 3)]]
 IMAGES = [[3, 4, 2], [5, 3, 4], [4, 3, 3]]
+THREE = [
+    [tiny.task(*people, images=images) for people, images in zip(*of, strict=True)]
+    for of in zip(PEOPLE, IMAGES, strict=True)
+]
+"""Three clients with three tasks of different sizes."""
 
 
 class Given(Stream):
-    """Tasks of noise pictures, which know their labels by way of the pictures."""
+    """Tasks that are there already."""
 
-    clients, tasks = 3, 3
+    def __init__(self, streams: Sequence[Sequence[Task]]):
+        self.streams = streams
+        self.clients, self.tasks = len(streams), len(streams[0])
 
-    def task(self, client, task):
-        return tiny.task(*PEOPLE[client][task], images=IMAGES[client][task])
+    def task(self, client: int, task: int) -> Task:
+        return self.streams[client][task]
+
+    def pids(self, client: int, task: int) -> np.ndarray:
+        return np.unique(self.task(client, task).train.pids)
 
 
-def passes(config, schedule):
-    """The passes of a federation that really trains and is really searched, and the predicted ones."""
-    stream, start = Given(), tiny.network()
-    streams = [[stream.task(client, task) for task in range(3)] for client in range(3)]
-    parts = tiny.federation(config, streams, start)
-    learners = [side.learner for side in parts.clients]
+def plan_of(config: Experiment, schedule: Schedule, height: int = 16, width: int = 8) -> Plan:
+    config = replace(config, data=replace(config.data, height=height, width=width))
+    return Plan(config, methods.load(config.method.name), schedule, tiny.CLASSES)
 
-    def search():
-        for by_task in (True, False) if parts.clients[0].task_aware else (False,):
-            parts.search(by_task)
 
-    for number, online in schedule.rounds():
-        parts.distribute(number, online)
-        if number > 1 and parts.traffic.down and schedule.evaluates(number - 1):
-            search()
-        for client in online:
-            side = parts.clients[client]
-            side.learner.begin_round()
-            side.begin()
-            side.learner.train(number, side.penalty, side.context(), schedule.attendance.effort(client, number))
-            side.end()
-        if schedule.evaluates(number):
-            search()
-        parts.collect(number, online)
-    parts.distribute(schedule.total + 1, [learner.client for learner in learners if learner.draws])
-    if parts.traffic.down:
-        search()
-    contact = InitialModel(start, (), parts.clients[0].setup.layout.names)
-    ledger = predict(schedule, contact.parts, parts.traffic, stream.pids)
-    module = methods.load(config.method.name)
-    loads = workload.play(config, module, schedule, stream, parts.traffic, ledger)
-    return learners, loads
+def federation(
+    config: Experiment, streams: Sequence[Sequence[Task]], schedule: Schedule, start: Network | None = None
+) -> Federation:
+    """A client for every stream, ready for its first round."""
+    start = start or tiny.network()
+    learners = [Learner(client, config, tasks, start) for client, tasks in enumerate(streams)]
+    return connect(plan_of(config, schedule), start, learners, InProcessExchange(), OneByOne(nowhere))
+
+
+def play(
+    config: Experiment,
+    streams: Sequence[Sequence[Task]],
+    schedule: Schedule,
+    start: Network | None = None,
+    observer: Observer | None = None,
+) -> Federation:
+    """All rounds with training and searches."""
+    f = federation(config, streams, schedule, start)
+    f.observer = observer or f.observer
+    run_rounds(f, NoCheckpoints())
+    return f
+
+
+def count(
+    config: Experiment,
+    streams: Sequence[Sequence[Task]],
+    schedule: Schedule,
+    start: Network | None = None,
+    size: tuple[int, int] = (16, 8),
+) -> Federation:
+    """All rounds as a plan plays them; size: height and width of an image."""
+    plan, network = plan_of(config, schedule, *size), start or tiny.network()
+    schema = message_schema(plan.experiment, plan.method, schedule.clients, network)
+    f, _ = counting_federation(plan, Given(streams), hollow(network), schema)
+    run_rounds(f, NoCheckpoints())
+    return f
+
+
+def learners(f: Federation) -> list[Learner]:
+    return [side.learner for side in f.clients.values()]
+
+
+def ledgers(method: str, preset: str, schedule: Schedule, settings: dict) -> tuple[Ledger, Ledger]:
+    """Of four clients that really train, a little, and as a plan counts it."""
+    little = {"rounds.per_task": schedule.per_task, "memory.size": 0, "train.early_stop": False}
+    config = tiny.experiment(little | {"train.steps": 1} | settings, method, preset)
+    return play(config, FOUR, schedule).exchange.ledger, count(config, FOUR, schedule).exchange.ledger

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedstil_mpi.comm.codec import decode, encode, wire
+from fedstil_mpi.comm.codec import decode, encode, encoded_part
 from fedstil_mpi.comm.flat import Part
 
 SPARSE = Part("adaptive", 10, ragged=True, codec="sparse")
@@ -31,12 +31,12 @@ def test_values_come_back_to_the_bit():
 @pytest.mark.parametrize(("filled", "size"), [(0, 8), (1, 16), (5, 48), (6, 48), (10, 48)])
 def test_eight_bytes_a_value_but_never_more_than_the_dense_item(filled, size):
     assert encode(SPARSE, items(filled)).shape == (size, 1)
-    assert encode(SPARSE, items(filled)).dtype == wire(SPARSE).dtype == torch.uint8
+    assert encode(SPARSE, items(filled)).dtype == encoded_part(SPARSE).dtype == torch.uint8
 
 
 def test_without_a_codec_nothing_is_written():
     plain = Part("people", 2, torch.int64, ragged=True)
     rows = torch.tensor([[1, 2], [3, 4]])
-    assert wire(plain) is plain
+    assert encoded_part(plain) is plain
     assert encode(plain, rows) is rows
     assert decode(plain, rows) is rows

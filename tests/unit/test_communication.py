@@ -100,8 +100,8 @@ def test_wide_scalars_take_eight_bytes():
 
 @pytest.mark.parametrize("method", methods.names())
 def test_our_reference_preset_sends_what_the_published_code_sends(resnet18, method):
-    wired = cases.wires(case := cases.Case("resnet18", method, "reference_code"), cases.network("resnet18"))
-    ledger = cases.predicted(case, wired, cases.schedule(5, tasks=2, per_task=2))
+    case, rounds = cases.Case("resnet18", method, "reference_code"), cases.schedule(5, tasks=2, per_task=2)
+    ledger = cases.predicted(case, cases.network("resnet18"), rounds)
     theirs = reference.published(resnet18, 5)[method]
     assert [ledger.total(UP, round, 3) for round in (1, 2, 3, 4)] == 4 * [theirs.up.bytes]
     assert [ledger.total(DOWN, round, 3) for round in (2, 3, 4, 5)] == 4 * [theirs.later.bytes]
@@ -109,7 +109,7 @@ def test_our_reference_preset_sends_what_the_published_code_sends(resnet18, meth
 
 def test_with_a_checkpoint_first_contact_is_the_classifier():
     wired = cases.wires(cases.Case("resnet18", "fedstil"), cases.network("resnet18"), shared_checkpoint=True)
-    assert [part.itemsize for part in wired.contact.parts(1)] == [4 * 8000 * 512]
+    assert [part.itemsize for part in wired.initial_model.parts(1)] == [4 * 8000 * 512]
 
 
 def hand_made() -> tuple[SimpleNamespace, Ledger]:
@@ -122,7 +122,7 @@ def hand_made() -> tuple[SimpleNamespace, Ledger]:
         ledger.book(1, client, DOWN, "own", 10)
         ledger.book(1, client, UP, "own", 40, 20)
         ledger.book(2, client, DOWN, "common", 30)
-    return SimpleNamespace(traffic=traffic, contact=contact), ledger
+    return SimpleNamespace(traffic=traffic, initial_model=contact), ledger
 
 
 def test_what_is_shared_moves_once_to_each_rank():

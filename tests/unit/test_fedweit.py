@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from fedstil_mpi.planning.prediction import predict
 from torch import Tensor, nn
 
 from fedstil_mpi.comm import codec
@@ -12,8 +11,8 @@ from fedstil_mpi.comm.ledger import DOWN, HEADER_BYTES, UP
 from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.methods import fedweit
-from fedstil_mpi.methods.base import SAMPLES, ClientRound, Setup
-from fedstil_mpi.methods.fedweit.bank import Bank, Items, ReferenceCodeBank
+from fedstil_mpi.methods.base import SAMPLES, Setup
+from fedstil_mpi.methods.fedweit.bank import Bank, ReferenceCodeBank
 from fedstil_mpi.methods.fedweit.method import Client
 from fedstil_mpi.methods.quadratic import QuadraticSum, quadratic
 from fedstil_mpi.models.masked import Masked
@@ -430,19 +429,11 @@ def test_prediction_is_what_passes(preset, settings, drawn):
 def test_a_run_by_hand():
     """Three clients, two tasks of two rounds; the second task's weights are never sent, as it does not end."""
     plan = Schedule(1, clients=3, tasks=2, per_task=2, total=4, clients_per_round=3, evaluate_every=1)
-    side = federation().clients[0]
-    booked = predict(plan, lambda round: (), side.traffic(side.setup, side.options), lambda client, task: np.empty(0))
-    base = 4 * side.setup.layout.scalars
+    config = tiny.experiment({"rounds.per_task": 2, "memory.size": 0}, "fedweit")
+    f = played.count(config, [[tiny.task(1), tiny.task(2)]] * 3, plan)
+    booked, base = f.exchange.ledger, f.traffic.down[0].itemsize
     assert [booked.total(UP, r, 0) - 8 - HEADER_BYTES for r in (1, 2, 3, 4)] == [base, 2 * base, base, base]
     assert [booked.total(DOWN, r, 0) - HEADER_BYTES for r in (2, 3, 4, 5)] == [base, 3 * base, base, base]
-
-
-def test_items_by_hand():
-    items = Items(3, limit=5)
-    middle, last = ClientRound(False, False, []), ClientRound(False, True, [])
-    assert items.down(0) == {"adaptive": 0}
-    assert [items.up(0, middle), items.up(1, last), items.up(2, last)] == [{"adaptive": n} for n in (0, 1, 1)]
-    assert [items.down(client)["adaptive"] for client in (0, 1, 2)] == [0, 1, 1]
 
 
 def test_what_is_pruned_costs_nothing_on_the_wire():

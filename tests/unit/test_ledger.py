@@ -1,17 +1,13 @@
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from fedstil_mpi.planning.prediction import predict
 from torch import Tensor
 
 from fedstil_mpi.comm.flat import Part
 from fedstil_mpi.comm.ledger import DOWN, UP, Entry, Ledger
 from fedstil_mpi.federation.initial_model import InitialModel
 from fedstil_mpi.federation.schedule import Schedule
-from fedstil_mpi.methods.aids.prototypes import PrototypeItems
-from fedstil_mpi.methods.base import Items, Traffic
 from fedstil_mpi.models.network import Network, adaptive_parameters, build, network_state
 from support import played, tiny
 from support.traffic import size, traffic
@@ -77,10 +73,6 @@ def resnet() -> Network:
         return build("resnet18", num_classes=8000, image_size=(128, 64))
 
 
-def nobody(client: int, task: int) -> np.ndarray:
-    return np.empty(0, np.int64)
-
-
 def test_first_contact_without_a_checkpoint_is_the_whole_state(resnet):
     contact = InitialModel(resnet, (), adaptive_parameters(resnet.tail))
     assert size(contact.parts(1)) == (FULL, 61_136_808)  # 21 counters of batch norms are int64
@@ -113,9 +105,14 @@ def test_published_fedavg(resnet):
     assert size(sent.up) == (12_489_729, 4 * 12_489_728 + 8)
 
 
+def sixty_rounds(network: Network, method: str) -> Ledger:
+    config = tiny.experiment({"rounds.per_task": 10, "memory.size": 0}, method, "reference_code")
+    streams = [[tiny.task(1, images=2)] * 6] * 5
+    return played.count(config, streams, SIXTY_ROUNDS, network, size=(128, 64)).exchange.ledger
+
+
 def test_learning_alone_sends_nothing(resnet):
-    contact = InitialModel(resnet, (), ())
-    booked = predict(SIXTY_ROUNDS, contact.parts, traffic(resnet, "single"), nobody)
+    booked = sixty_rounds(resnet, "single")
     assert booked.total(DOWN) == 5 * 61_136_808
     assert booked.total(UP) == 0
 
@@ -125,9 +122,7 @@ def test_learning_alone_sends_nothing(resnet):
     [("fedstil", 49_938_432, 49_971_208), ("fedavg", 4 * 12_489_728, 4 * 12_489_728 + 8)],
 )
 def test_sixty_rounds(resnet, method, down, up):
-    sent = traffic(resnet, method)
-    contact = InitialModel(resnet, (), ())
-    booked = predict(SIXTY_ROUNDS, contact.parts, sent, nobody)
+    booked = sixty_rounds(resnet, method)
     for client in range(5):
         closing = booked.total(DOWN, 61, client)  # what was learned in the last round reaches the clients
         assert closing == down
@@ -159,7 +154,7 @@ def test_sixty_rounds(resnet, method, down, up):
 )
 def test_prediction_is_what_passes(method, preset, settings, drawn):
     total = 6 if drawn == 4 else 11
-    plan = Schedule(3, clients=4, tasks=3, per_task=2, total=total, clients_per_round=drawn, evaluate_every=1)
+    plan = Schedule(3, clients=4, tasks=3, per_task=2, total=total, clients_per_round=drawn, evaluate_every=total)
     passed, predicted = played.ledgers(method, preset, plan, settings)
     assert passed.difference(predicted) == []
     assert drawn == 4 or {entry.round for entry in passed.entries if entry.kind == "model"} > {1}  # late joiners
@@ -167,20 +162,17 @@ def test_prediction_is_what_passes(method, preset, settings, drawn):
         assert any(entry.kind == "prototypes" and entry.direction == DOWN for entry in passed.entries)
 
 
-def test_relayed_prototypes_by_hand():
+@pytest.mark.parametrize("engine", [played.play, played.count])
+def test_relayed_prototypes_by_hand(engine):
     """Two clients, two tasks of one round. Client 1 meets person 5 in its second task, which client 0 met in its first."""
-    met = {(0, 0): [5, 6], (0, 1): [7], (1, 0): [6], (1, 1): [5, 8]}
-    sent = Traffic(
-        down=(Part("people", 1, torch.int64, ragged=True), Part("prototypes", 10, ragged=True)),
-        up=(Part("people", 1, torch.int64, ragged=True), Part("prototypes", 10, ragged=True)),
-        items=lambda clients: PrototypeItems(clients, Items(clients)),
-    )
+    streams = [[tiny.task(5, 6), tiny.task(7)], [tiny.task(6), tiny.task(5, 8)]]
+    config = tiny.experiment({"prototypes.exchange": True, "rounds.per_task": 1, "train.steps": 1}, "single")
     plan = Schedule(1, clients=2, tasks=2, per_task=1, total=2, clients_per_round=2, evaluate_every=1)
-    booked = predict(plan, lambda round: (), sent, lambda client, task: np.array(met[client, task]))
-    per_person, headers = 8 + 40, 16
+    booked = engine(config, streams, plan).exchange.ledger
+    per_person, headers = 8 + 4 * 128, 16
     assert [booked.total(UP, 1, 0), booked.total(UP, 1, 1)] == [2 * per_person + headers, per_person + headers]
     assert [booked.total(UP, 2, 0), booked.total(UP, 2, 1)] == [per_person + headers, 2 * per_person + headers]
-    # Round 2: each hears how the other saw person 6. Closing: client 0 hears of 5, and so does client 1.
+    # Round 2: each gets how the other saw person 6. Closing: client 0 gets person 5, and so does client 1.
     assert [booked.total(DOWN, 2, client) for client in (0, 1)] == [per_person + headers] * 2
     assert [booked.total(DOWN, 3, client) for client in (0, 1)] == [per_person + headers] * 2
 

@@ -7,32 +7,27 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from fedstil_mpi.planning.prediction import predict
 from rich.console import Console
-from torch import Tensor
 
 from fedstil_mpi import methods, plan, report
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import shortened
-from fedstil_mpi.comm.flat import Part
-from fedstil_mpi.comm.ledger import DOWN, Ledger
+from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.schema import Participation, Train
 from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.federation import setup
-from fedstil_mpi.federation.initial_model import InitialModel
+from fedstil_mpi.federation.observer import Observer
 from fedstil_mpi.federation.participation import Attendance
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.models.network import network_state
-from fedstil_mpi.planning import workload
 from fedstil_mpi.results.reading import runs
 from fedstil_mpi.results.reading.measures import stage_by_round
 from fedstil_mpi.results.writing import summary
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError
 from support import TINY, made_runs, played, tiny
-from support.cases import EPOCHS, OF_THEIR_OWN, STRANGER, STREAMS
-from support.played import Given
+from support.cases import EPOCHS, STRANGER, STREAMS
 
 
 def attendance(clients=10, total=12, seed=1, lost=None, **settings):
@@ -271,14 +266,14 @@ def test_a_straggler_trains_as_one_who_was_asked_for_less(refresh):
 
 
 def test_steps_and_images_by_hand():
-    assert trained(1.0, steps=6).passes["train"] == 2 * 3 * 12
+    assert trained(1.0, steps=6).forward_counts["train"] == 2 * 3 * 12
     half = trained(0.5, steps=6)  # three steps: 8 + 4 + 8 images
-    assert half.passes["train"] == 2 * 20
+    assert half.forward_counts["train"] == 2 * 20
     assert half.samples == 20
-    assert len(half.course.tally.losses) == 3
+    assert len(half.training.tally.losses) == 3
     epochs = trained(0.6, steps=0, epochs=4)  # 2.4 passes: two
-    assert epochs.passes["train"] == 2 * 2 * 12
-    assert len(epochs.course.epochs) == 2
+    assert epochs.forward_counts["train"] == 2 * 2 * 12
+    assert len(epochs.training.epochs) == 2
 
 
 OF_TRAINING = {
@@ -290,12 +285,12 @@ OF_TRAINING = {
 
 
 @pytest.mark.parametrize("name", OF_TRAINING)
-def test_passes_of_stragglers_are_as_predicted(name):
+def test_forward_passes_of_stragglers_are_as_predicted(name):
     settings = {"rounds.per_task": 1, "memory.size": 7, "train.batch": 4} | OF_TRAINING[name]
-    plan = schedule(Given.clients, 5, **MIXED)
+    plan, config = schedule(3, 5, **MIXED), tiny.experiment(settings)
     assert (plan.efforts() < 1).any()
-    learners, loads = played.passes(tiny.experiment(settings), plan)
-    assert [load.passes for load in loads] == [learner.passes for learner in learners]
+    real, counted = (played.learners(engine(config, played.THREE, plan)) for engine in (played.play, played.count))
+    assert [learner.forward_counts for learner in counted] == [learner.forward_counts for learner in real]
 
 
 # -- every method ------------------------------------------------------------------------------------------------------
@@ -327,45 +322,11 @@ def test_the_scenes_are_what_they_are_called():
     assert all((SCENARIOS[name].efforts() < 1).any() for name in ("mixed", "few"))
 
 
-class Wire:
-    """What first contact needs of an exchange: it books, and hands over what is sent."""
+class Kept(Observer):
+    """Keeps the metrics of the last evaluation."""
 
-    is_server = True
-
-    def __init__(self, ledger: Ledger):
-        self.ledger = ledger
-
-    def down(self, round: int, parts: tuple[Part, ...], online: list[int], knowledge: dict[str, Tensor]) -> dict:
-        for part in parts:
-            for client in online:
-                self.ledger.book(round, client, DOWN, part.kind, knowledge[part.kind].nbytes)
-        return {client: {kind: value.clone() for kind, value in knowledge.items()} for client in online}
-
-
-def live(method, plan, settings):
-    """A federation after all rounds in the order of `rounds.run_rounds`, its start model, and the predicted ledger."""
-    config = tiny.experiment({"train.steps": 4, "train.batch": 8, "memory.size": 6} | settings, method)
-    start = tiny.network()
-    parts = tiny.federation(config, PEOPLE, start)
-    contact = InitialModel(start, (), parts.clients[0].setup.layout.names if parts.traffic.down else ())
-    for round, online in plan.rounds():
-        for client in contact.send_to_new_clients(Wire(parts.ledger), round, online):
-            parts.clients[client].learner.start_from(contact.network)
-        parts.distribute(round, online)
-        for side in (parts.clients[client] for client in online):
-            side.learner.begin_round()
-            side.begin()
-            side.learner.train(round, side.penalty, side.context(), plan.attendance.effort(side.learner.client, round))
-            side.end()
-        parts.collect(round, online)
-        if plan.evaluates(round):
-            parts.search(parts.clients[0].task_aware)
-    parts.distribute(plan.total + 1, sorted(contact.met))
-
-    def people(client: int, task: int) -> np.ndarray:
-        return np.unique(PEOPLE[client][task].train.pids)
-
-    return parts, start, predict(plan, contact.parts, parts.traffic, people)
+    def evaluation(self, round, view, metrics):
+        self.metrics = metrics
 
 
 @pytest.mark.parametrize(
@@ -373,41 +334,33 @@ def live(method, plan, settings):
 )
 @pytest.mark.parametrize("method", methods.names())
 def test_every_method_takes_it(method, scenario):
-    plan = SCENARIOS[scenario]
-    visits = (~np.isnan(plan.efforts())).sum(axis=0)
-    parts, start, predicted = live(method, plan, {"rounds.per_task": 1, "prototypes.exchange": scenario == "mixed"})
-    assert parts.ledger.difference(predicted) == []
+    plan, start, kept = SCENARIOS[scenario], tiny.network(), Kept()
+    settings = {"rounds.per_task": 1, "prototypes.exchange": scenario == "mixed"}
+    config = tiny.experiment({"train.steps": 4, "train.batch": 8, "memory.size": 6} | settings, method)
+    f, counted = played.play(config, PEOPLE, plan, start, kept), played.count(config, PEOPLE, plan)
+    ledger = f.exchange.ledger
+    assert ledger.difference(counted.exchange.ledger) == []
     assert all(torch.equal(*pair) for pair in zip(state(start), state(tiny.network()), strict=True))
-    found = {by_task: parts.search(by_task) for by_task in (True, False)}
-    for client, side in enumerate(parts.clients):
+    visits = (~np.isnan(plan.efforts())).sum(axis=0)
+    for client, side in f.clients.items():
         learner = side.learner
         first = [round for round, online in plan.rounds() if client in online][:1]
         for kind in ("model", "counters"):
-            booked = [entry.round for entry in parts.ledger.entries if (entry.client, entry.kind) == (client, kind)]
+            booked = [entry.round for entry in ledger.entries if (entry.client, entry.kind) == (client, kind)]
             assert booked == first
+        assert learner.forward_counts == counted.clients[client].learner.forward_counts
         assert all(torch.isfinite(tensor).all() for tensor in learner.tail.state_dict().values())
         assert torch.equal(learner.tail.neck.weight, start.tail.neck.weight)
         assert torch.equal(learner.tail.neck.bias, start.tail.neck.bias)
         assert learner.draws == visits[client]
-        assert bool(learner.fingerprint()) == bool(learner.passes) == bool(first)
-        for metrics in found.values():
-            seen = min(learner.draws, 3)
-            assert ((metrics[client, :seen] >= 0) & (metrics[client, :seen] <= 1)).all()
-            assert np.isnan(metrics[client, seen:]).all()
+        assert bool(learner.fingerprint()) == bool(learner.forward_counts) == bool(first)
+        seen = min(learner.draws, 3)
+        assert ((kept.metrics[client, :seen] >= 0) & (kept.metrics[client, :seen] <= 1)).all()
+        assert np.isnan(kept.metrics[client, seen:]).all()
 
 
 def state(network):
     return network_state(network).values()
-
-
-@pytest.mark.parametrize("method", methods.names())
-def test_passes_of_every_method_are_as_predicted(method):
-    config = tiny.experiment({"train.steps": 4, "train.batch": 6, "rounds.per_task": 1}, method)
-    learners, loads = played.passes(config, schedule(Given.clients, 5, **MIXED))
-    for load, learner in zip(loads, learners, strict=True):
-        for kind in workload.KINDS:
-            assert load.passes[kind] <= learner.passes[kind]
-            assert method in OF_THEIR_OWN or load.passes[kind] == learner.passes[kind]
 
 
 # -- what a run leaves -------------------------------------------------------------------------------------------------

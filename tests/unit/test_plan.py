@@ -3,14 +3,14 @@
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from fedstil_mpi.planning.prediction import by_kind_of_round
-from fedstil_mpi.planning.workload import Workload
 from PIL import Image
 from torch import nn
 
@@ -26,13 +26,16 @@ from fedstil_mpi.data.streams.base import SPLITS
 from fedstil_mpi.data.streams.pku import PkuStream
 from fedstil_mpi.federation import setup
 from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.methods.base import Traffic
 from fedstil_mpi.models.activations import measure_passing
 from fedstil_mpi.models.network import build
-from fedstil_mpi.planning import forecast, workload
+from fedstil_mpi.planning import forecast
+from fedstil_mpi.planning.counting import CountingLearner, CountingMemory, CountingTrainer, tasks_without_pixels
 from fedstil_mpi.planning.footprint import Footprint
+from fedstil_mpi.planning.hollow import hollow
 from fedstil_mpi.util.errors import InputError
 from support import TINY, played, tiny
-from support.cases import EPOCHS, OF_THEIR_OWN
+from support.cases import EPOCHS
 from support.forecasts import CLASSES, make
 
 # -- labels without images ---------------------------------------------------------------------------------------------
@@ -63,7 +66,7 @@ def test_labels_are_those_of_the_images(tmp_path):
                 assert np.array_equal(labels[split], getattr(images, split).pids), type(stream)
 
 
-# -- passes ------------------------------------------------------------------------------------------------------------
+# -- forward passes ------------------------------------------------------------------------------------------------------------
 
 
 SETTINGS = {
@@ -90,99 +93,107 @@ SETTINGS = {
 
 @pytest.mark.parametrize("drawn", [3, 2])
 @pytest.mark.parametrize("name", SETTINGS)
-def test_passes_are_those_of_the_learners(name, drawn):
+def test_forward_passes_are_those_of_the_learners(name, drawn):
     settings = {"rounds.per_task": 2, "memory.size": 7, "train.steps": 3, "train.batch": 4} | SETTINGS[name]
     schedule = Schedule(3, clients=3, tasks=3, per_task=2, total=7, clients_per_round=drawn, evaluate_every=3)
-    learners, loads = played.passes(tiny.experiment(settings), schedule)
-    assert [load.passes for load in loads] == [learner.passes for learner in learners]
-    assert [load.relayed for load in loads] == [sum(map(len, learner.relayed)) for learner in learners]
-    kept = [learner.memory.recall() for learner in learners]
-    assert [sum(load.exemplars.values()) for load in loads] == [len(k) if k is not None else 0 for k in kept]
+    config = tiny.experiment(settings)
+    real, counted = (played.learners(engine(config, played.THREE, schedule)) for engine in (played.play, played.count))
+    assert [learner.forward_counts for learner in counted] == [learner.forward_counts for learner in real]
+    recalled = [learner.memory.recall() for learner in real]
+    stored = [sum(map(len, learner.relayed)) for learner in real]
+    stored = [relayed + (0 if own is None else len(own)) for relayed, own in zip(stored, recalled, strict=True)]
+    assert [learner.stored for learner in counted] == stored
+    assert [set(learner._clean) for learner in counted] == [set(learner._clean) for learner in real]
 
 
 @pytest.mark.parametrize("gallery", ["task", "client", "all"])
 @pytest.mark.parametrize("preset", ["best", "paper"])
 @pytest.mark.parametrize("method", methods.names())
-def test_passes_of_every_method(method, preset, gallery):
+def test_forward_passes_of_every_method(method, preset, gallery):
     settings = {"train.steps": 2, "train.batch": 6, "rounds.per_task": 1, "evaluation.gallery": gallery}
     config = tiny.experiment(settings, method, preset)
     schedule = Schedule(3, clients=3, tasks=3, per_task=1, total=3, clients_per_round=3, evaluate_every=1)
-    learners, loads = played.passes(config, schedule)
-    bounds = workload.bounds(config, methods.load(method))
-    for load, learner in zip(loads, learners, strict=True):
-        for kind, bound in bounds.items():
-            assert bound in ("exactly", "at least")
-            assert load.passes[kind] <= learner.passes[kind]
-            assert method in OF_THEIR_OWN or load.passes[kind] == learner.passes[kind]
-        assert method not in OF_THEIR_OWN or (bounds["train"] == "at least" and load.passes != learner.passes)
+    real, counted = (played.learners(engine(config, played.THREE, schedule)) for engine in (played.play, played.count))
+    assert set(forecast.bounds(config).values()) == {"exactly"}
+    assert [learner.forward_counts for learner in counted] == [learner.forward_counts for learner in real]
 
 
-def labels(train, query=2, gallery=3):
-    return {"train": np.array(train), "query": np.zeros(query), "gallery": np.zeros(gallery)}
+def counting(settings, *tasks):
+    """A learner that counts; tasks: the training people's ids, an entry an image, with 2 queries and a gallery of 3."""
+    zeros = np.zeros(3, np.int64)
+    labels = [{"train": np.array(task), "query": zeros[:2], "gallery": zeros} for task in tasks]
+    stream = SimpleNamespace(tasks=len(tasks), labels=lambda client, task: labels[task])
+    return CountingLearner(0, tiny.experiment(settings), tasks_without_pixels(stream, 0, 16, 8), hollow(tiny.network()))
 
 
-def test_passes_by_hand():
+def trained(learner):
+    learner.begin_round()
+    learner.count_training(1.0)
+    return learner
+
+
+def test_forward_passes_by_hand():
     """Two rounds of 3 steps on 5 images in batches of 4: 4 + 1 + 4; the memory and one search take the rest."""
-    config = tiny.experiment({"train.steps": 3, "train.batch": 4, "memory.size": 4, "rounds.per_task": 2})
-    load = Workload(config, [labels([8, 8, 9, 9, 9]), labels([9, 9])], looks=False)
-    load.train()
-    assert load.passes == {"stem": 5 + 5, "train": 4 + 4 + 4, "search": 5}  # a batch of one image is dropped
-    load.search()
-    assert load.passes == {"stem": 10 + 5, "train": 12, "search": 5 + 5}
-    load.train()
-    assert load.passes == {"stem": 15 + 5, "train": 24, "search": 10 + 5}
-    assert load.exemplars == {8: 2, 9: 2}
-    load.train()  # the second task: 2 exemplars of person 8 are old, half of each batch; 2 new images make one batch
-    assert load.passes["train"] == 24 + 3 * (2 + 2)
-    assert load.exemplars == {8: 2, 9: 2}
+    settings = {"train.steps": 3, "train.batch": 4, "memory.size": 4, "rounds.per_task": 2}
+    learner = trained(counting(settings, [8, 8, 9, 9, 9], [9, 9]))
+    assert learner.forward_counts == {"stem": 5 + 5, "train": 4 + 4 + 4, "search": 5}  # a batch of one image is dropped
+    CountingTrainer().evaluate(SimpleNamespace(learner=learner), None, None)
+    assert learner.forward_counts == {"stem": 10 + 5, "train": 12, "search": 5 + 5}
+    trained(learner)
+    assert learner.forward_counts == {"stem": 15 + 5, "train": 24, "search": 10 + 5}
+    assert learner.memory.counts == {8: 2, 9: 2}
+    trained(
+        learner
+    )  # the second task: 2 exemplars of person 8 are old, half of each batch; 2 new images make one batch
+    assert learner.forward_counts["train"] == 24 + 3 * (2 + 2)
+    assert learner.memory.counts == {8: 2, 9: 2}
 
 
 @pytest.mark.parametrize("quota", ["seen", "width"])
 @pytest.mark.parametrize("herding", ["distinct", "repeat"])
 def test_exemplars_are_those_of_the_memory(herding, quota):
-    settings = {"memory.size": 9, "memory.herding": herding, "memory.quota": quota}
     tasks = [[0, 0, 0, 1, 1, 1, 1], [1, 1, 2, 2, 2], [5, 6, 6, 6, 7, 8]]
-    load = Workload(tiny.experiment(settings | {"rounds.per_task": 1}), [labels(task) for task in tasks], looks=False)
+    counted = CountingMemory(9, repeat=herding == "repeat", quota=quota)
     memory = Memory(9, repeat=herding == "repeat", quota=quota)
     for task in tasks:
         pids = torch.tensor(task)
         memory.store(Samples(torch.zeros(len(task), 1), pids, pids), torch.zeros(len(task), 1))
-        load.train()
+        counted.count(Counter(task))
         recalled = memory.recall()
-        kept = Counter(recalled.pids.tolist()) if recalled is not None else Counter()
-        assert +Counter(load.exemplars) == kept
+        assert +Counter(counted.counts) == (Counter(recalled.pids.tolist()) if recalled is not None else Counter())
 
 
 @pytest.mark.parametrize(
-    ("settings", "method", "expected"),
+    ("settings", "expected"),
     [
-        ({}, "single", ("exactly", "exactly", "exactly")),
-        ({"train.steps": 0, "train.early_stop": True}, "single", ("exactly", "at most", "exactly")),
-        (
-            {"train.steps": 0, "train.early_stop": True, "train.refresh": "epoch"},
-            "single",
-            ("at most", "at most", "exactly"),
-        ),
-        ({}, "ewc", ("at least", "at least", "at least")),
-        ({"train.steps": 0, "train.early_stop": True}, "ewc", ("at least", "about", "at least")),
+        ({}, ("exactly", "exactly", "exactly")),
+        ({"train.early_stop": True}, ("exactly", "at most", "exactly")),
+        ({"train.early_stop": True, "train.refresh": "epoch"}, ("at most", "at most", "exactly")),
     ],
 )
-def test_what_cannot_be_known_is_said(settings, method, expected):
-    config = tiny.experiment(settings, method)
-    assert tuple(workload.bounds(config, methods.load(method)).values()) == expected
+def test_what_cannot_be_known_is_said(settings, expected):
+    assert tuple(forecast.bounds(tiny.experiment({"train.steps": 0} | settings)).values()) == expected
 
 
 def test_differences_name_what_does_not_fit():
-    load = Workload(tiny.experiment(), [], looks=False, passes=Counter(stem=10, train=20, search=30))
-    schedule = Schedule(1, 1, 1, 1, 1, 1, 1)
-    bounds = {"stem": "exactly", "train": "at most", "search": "at least"}
-    predicted = forecast.Forecast(schedule, [], Ledger(), set(), [load], bounds, [], {}, 0)
-    assert predicted.differences({"stem": 10, "train": 19, "search": 31}) == []
-    assert predicted.differences({"stem": 9, "train": 21, "search": 29}) == [
+    learner = counting({}, [1])
+    learner.forward_counts = Counter(stem=10, train=20)
+    bounds = {"stem": "exactly", "train": "at most"}
+    predicted = forecast.Forecast(Schedule(1, 1, 1, 1, 1, 1, 1), [], Ledger(), set(), [], [learner], bounds, [], {}, 0)
+    assert predicted.differences({"stem": 10, "train": 19}) == []
+    assert predicted.differences({"stem": 9, "train": 21}) == [
         "stem 9 instead of exactly 10",
         "train 21 instead of at most 20",
-        "search 29 instead of at least 30",
     ]
+
+
+@pytest.mark.parametrize("clients", [5, 40])
+def test_a_plan_costs_little(clients):
+    """A hundredth of a second a client at the most, beside what it costs to set a network up: no images, no training."""
+    make("data.synthetic.clients=2", "model.num_classes=1000")
+    began = time.process_time()
+    make(f"data.synthetic.clients={clients}", "model.num_classes=1000")
+    assert time.process_time() - began < 2 + 0.02 * clients
 
 
 # -- bytes -------------------------------------------------------------------------------------------------------------
@@ -209,7 +220,7 @@ def test_bytes_of_fedavg_by_hand():
         (UP, "samples"): (3 * 4 * 8,) * 2,
     }
     per_round = 3 * 4 * TRAVELS
-    assert [tuple(group) for group in by_kind_of_round(predicted.schedule, predicted.ledger)] == [
+    assert [tuple(group) for group in predicted.rounds] == [
         ("first contact", 1, 3, 3 * START, per_round + 24),
         ("a task begins", 1, 3, per_round, per_round + 24),
         ("other rounds", 2, 6, 2 * per_round, 2 * (per_round + 24)),
@@ -248,7 +259,7 @@ def test_blank_network_knows_what_a_checkpoint_provides(tmp_path):
 @pytest.mark.parametrize("drawn", [1, 3])
 def test_rounds_in_groups_are_the_whole_ledger(drawn):
     predicted = make("prototypes.exchange=true", f"rounds.clients_per_round={drawn}", "rounds.per_task=2")
-    groups = by_kind_of_round(predicted.schedule, predicted.ledger)
+    groups = predicted.rounds
     assert sum(group.down for group in groups) == predicted.ledger.total(DOWN)
     assert sum(group.up for group in groups) == predicted.ledger.total(UP)
     assert sum(group.rounds for group in groups) == predicted.schedule.total + 1
@@ -347,29 +358,20 @@ def test_command_says_it_to_tools(capsys):
     assert found["bytes"]["S2C"] == 3 * (START + 2 * 4 * TRAVELS) == sum(client["S2C"] for client in found["clients"])
     assert [placement["clients"] for placement in found["placement"]] == [[], [0], [1], [2]]
     assert len(found["memory"]) == 4
-    assert found["passes"]["stem"] == {"images": sum(c["stem"] for c in found["clients"]), "bound": "exactly"}
+    assert found["forward_counts"]["stem"] == {"images": sum(c["stem"] for c in found["clients"]), "bound": "exactly"}
 
 
 def test_kinds_with_a_codec_are_marked(monkeypatch, capsys):
     single = methods.load("single")
     parts = (Part("sketch", 10, ragged=True, codec="sparse"), Part("weights", 3))
-    traffic = replace(single.Client.traffic(None, None), up=parts, items=lambda clients: Sketches())
-    monkeypatch.setattr(single.Client, "traffic", staticmethod(lambda setup, options: traffic))
+    sent = {"sketch": torch.zeros(1, 1), "weights": torch.zeros(1)}
+    monkeypatch.setattr(single.Client, "traffic", staticmethod(lambda setup, options: Traffic(up=parts)))
+    monkeypatch.setattr(single.Client, "update", lambda self: sent)
     predicted = make.__wrapped__("method.name=single")
     assert predicted.packed == {"sketch"}
     assert {kind["kind"] for kind in predicted.as_json()["bytes"]["kinds"] if kind["before_codec"]} == {"sketch"}
     assert "by round (at most: some of it passes a codec)" in (text := printed(capsys, "method.name=single"))
     assert ["C2S", "sketch", "0.000", "before", "its", "codec"] in [line.split() for line in text.splitlines()]
-
-
-class Sketches:
-    """One item in each round."""
-
-    def down(self, client):
-        return {}
-
-    def up(self, client, visit):
-        return {"sketch": 1}
 
 
 @pytest.mark.parametrize(

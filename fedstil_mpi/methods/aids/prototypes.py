@@ -16,7 +16,7 @@ from torch import Tensor
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import Penalty
 from fedstil_mpi.comm.flat import Message, Part, Rows
-from fedstil_mpi.methods.base import Client, ClientRound, Items, Server, Setup, Traffic
+from fedstil_mpi.methods.base import Client, Server, Setup, Traffic
 from fedstil_mpi.models.network import Tail
 from fedstil_mpi.util.state_tree import State
 
@@ -41,7 +41,6 @@ def add_parts(traffic: Traffic, setup: Setup) -> Traffic:
     return Traffic(
         down=traffic.down + tuple(part for part in own if part not in traffic.down),
         up=traffic.up + tuple(part for part in own if part not in traffic.up),
-        items=lambda clients: PrototypeItems(clients, traffic.items(clients)),
     )
 
 
@@ -137,24 +136,6 @@ class Relay:
         for client, known in enumerate(self.known):
             for person in known:
                 self.knowers[person].append(client)
-
-
-class PrototypeItems(Items):
-    """What is relayed follows from which client meets which people when."""
-
-    def __init__(self, clients: int, inner: Items):
-        super().__init__(clients)
-        self.inner = inner
-        self.relay = Relay(clients)
-
-    def down(self, client: int) -> dict[str, int]:
-        relayed = len(self.relay.deliver(client)[0])
-        return self.inner.down(client) | {PEOPLE.kind: relayed, "prototypes": relayed}
-
-    def up(self, client: int, visit: ClientRound) -> dict[str, int]:
-        met = visit.people if visit.begins else []
-        self.relay.collect(client, met, torch.empty(len(met), 0))
-        return self.inner.up(client, visit) | {PEOPLE.kind: len(met), "prototypes": len(met)}
 
 
 class PrototypeServer(Server):

@@ -116,7 +116,7 @@ class Client(FederatedClient):
             return Traffic()
         weights = Part(WEIGHTS, setup.layout.scalars)
         reports = mixing.parts(options.relevance, setup.representation)
-        return Traffic((weights,), (weights, SAMPLES, *reports), mixing.Items)
+        return Traffic((weights,), (weights, SAMPLES, *reports))
 
     def received(self, base_P: Tensor) -> Tensor:
         if self.learner.draws == 0:  # a late joiner has adapted nothing yet

@@ -7,9 +7,7 @@ from torch import Tensor
 
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Message, Part, Rows
-from fedstil_mpi.methods import base
 from fedstil_mpi.methods.aids.prototypes import PEOPLE, people_of_new_task
-from fedstil_mpi.methods.base import ClientRound
 from fedstil_mpi.methods.fedstil.attention import attention, own_weights, reference_code_relevance
 from fedstil_mpi.methods.fedstil.history import History
 from fedstil_mpi.methods.fedstil.relevance import MEASURES
@@ -40,13 +38,6 @@ def report(measure: str, learner: Learner) -> Message:
         return {}
     token = {"token": learner.token()}
     return token if measure == "reference_code" else token | {TASK.kind: torch.tensor([learner.task])}
-
-
-class Items(base.Items):
-    """People are reported once per task."""
-
-    def up(self, client: int, visit: ClientRound) -> dict[str, int]:
-        return {PEOPLE.kind: len(visit.people) if visit.begins else 0}
 
 
 @dataclass

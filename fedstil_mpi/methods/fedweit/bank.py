@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.comm.flat import Rows
-from fedstil_mpi.methods import base
-from fedstil_mpi.methods.base import ClientRound
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.state_tree import State
 
@@ -60,21 +58,6 @@ class Bank:
     def restore(self, state: State) -> None:
         self.newest = {int(client): adaptive for client, adaptive in state["newest"].items()}
         self.supplied = set(state["supplied"])
-
-
-class Items(base.Items):
-    """What is given follows from who finishes a task when."""
-
-    def __init__(self, clients: int, limit: int):
-        super().__init__(clients)
-        self.bank = Bank(limit, 0)
-
-    def down(self, client: int) -> dict[str, int]:
-        return {ADAPTIVE: len(self.bank.give(client))}
-
-    def up(self, client: int, visit: ClientRound) -> dict[str, int]:
-        self.bank.take(client, torch.empty(int(visit.ends), 0))
-        return {ADAPTIVE: int(visit.ends)}
 
 
 class ReferenceCodeBank:

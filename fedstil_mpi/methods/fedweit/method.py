@@ -27,7 +27,7 @@ from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, weighted_mean
-from fedstil_mpi.methods.fedweit.bank import ADAPTIVE, Bank, Items, ReferenceCodeBank
+from fedstil_mpi.methods.fedweit.bank import ADAPTIVE, Bank, ReferenceCodeBank
 from fedstil_mpi.methods.fedweit.past import Past
 from fedstil_mpi.methods.quadratic import Quadratic, QuadraticSum, quadratic
 from fedstil_mpi.models.masked import Masked, decompose
@@ -105,7 +105,7 @@ class Client(FederatedClient):
             bank = Part("knowledge", options.knowledge * scalars, shared=True)
             return Traffic((shared, bank), (own, Part(ADAPTIVE, scalars), SAMPLES))
         adaptive = Part(ADAPTIVE, scalars, ragged=True, codec="sparse")
-        return Traffic((shared, adaptive), (own, adaptive, SAMPLES), lambda clients: Items(clients, options.knowledge))
+        return Traffic((shared, adaptive), (own, adaptive, SAMPLES))
 
     def __init__(self, learner: Learner, setup: Setup, options: Options):
         super().__init__(learner, setup, options)

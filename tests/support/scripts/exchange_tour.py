@@ -8,8 +8,8 @@ import time
 
 import torch
 
-from fedstil_mpi.comm.exchange import Exchange
 from fedstil_mpi.comm.flat import Part
+from fedstil_mpi.comm.mpi_exchange import MpiExchange
 from fedstil_mpi.comm.start import start
 from fedstil_mpi.launch.placement import assign_clients
 from fedstil_mpi.util.clock import Clock
@@ -73,7 +73,7 @@ def plain(rows: torch.Tensor) -> list:
 
 def play(world, clients: int) -> dict:
     """All rounds of so many clients."""
-    exchange = Exchange(world, assign_clients(clients, world.size), torch.device("cpu"), Clock(), cuda_aware=False)
+    exchange = MpiExchange(world, assign_clients(clients, world.size), Clock())
     mine = assign_clients(clients, world.size)[world.rank]
     downs, ups = [], []
     for round, online in enumerate(ROUNDS[clients]):
@@ -89,7 +89,7 @@ def play(world, clients: int) -> dict:
 def wait_for_server(world) -> dict[str, float]:
     """Where the time goes when the server comes late to an exchange."""
     clock = Clock()
-    exchange = Exchange(world, assign_clients(1, world.size), torch.device("cpu"), clock, cuda_aware=False)
+    exchange = MpiExchange(world, assign_clients(1, world.size), clock)
     world.barrier()
     if world.is_server:
         time.sleep(1)
@@ -110,7 +110,7 @@ def mistakes(world) -> list[str]:
         (ragged, {"ragged": [torch.ones(1, 3)]}),
         (ragged, {"ragged": [torch.ones(1, 3), torch.ones(2, 4)]}),
     ):
-        exchange = Exchange(world, [[0, 1]], torch.device("cpu"), Clock(), cuda_aware=False)
+        exchange = MpiExchange(world, [[0, 1]], Clock())
         try:
             exchange.down(0, [part], [0, 1], given)
             happened.append("nothing")
