@@ -79,19 +79,19 @@ if __name__ == "__main__":
         """Only now may torch be imported."""
         global epochs
         placement = place_rank(*arguments, **options)
+        from fedstil_mpi.checkpoints import recovery
         from fedstil_mpi.checkpoints.manager import CheckpointManager
         from fedstil_mpi.checkpoints.store import CheckpointStore
         from fedstil_mpi.client.learner import Learner
-        from fedstil_mpi.comm.exchange import Exchange
-        from fedstil_mpi.federation import rounds, setup
+        from fedstil_mpi.comm.mpi_exchange import MpiExchange
 
         epochs, Learner._epoch = Learner._epoch, batches
         spoil(World, "wait", lambda *_: fate.strike())
-        spoil(setup, "furnish", lambda *_: fate.approach("furnishing", 0))
+        spoil(recovery, "load_data_and_model", lambda *_: fate.approach("furnishing", 0))
         spoil(CheckpointManager, "restore", lambda *_: fate.approach("restoring", 0))
-        spoil(rounds, "run_rounds", lambda f, *_: f.world.is_server and fate.note("began"))
-        spoil(Exchange, "down", lambda *_: fate.approach("down", 1))
-        spoil(Exchange, "up", lambda *_: fate.approach("up", 1))
+        spoil(recovery, "run_rounds", lambda *_: fate.world.is_server and fate.note("began"))
+        spoil(MpiExchange, "down", lambda *_: fate.approach("down", 1))
+        spoil(MpiExchange, "up", lambda *_: fate.approach("up", 1))
         spoil(World, "gather_rows", lambda *_: fate.approach("gather", 1))
         spoil(
             CheckpointStore, "write", lambda *_: fate.approach("checkpoint", 0) or fate.strike()
