@@ -33,8 +33,6 @@ class Layout:
         """A new flat tensor [scalars] with copies of the named tensors, on their device."""
         if not self.names:
             return torch.empty(0, dtype=self.dtype)
-        if tensors[self.names[0]].is_meta:  # where sizes are all that counts, copies would only cost time
-            return torch.empty(self.scalars, dtype=self.dtype, device="meta")
         return torch.cat([tensors[name].detach().reshape(-1) for name in self.names])
 
     def unpack(self, flat: Tensor) -> dict[str, Tensor]:
@@ -45,16 +43,27 @@ class Layout:
 
     @torch.no_grad()
     def load(self, flat: Tensor, tensors: Mapping[str, Tensor]) -> None:
-        """Copy `flat` [scalars] into the live tensors, across devices if need be."""
-        if flat.is_meta:
-            return
+        """Copy `flat` [scalars] into the live tensors, across devices if need be: to a GPU in one copy."""
+        flat = to_device(flat, next(iter(tensors.values())).device) if self.names else flat
         for name, value in self.unpack(flat).items():
             tensors[name].copy_(value)
 
 
 def to_host(tensor: Tensor) -> Tensor:
-    """The tensor in host memory; one without values, on the device meta, stays there, for it has nothing to copy."""
-    return tensor if tensor.is_meta else tensor.cpu()
+    """The tensor in host memory, complete when this returns; from a GPU by one copy into pinned memory."""
+    if not tensor.is_cuda:
+        return tensor
+    host = torch.empty_like(tensor, device="cpu", pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
+    torch.cuda.current_stream(tensor.device).synchronize()
+    return host
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; to a GPU by one copy from pinned memory, which what follows on the stream waits for."""
+    if device.type == "cuda" and not tensor.is_cuda:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)

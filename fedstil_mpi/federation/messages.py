@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fedstil_mpi.comm.flat import Layout
+from fedstil_mpi.comm.flat import Layout, to_host
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.federation.initial_model import InitialModel
 from fedstil_mpi.methods.aids.prototypes import add_parts
@@ -29,7 +29,7 @@ def message_schema(experiment: Experiment, method: MethodModule, clients: int, n
     layout = Layout.of(travelling)
     shape = representation_shape(network, (experiment.data.height, experiment.data.width))
     start = layout.pack(travelling)
-    setup = Setup(clients, layout, torch.Size(shape).numel(), start if start.is_meta else start.cpu(), experiment.seed)
+    setup = Setup(clients, layout, torch.Size(shape).numel(), to_host(start), experiment.seed)
     own = method.Client.traffic(setup, options)
     provided = frozenset() if experiment.warmup.steps else network.provided
     initial_model = InitialModel(network, provided, travelling if own.down else ())

@@ -77,9 +77,4 @@ def weighted_mean(rows_KP: Tensor, samples_K: Tensor) -> Tensor:
     weights = samples_K.to(rows_KP.dtype)
     if not weights.any():
         weights = torch.ones_like(weights)
-    return mix(weights / weights.sum(), rows_KP)
-
-
-def mix(weights: Tensor, rows_KP: Tensor) -> Tensor:
-    """weights @ rows, [P] or [n, P]: weights [K] or [n, K] are on the CPU, rows may be without values, on meta."""
-    return weights.to(rows_KP.device) @ rows_KP
+    return (weights / weights.sum()) @ rows_KP

@@ -135,7 +135,7 @@ def _micro_batches(learner: Learner, size: int) -> list[Labelled]:
     learner.tail.eval()
     samples = learner.clean_samples()
     learner.forward_counts["train"] += len(samples)
-    if learner.counts_only or samples.representations.is_meta:  # the shape of the estimate is known without them
+    if learner.counts_only:  # the shape of the estimate is known without them
         return []
     order = torch.randperm(len(samples), generator=_generator(learner, "samples")).to(learner.device)
     return [(samples.representations[index], samples.pids[index]) for index in order.split(size)]
@@ -151,7 +151,7 @@ def _loader(learner: Learner, task: int, split: str) -> list[Labelled]:
     pixels, pids = images.pixels[known], torch.from_numpy(images.pids[known]).to(learner.device)
     learner.forward_counts["stem"] += len(pixels)
     learner.forward_counts["train"] += len(pixels)
-    if learner.counts_only or learner.device.type == "meta":  # as for micro-batches
+    if learner.counts_only:  # as for micro-batches
         return []
     how = Augmentation.of(train) if split == "train" else PLAIN
     seed = _seed(learner, "augment", task)

@@ -37,11 +37,6 @@ class History:
         else:
             tasks[-1].token = token
 
-    @property
-    def is_meta(self) -> bool:
-        """Whether the tokens are without values, as in a plan."""
-        return any(task.token is not None and task.token.is_meta for tasks in self.tasks for task in tasks)
-
     def seen_clients(self) -> list[int]:
         """The clients that have uploaded."""
         return [client for client, tasks in enumerate(self.tasks) if tasks]

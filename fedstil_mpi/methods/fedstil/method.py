@@ -21,7 +21,7 @@ from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.comm.flat import Message, Part, Rows
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
-from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, Tying, mix
+from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, Tying
 from fedstil_mpi.methods.fedstil import mixing
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import State
@@ -155,7 +155,7 @@ class Server(base.Server):
         if not self.options.mixes:
             return {}
         self.relevance_KK = self.attention.matrix()
-        base_KP = mix(self.relevance_KK, self.mixed_KP)
+        base_KP = self.relevance_KK @ self.mixed_KP
         seen_clients = self.attention.history.seen_clients()
         for client in online:
             alpha = self.options.step_to_base if client in seen_clients else 1.0

@@ -87,8 +87,6 @@ class Attention:
         seen_clients = self.history.seen_clients()
         own = 1 / self.clients if self.self_weight is None else self.self_weight
         own_K = [own] * self.clients
-        if self.history.is_meta:  # any matrix has the size of the real one
-            return attention(torch.zeros(self.clients, self.clients), self.tau, own_K, seen_clients)
         if self.measure == "reference_code":
             return self._reference_code_matrix(seen_clients, own_K)
         similarity_KK = MEASURES[self.measure](self.history, self.forgetting)

@@ -66,9 +66,9 @@ class ReferenceCodeBank:
     Its slots are drawn again each round from the clients' current adaptive weights; it is zero until there are as many.
     """
 
-    def __init__(self, slots: int, scalars: int, seed: int, device: torch.device | str = "cpu"):
+    def __init__(self, slots: int, scalars: int, seed: int):
         self.current: dict[int, Tensor] = {}
-        self.slots = torch.zeros(slots, scalars, device=device)
+        self.slots = torch.zeros(slots, scalars)
         self.seed = seed
         self.rounds = 0
 

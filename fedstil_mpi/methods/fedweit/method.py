@@ -202,9 +202,7 @@ class Server(base.Server):
         super().__init__(setup, options)
         self.theta_P: Tensor = setup.start.clone()
         size = options.knowledge, setup.layout.scalars
-        self.bank = (
-            ReferenceCodeBank(*size, setup.seed, setup.start.device) if options.is_reference_code else Bank(*size)
-        )
+        self.bank = ReferenceCodeBank(*size, setup.seed) if options.is_reference_code else Bank(*size)
 
     def knowledge(self, online: list[int]) -> Rows:
         return {WEIGHTS: self.theta_P} | self.bank.knowledge(online)
