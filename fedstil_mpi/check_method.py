@@ -47,7 +47,7 @@ TINY: dict[str, Any] = {
     "memory": {"size": 12},
     "placement": {"device": "cpu", "threads": 1},
 }
-"""Three clients, of whom two take part in a round, and two tasks of two rounds."""
+"""Three clients, two of which take part in a round, and two tasks of two rounds."""
 RANKS = 3
 PAUSES = 3
 """About so often the run that is resumed is paused, in training and between rounds."""
@@ -57,7 +57,7 @@ SETTINGS = {
         ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"), "1"
     ),  # who is all there is in a container
 }
-"""Of mpirun, where the environment does not say otherwise."""
+"""Settings of mpirun, where the environment does not say otherwise."""
 LONGEST = 600
 """Seconds that the job of several ranks may take."""
 

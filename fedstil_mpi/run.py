@@ -6,6 +6,9 @@ Rank 0 is the server; the clients are spread over the other ranks (over rank 0 t
 of ranks changes the speed, not the result. Exit code 0: done; 2: the input cannot be used, and one line says why; 75: a
 signal (SIGUSR1, SIGTERM) asked it to stop, and `--resume` goes on; 1 and others: it failed, and `--resume` goes on from the
 last checkpoint. With fault_tolerance=true, under mpirun --with-ft ulfm, a run goes on without ranks that have died.
+
+To know the program, read on in federation/setup.py (from a config to server and clients), federation/rounds.py (what a
+round does), client/local_training.py (how a client learns) and methods/fedstil/method.py (what is sent, and mixed).
 """
 
 import time
@@ -103,6 +106,7 @@ def execute(
     every = plan.experiment.checkpoint.every
     checkpoints = CheckpointManager(world, store, every, stop, at_once=draft.fault_tolerance, thorough=thorough)
     finish = partial(outcome.gather, world, libraries=libraries())
+    # Sets up (federation/setup.py) and plays all rounds (federation/rounds.py), going back where ranks are lost.
     found = run_with_recovery(world, resources, plan, checkpoints, output, finish, time.perf_counter() - began)
     if output is not None:
         output.finish(found)

@@ -1,4 +1,4 @@
-"""Whether a method's state holds all that it keeps: an object made anew that takes up the state equals the live one.
+"""Whether a method's state holds all that it keeps: a new object that takes up the state equals the live one.
 
 Compared is everything that hangs on the two objects, tensors to the last bit, but for what a class names in
     derived      what its constructor is given, and what is made again from the rest where it is missing
@@ -59,7 +59,7 @@ def report(missing: list[str]) -> str:
 
 
 def forgotten_by_client(side: Client, network: Network) -> list[str]:
-    """What differs in a client made anew that takes up this one's state, by path of attributes."""
+    """What differs in a new client that takes up this one's state, by path of attributes."""
     side, old = _inner(side), side.learner
     learner = Learner(old.client, old.experiment, old.tasks, network)
     new = type(side).create(learner, side.setup, side.options)
@@ -70,7 +70,7 @@ def forgotten_by_client(side: Client, network: Network) -> list[str]:
 
 
 def forgotten_by_server(side: Server, theta_of: Callable[[int], Tensor]) -> list[str]:
-    """What differs in a server made anew that takes up this one's state, by path of attributes."""
+    """What differs in a new server that takes up this one's state, by path of attributes."""
     side = _inner(side)
     new = type(side)(side.setup, side.options)
     state = as_read(side.state(), side)

@@ -109,5 +109,5 @@ def _completed(path: Path) -> Iterator[Path]:
 def _damaged(path: Path, how: str) -> InputError:
     return InputError(
         f"checkpoint file {path} {how}; remove {path.parent} to go on from an earlier checkpoint, or the run folder to "
-        "start anew"
+        "start again"
     )

@@ -1,7 +1,7 @@
 """A federation to and from its checkpoints. Every function is collective: all ranks must call.
 
-At the end of a round neither optimisers nor random numbers have a state: Adam starts anew each round, and all
-randomness is seeded by (seed, client, round). Inside a round a client's training has one (`training.LocalTraining`), and what
+At the end of a round neither optimisers nor random numbers have a state: Adam starts afresh in each round, and all
+randomness is seeded by (seed, client, round). Inside a round a client's training has one (`local_training.LocalTraining`), and what
 came before it in the round is simply played again.
 """
 

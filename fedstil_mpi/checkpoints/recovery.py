@@ -78,7 +78,7 @@ class Recovery:
     lost: dict[int, int] = field(default_factory=dict)
     """Client -> the first round without it."""
     losses: Counter[int] = field(default_factory=Counter)
-    """By the last round that was finished, how often ranks were lost after it. Kept on rank 0."""
+    """Last finished round -> how often ranks were lost after it. Kept on rank 0."""
     events: list[dict[str, Any]] = field(default_factory=list)
     """The interruptions that this process has seen. Kept on rank 0."""
 

@@ -103,7 +103,7 @@ class CheckpointStore:
             if content.get(key) != value:
                 raise InputError(
                     f"{place / MARKER} has {key} = {content.get(key)!r}, expected {value!r}: it belongs to another run or "
-                    f"version; remove {self.folder} to start anew"
+                    f"version; remove {self.folder} to start again"
                 )
         return Checkpoint(place, round, content["files"])
 

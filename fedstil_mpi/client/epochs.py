@@ -22,7 +22,7 @@ class EarlyStop:
 
 @dataclass
 class ReferenceRate:
-    """The published step decay: x0.1 every 5 epochs over a client's whole life, but the rate is reset each round."""
+    """The reference code's step decay: x0.1 every 5 epochs over a client's whole life, but the rate is reset each round."""
 
     derived = ("rate",)
     initial: float
@@ -52,7 +52,7 @@ def run_epochs(
 ) -> tuple[list[Epoch], list[float]]:
     """Run up to `count` epochs, each by `run(learning_rate)`; returns every epoch run and the rate it used.
 
-    Where `stop` ends the round, the epoch that made it stop is the last of the list (it was trained; the published code
+    Where `stop` ends the round, the epoch that made it stop is the last of the list (it was trained; the reference code
     leaves it out of its counts).
     """
     epochs: list[Epoch] = []

@@ -75,10 +75,10 @@ class Learner:
         """How far training had come when the run was interrupted in it."""
         self._rate = ReferenceRate(experiment.train.lr)
         self._clean: dict[tuple[int, str], Tensor | None] = {}
-        """By task and split; None where `forward_counts` counts them, but a run that goes on has yet to make them again."""
+        """(task, split) -> representations; None where `forward_counts` counts them, but a run that goes on has yet to make them again."""
         self._before = representations if representations is not None else {}
         self._viewed: tuple[int, ...] = ()
-        """Of which time the last augmented view is; `forward_counts` counts it."""
+        """(task, round, epoch) of the last augmented view, as far as `train.refresh` asks; `forward_counts` counts it."""
         self._view: Samples | None = None
 
     def start_from(self, network: Network) -> None:
@@ -124,7 +124,7 @@ class Learner:
         effort: float = 1.0,
         stop: Callable[[], bool] = lambda: False,
     ) -> Epoch:
-        """Train on the current task and the memory; then choose exemplars of the task's people anew.
+        """Train on the current task and the memory; then choose exemplars of the task's people again.
 
         context: of the penalty; None: there is no penalty. effort: the share of the round's steps or epochs that is
         done. stop: asked after every batch; raises Stopped, and `training` tells how far it came. Returns the loss and
@@ -305,5 +305,5 @@ class Learner:
 
     @cached_property
     def shown(self) -> list[np.ndarray]:
-        """By task, bool [gallery]: the images that no earlier task's gallery has."""
+        """For each task, bool [gallery]: the images that no earlier task's gallery has."""
         return first_shown([task.gallery for task in self.tasks])

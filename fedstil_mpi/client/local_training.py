@@ -1,4 +1,7 @@
-"""Local training, the same for every method: batches of new and remembered samples, one optimiser step each."""
+"""Local training, the same for every method: batches of new and remembered samples, one optimiser step each.
+
+`Learner.train` (client/learner.py) makes the batches and calls `LocalTraining.run`; `_fit` is the loop over them.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +20,7 @@ from fedstil_mpi.models.triplet import triplet_loss
 from fedstil_mpi.util.state_tree import State
 
 TRIPLET_MARGIN = 0.3
-"""Of cosine distances."""
+"""A difference of cosine distances."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class EpochMeter:
     """What a pass over the data has come to so far."""
 
     losses: list[Tensor] = field(default_factory=list)
-    """Of each batch."""
+    """One for each batch."""
     correct: Tensor | int = 0
     seen: int = 0
 
@@ -77,7 +80,7 @@ class LocalTraining:
         self.epochs: list[Epoch] = []
         """What the finished passes reported, where epochs are counted."""
         self.tally = EpochMeter()
-        """Of the pass that is under way."""
+        """The pass that is under way."""
         self._before: State | None = None
 
     def run(
@@ -91,7 +94,8 @@ class LocalTraining:
         """Train to the end; returns what the last epoch (or all steps) reported.
 
         epoch_of: the batches of the n-th pass over the data, n from 0. allowed: bool [C], the classes in the softmax,
-        None for all. context: of the penalty; None: there is no penalty. stop: asked after every batch. Raises Stopped, after which `state` says how far it has come.
+        None for all. context: of the penalty; None: there is no penalty. stop: asked after every batch. Raises Stopped,
+        after which `state` says how far it has come.
         """
         parameters = trainable_parameters(self.tail)
         # Fused: without temporaries as large as the model, which on a CPU cost as much time as all the arithmetic.
@@ -170,7 +174,7 @@ class LocalTraining:
         self.optimizer.zero_grad(set_to_none=True)  # gradients as large as the model, of every client of the rank
 
     def state(self) -> State:
-        """How far it has come: enough for a course of the same round to go on as if there had been no stop."""
+        """How far it has come: enough for a training of the same round to go on as if there had been no stop."""
         device = next(self.tail.parameters()).device
         moments = self.optimizer.state_dict()["state"] if self.optimizer is not None else {}
         return {

@@ -13,7 +13,7 @@ from fedstil_mpi.util.state_tree import State
 def herd(features: Tensor, quota: int, *, repeat: bool = False) -> list[int]:
     """Indices of up to `quota` rows of `features` [n, F] whose running mean stays closest to the mean of all.
 
-    iCaRL (Rebuffi et al., CVPR 2017), algorithm 4; the first index wins a tie. `repeat`: as the published FedSTIL code,
+    iCaRL (Rebuffi et al., CVPR 2017), algorithm 4; the first index wins a tie. `repeat`: as FedSTIL's reference code,
     a row may be picked again, and the quota is always filled.
     """
     if not len(features):
@@ -67,8 +67,8 @@ class Samples:
 class Memory:
     """The exemplars of one client: at most `size` representations, shared evenly by the people it has seen.
 
-    repeat: as the published FedSTIL code, herding fills every person's quota, rounded up, with repeats.
-    collide: see `recall`. quota: "seen"; "width", as the published iCaRL code: shared by everyone up to the largest
+    repeat: as FedSTIL's reference code, herding fills every person's quota, rounded up, with repeats.
+    collide: see `recall`. quota: "seen"; "width", as the reference code's iCaRL: shared by everyone up to the largest
     person id seen, whether seen or not.
     """
 
@@ -88,7 +88,7 @@ class Memory:
         return math.ceil(self.size / sharers) if self.repeat else self.size // sharers
 
     def store(self, samples: Samples, features: Tensor) -> None:
-        """Choose exemplars of the people in `samples` anew and cut the others' lists to the new quota.
+        """Choose exemplars of the people in `samples` again, and cut the others' lists to the new quota.
 
         features: [n, F], in the order of `samples`.
         """
@@ -103,7 +103,7 @@ class Memory:
     def recall(self, without: set[int] | None = None) -> Samples | None:
         """All exemplars in the order in which people were met, those of the people in `without` left out.
 
-        With `collide`, labels are what the published code trains with: it keeps one map from class index to person for
+        With `collide`, labels are what the reference code trains with: it keeps one map from class index to person for
         the whole store, so that a newer person takes over the exemplars of older ones with the same index.
         """
         kept = [s for person, s in self._exemplars.items() if len(s) and person not in (without or ())]
@@ -125,6 +125,6 @@ class Memory:
 
 
 def collided_labels(pids: Tensor, indices: Tensor) -> Tensor:
-    """The label each stored exemplar gets in the published code: the person stored last under its class index."""
+    """The label each stored exemplar gets in the reference code: the person stored last under its class index."""
     latest = dict(zip(indices.tolist(), pids.tolist(), strict=True))
     return torch.tensor([latest[index] for index in indices.tolist()], dtype=torch.int64, device=pids.device)

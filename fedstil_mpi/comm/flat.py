@@ -90,8 +90,8 @@ class Part:
 
 
 Message = dict[str, Tensor]
-"""Of one client: kind -> tensor [scalars], or [items, scalars] for a ragged part."""
+"""What one client gets or sends: kind -> tensor [scalars], or [items, scalars] for a ragged part."""
 
 Rows = dict[str, Any]
-"""Of all online clients, on the server: kind -> [online, scalars], or for a ragged part a list of [items, scalars], one
+"""What all online clients get or send, on the server: kind -> [online, scalars], or for a ragged part a list of [items, scalars], one
 per online client, or for a shared part [scalars]."""

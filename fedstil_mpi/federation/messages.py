@@ -16,7 +16,7 @@ from fedstil_mpi.models.network import Network, representation_shape
 class MessageSchema:
     setup: Setup
     shape: tuple[int, ...]
-    """Of a representation."""
+    """The shape of a representation."""
     traffic: Traffic
     """The method's, with the parts of aids that the config adds."""
     initial_model: InitialModel

@@ -15,7 +15,7 @@ from fedstil_mpi.util.errors import InputError
 
 @dataclass(frozen=True)
 class Attendance:
-    """Of all clients in all rounds. Rounds count from 1."""
+    """When all clients take part in all rounds. Rounds count from 1."""
 
     seed: int
     clients: int
@@ -27,7 +27,7 @@ class Attendance:
 
     @cached_property
     def joins(self) -> list[int]:
-        """By client, the first round it can take part in; that of some may lie after the last round."""
+        """Client -> the first round it can take part in; that of some may lie after the last round."""
         s = self.settings
         draw = seeding.generator(self.seed, "late")
         late = draw.permutation(self.clients)[: round(s.late * self.clients)]
@@ -36,7 +36,7 @@ class Attendance:
         return first.tolist()
 
     def present(self, round: int) -> list[int]:
-        """The clients that could take part in a round, in client order; never none, for then one is called by lot."""
+        """The clients that could take part in a round, in client order; never none, for then one is drawn."""
         left = self.left(round)
         joined = [c for c in left if self.joins[c] <= round]
         there = [c for c in joined if not self._is_away(c, round)]

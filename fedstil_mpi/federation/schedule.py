@@ -25,7 +25,7 @@ class Schedule:
     evaluate_every: int
     participation: Participation = field(default_factory=Participation)
     lost: Mapping[int, int] = field(default_factory=dict)
-    """Client -> the first round without it: those whose rank has died and whom nobody took over."""
+    """Client -> the first round without it: those of a rank that has died, which no other rank took over."""
 
     @cached_property
     def attendance(self) -> Attendance:

@@ -1,4 +1,7 @@
-"""From a config to a federation that is ready for its first round: the model, the clients, the server."""
+"""From a config to a federation that is ready for its first round: the model, the clients, the server.
+
+In this order: `make_plan` (of numbers and labels alone), `load_data_and_model`, `assemble`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +29,10 @@ from fedstil_mpi.util.errors import InputError
 
 
 def make_plan(experiment: Experiment, method: MethodModule, stream: Stream) -> Plan:
-    """Raises InputError where the stream does not fit the config."""
+    """The schedule and the number of classes, from labels alone.
+
+    Raises InputError where the stream does not fit the config.
+    """
     largest = max(int(stream.pids(c, t).max()) for c in range(stream.clients) for t in range(stream.tasks))
     num_classes = experiment.model.num_classes or largest + 1
     if largest >= num_classes:

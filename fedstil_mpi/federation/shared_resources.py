@@ -1,7 +1,7 @@
-"""Where a run takes place: the data stream, who sits where, and, once they are there, the images and the start model.
+"""What runs can share: the data stream, the ranks' placement, and, once they are there, the images and the start model.
 
-Runs that differ only in what is done with these (method, training, memory, rounds) can take place in one scene, one
-after the other: a comparison then draws the images, warms up the model and passes the stem once for all of them.
+Runs that differ only in what is done with these (method, training, memory, rounds) can use them one after the other: a
+comparison then draws the images, warms up the model and passes the stem once for all of them.
 """
 
 import json
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class SharedResources:
-    """One rank's part of it."""
+    """One rank's part of them."""
 
     settings: str
     """What runs must agree on to share it."""
     stream: Stream
     placement: RankPlacement
     placements: list[dict[str, Any]] | None
-    """All ranks' seats, as rows of a table, on rank 0; elsewhere None."""
+    """All ranks' placements, as rows of a table, on rank 0; elsewhere None."""
     tasks: "dict[int, list[Task]]" = field(default_factory=dict)
     """The images of this rank's clients, once they are loaded."""
     network: "Network | None" = None
@@ -42,9 +42,9 @@ class SharedResources:
 def open_shared_resources(
     world: World, experiment: Experiment, before: SharedResources | None = None
 ) -> SharedResources:
-    """The scene of this experiment: `before`, where it is the same. Collective: all ranks must call.
+    """The shared resources of this experiment: `before`, where they are the same. Collective: all ranks must call.
 
-    Call before torch is imported, but with `before`: a process takes its seat, and with it its GPU, only once. Raises
+    Call before torch is imported, but with `before`: a process is placed, and given its GPU, only once. Raises
     InputError where the data or the placement cannot be used.
     """
     settings = _settings(experiment)

@@ -32,7 +32,7 @@ class Setup:
 
     clients: int
     layout: Layout
-    """Of the travelling parameters, as one flat vector of P scalars."""
+    """The travelling parameters as one flat vector of P scalars."""
     representation: int
     """D, scalars of one representation."""
     start: Tensor

@@ -65,7 +65,7 @@ class Tying(NamedTuple):
 
     weight: float
     anchors: Mapping[str, Tensor]
-    """By parameter, where it was at receipt."""
+    """Name of a parameter -> where it was at receipt."""
 
     def loss(self, parameters: Mapping[str, Tensor]) -> Tensor:
         distances = [(parameters[name] - anchor).abs().sum() for name, anchor in self.anchors.items()]

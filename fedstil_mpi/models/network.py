@@ -38,7 +38,7 @@ class Tail(nn.Module):
             self.trunk.add_module(_module_name(name), stage)
         self.neck: nn.Module
         if neck == "bnneck":
-            # Fixed at weight 1, bias 0: the neck only standardises, as published.
+            # Fixed at weight 1, bias 0: the neck only standardises, as in the reference code.
             self.neck = nn.BatchNorm1d(feature_length).requires_grad_(False)
             self.classifier = nn.Linear(feature_length, num_classes, bias=False)
             nn.init.normal_(self.classifier.weight, std=0.001)

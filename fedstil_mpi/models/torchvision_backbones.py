@@ -60,7 +60,7 @@ def _mobilenet_v2(model: Any) -> Backbone:
 
 
 def _swin(model: Any) -> Backbone:
-    # In the published set-up the last stage and the classifier learn, the final norm does not.
+    # In the reference code the last stage and the classifier learn, the final norm does not.
     model.norm.requires_grad_(False)
     stages: dict[str, nn.Module] = {"resize": Resize(224)}
     stages |= {f"features.{i}": stage for i, stage in enumerate(model.features)}

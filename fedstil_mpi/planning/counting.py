@@ -50,7 +50,7 @@ def _made_up(features: Tensor, query: Images, gallery: Gallery, protocol: str) -
 
 
 class CountingMemory(Memory):
-    """Knows how many exemplars there are of whom."""
+    """Knows how many exemplars there are of each person."""
 
     def __init__(self, size: int, *, repeat: bool = False, collide: bool = False, quota: str = "seen"):
         super().__init__(size, repeat=repeat, collide=collide, quota=quota)

@@ -51,7 +51,7 @@ class Forecast:
     bounds: dict[str, str]
     """Kind of forward passes -> exactly | at most."""
     footprints: list[Footprint]
-    """By rank."""
+    """One for each rank."""
     files: dict[str, int]
     """Bytes by file name."""
     checkpoints: int

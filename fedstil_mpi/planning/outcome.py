@@ -19,9 +19,9 @@ class Outcome:
     timings: list[dict[str, float]]
     """Seconds by rank and activity."""
     fingerprints: list[str]
-    """By client."""
+    """One for each client."""
     measured: list[dict[str, Any]]
-    """By rank, `resident.measure`."""
+    """`resident.measure` of each rank."""
 
 
 def gather(world: World, plan: Plan, f: Federation, libraries: int) -> Outcome:

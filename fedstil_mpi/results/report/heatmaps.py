@@ -1,4 +1,4 @@
-"""Heat maps: accuracy by task over time, and who learns from whom."""
+"""Heat maps: accuracy by task over time, and which client learns from which."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
