@@ -197,17 +197,17 @@ def check(world: World, name: str, settings: Sequence[str], environment: Mapping
         }
         if mpirun is not None:
             rest["ranks"] = lambda: ranks_agree(runs, mpirun, environment)
-        good = told("options", lambda: options_load(name))
+        good = passes("options", lambda: options_load(name))
         for what, work in rest.items():
             if not good:
                 print(f"{what:8} not checked", flush=True)
-            good = good and told(what, work)
+            good = good and passes(what, work)
         if mpirun is None:
             print("ranks    not checked: there is no mpirun beside this Python nor on PATH")
     return good
 
 
-def told(what: str, work: Callable[[], str]) -> bool:
+def passes(what: str, work: Callable[[], str]) -> bool:
     """Print what comes of a check; returns whether it holds."""
     try:
         print(f"{what:8} {work()}", flush=True)

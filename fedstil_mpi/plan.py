@@ -1,4 +1,4 @@
-"""Say what a run would do, without running anything: who sits where, bytes, passes, memory, disk.
+"""Say what a run would do, without running anything: placement of clients, bytes, passes, memory, disk.
 
     python -m fedstil_mpi.plan configs/quickstart.yaml [section.key=value ...] [--ranks N] [--json]
 

@@ -57,7 +57,7 @@ class CheckpointManager:
     _completing: Background = field(default_factory=Background)
     """On rank 0."""
     _clearing: Background = field(default_factory=Background)
-    """On rank 0: makes room while it waits for the others."""
+    """On rank 0: frees disk space while it waits for the others."""
     _pending: bool = False
     """Whether one was begun, and not yet waited for; the same on all ranks."""
     _given_up: Event = field(default_factory=Event)
@@ -166,7 +166,7 @@ class CheckpointManager:
                 f.events[:] = interruptions["events"]
 
     def settle(self, *, make_room: bool = False) -> None:
-        """Wait until the checkpoint that was begun last, if any, is complete; make room for the next one."""
+        """Wait until the checkpoint that was begun last, if any, is complete; free disk space for the next one."""
         try:
             if self._pending:
                 with self.world.verdict():
@@ -208,7 +208,7 @@ class CheckpointManager:
 
 
 def _states(f: Federation, seconds: list[dict[str, float]] | None) -> dict[str, State]:
-    """By name of the file, what this rank writes."""
+    """Name of a file -> the state that this rank writes to it."""
     states: dict[str, State] = {
         _name(client): {"learner": side.learner.state(), "method": side.state()}
         for client, side in f.clients.items()
@@ -232,7 +232,7 @@ def _interruptions(f: Federation) -> State:
 
 
 def _mean(seconds: list[dict[str, float]]) -> dict[str, float]:
-    """By activity, over ranks: what every rank's clock goes on from, on whatever number of ranks."""
+    """Mean seconds of the ranks, by activity: what every rank's clock goes on from, on whatever number of ranks."""
     activities = {activity: None for of_rank in seconds for activity in of_rank}
     return {activity: sum(of_rank.get(activity, 0.0) for of_rank in seconds) / len(seconds) for activity in activities}
 

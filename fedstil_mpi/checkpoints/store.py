@@ -21,7 +21,7 @@ from fedstil_mpi.util.state_tree import State
 FORMAT = 1
 MARKER = "checkpoint.json"
 KEPT = 2
-"""Generations on the disk."""
+"""Checkpoints on the disk, besides the start model."""
 NAME = re.compile(r"[0-9]{5,9}")
 
 
@@ -33,7 +33,7 @@ class Checkpoint:
     round: int
     """The last round that was finished."""
     notes: dict[str, Note]
-    """By name of a file's stem."""
+    """Name of a file without its suffix -> its note."""
 
     def read(self, name: str) -> State | None:
         """The state that was written under this name; None where there is none. Raises InputError where it is damaged."""

@@ -79,7 +79,7 @@ class LocalTraining:
         """None when nothing is left to do: its moments are twice as large as the model."""
         self.epochs: list[Epoch] = []
         """What the finished passes reported, where epochs are counted."""
-        self.tally = EpochMeter()
+        self.meter = EpochMeter()
         """The pass that is under way."""
         self._before: State | None = None
 
@@ -109,13 +109,13 @@ class LocalTraining:
             return None if context is None else penalty(parameters, context, batch, scores)
 
         def train(batches: Iterator[Batch]) -> None:
-            for _ in islice(batches, len(self.tally.losses)):
+            for _ in islice(batches, len(self.meter.losses)):
                 pass  # done before a stop
             self._fit(batches, allowed, extra_loss, stop)
 
         if self.settings.steps:
             train(islice(chain.from_iterable(epoch_of(epoch) for epoch in count()), self.settings.steps))
-            report = self.tally.report()
+            report = self.meter.report()
         else:
             report = self._run_epochs(epoch_of, train)
         self.optimizer = None
@@ -137,8 +137,8 @@ class LocalTraining:
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr
             train(epoch_of(number))
-            self.epochs.append(self.tally.report())
-            self.tally = EpochMeter()
+            self.epochs.append(self.meter.report())
+            self.meter = EpochMeter()
             return self.epochs[-1]
 
         reports, _ = run_epochs(self.settings.epochs, run, EarlyStop() if self.settings.early_stop else None, self.rate)
@@ -154,7 +154,7 @@ class LocalTraining:
         """One optimiser step per batch."""
         assert self.optimizer is not None
         device = next(self.tail.parameters()).device
-        settings, tally = self.settings, self.tally
+        settings, meter = self.settings, self.meter
         self.tail.train()
         for batch in batches:
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
@@ -166,9 +166,9 @@ class LocalTraining:
             self.optimizer.zero_grad(set_to_none=True)
             (total if extra is None else total + extra).backward()
             self.optimizer.step()
-            tally.losses.append(loss.detach())
-            tally.correct += (scores.detach().argmax(1) == pids).sum()
-            tally.seen += len(pids)
+            meter.losses.append(loss.detach())
+            meter.correct += (scores.detach().argmax(1) == pids).sum()
+            meter.seen += len(pids)
             if stop():
                 raise Stopped
         self.optimizer.zero_grad(set_to_none=True)  # gradients as large as the model, of every client of the rank
@@ -183,9 +183,9 @@ class LocalTraining:
             "random": torch.get_rng_state(),
             "random_gpu": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
             "epochs": [[epoch.loss, epoch.accuracy, epoch.images] for epoch in self.epochs],
-            "losses": [loss.item() for loss in self.tally.losses],
-            "correct": int(self.tally.correct),
-            "seen": self.tally.seen,
+            "losses": [loss.item() for loss in self.meter.losses],
+            "correct": int(self.meter.correct),
+            "seen": self.meter.seen,
         }
 
     def restore(self, state: State) -> None:
@@ -204,7 +204,7 @@ class LocalTraining:
             torch.cuda.set_rng_state(state["random_gpu"], device)
         self.epochs = [Epoch(loss, accuracy, images) for loss, accuracy, images in state["epochs"]]
         losses = [torch.tensor(loss, device=device) for loss in state["losses"]]
-        self.tally = EpochMeter(losses, state["correct"], state["seen"])
+        self.meter = EpochMeter(losses, state["correct"], state["seen"])
 
 
 def _metric_loss(settings: Train, features: Tensor, pids: Tensor) -> Tensor | float:

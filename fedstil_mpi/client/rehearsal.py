@@ -1,4 +1,4 @@
-"""What a client remembers: exemplars of past people, chosen by herding, and prototypes of others' sightings of them."""
+"""What a client remembers: exemplars of past people, chosen by herding, and prototypes of them from other clients."""
 
 import math
 from collections.abc import Iterable

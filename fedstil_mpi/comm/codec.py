@@ -1,4 +1,4 @@
-"""How the items of a ragged part are written for the wire where their dense form would waste it; lossless.
+"""How the items of a ragged part are encoded for sending where their dense form would waste it; lossless.
 
 `sparse`: an item of which at least half are zeros travels as the places and values of the others, 8 bytes each; another
 one as it is. Either is preceded by the number of places (int64, -1 for a dense item).

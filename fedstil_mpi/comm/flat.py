@@ -81,7 +81,7 @@ class Part:
     ragged: bool = False
     shared: bool = False
     codec: str = "dense"
-    """How the items of a ragged part are written for the wire; see `codec`."""
+    """How the items of a ragged part are encoded for sending; see `codec`."""
 
     @property
     def itemsize(self) -> int:

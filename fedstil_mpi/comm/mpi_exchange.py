@@ -35,8 +35,8 @@ class MpiExchange:
     ):
         """Collective: all ranks must call.
 
-        clients_of: by rank, its clients. clock: told how long this rank waits until all are there ("wait"), and how
-        long the data then move ("exchange").
+        clients_of: the clients of each rank. clock: measures how long this rank waits until all are there ("wait"), and
+        how long the data then move ("exchange").
         """
         self.ledger = Ledger()
         """Complete on rank 0, empty elsewhere."""

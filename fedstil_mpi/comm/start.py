@@ -51,9 +51,9 @@ def _open_world() -> World:
 
 
 def has_ulfm(environment: Mapping[str, str]) -> bool:
-    """Whether the launcher was told to let ranks outlive others, and the library can: Open MPI 5 with --with-ft ulfm.
+    """Whether the launcher was set to let ranks outlive others, and the library can: Open MPI 5 with --with-ft ulfm.
 
-    The library's functions are there, and answer, without the launcher's consent too.
+    The library's functions are there, and work, without the launcher's consent too.
     """
     from mpi4py import MPI
 

@@ -66,7 +66,7 @@ def _agree(world: World, whole: bool) -> bool:
     all_whole = np.array([whole], np.int32)
     try:
         world.wait(world.comm.Iagree(all_whole), "the other ranks to agree")
-    except MPI.Exception:  # on all alike, where a death is news to one
+    except MPI.Exception:  # on all alike, where one has not noticed a death yet
         return False
     return bool(all_whole[0])
 

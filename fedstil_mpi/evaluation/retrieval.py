@@ -46,7 +46,7 @@ def evaluate(
     """Sort the gallery by cosine similarity to each query and score the order.
 
     `query` [q, d] and `gallery` [g, d] are floating-point features on one device, of any length (they are L2-normalised
-    here, in float64); persons and cameras are integers [q] and [g]. Equal similarities keep the order of the gallery.
+    here, in float64); pids and cameras are integers [q] and [g]. Equal similarities keep the order of the gallery.
 
     Protocol "market" (Market-1501): gallery images of the query's person *and* camera are junk, they take no rank; this
     needs the cameras of both sides, and a camera below 0 is unknown and makes no junk. Queries without a match do not

@@ -9,7 +9,7 @@ from fedstil_mpi.util.state_tree import State
 
 
 class Observer:
-    """Is told by `run_rounds`, on rank 0, what happens, in this order. This one ignores it; others take what they want."""
+    """`run_rounds` calls these on rank 0, in this order. This one does nothing; others override what they want to know."""
 
     def begin_round(self, round: int, online: Sequence[int]) -> None:
         """Before the server distributes. After the last round one more distribution follows, which begins no round."""

@@ -23,7 +23,7 @@ class Checkpoints(Protocol):
 
     @property
     def asked(self) -> Callable[[], bool]:
-        """Tells whether this rank was asked to stop. Not collective."""
+        """Whether this rank was asked to stop. Not collective."""
 
     def in_round(self, f: Federation, round: int) -> None:
         """After local training, which ends early where a rank was asked to stop."""

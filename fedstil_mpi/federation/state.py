@@ -36,7 +36,7 @@ class Federation:
     task_aware: bool = False
     """Whether the method searches each task with a model of its own."""
     observer: Observer = field(default_factory=Observer)
-    """Is told what happens, on rank 0."""
+    """Called on rank 0 with what happens."""
     events: list[dict[str, Any]] = field(default_factory=list)
     """The interruptions of the run so far, in order: that it was resumed, that a rank was lost. Kept on rank 0."""
     clock: Clock = field(default_factory=Clock)

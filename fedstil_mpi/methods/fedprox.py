@@ -44,7 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Proximity(NamedTuple):
     mu: float
     anchors: Mapping[str, Tensor]
-    """By parameter."""
+    """Parameter -> where it is pulled to."""
 
 
 class Client(fedavg.Client):

@@ -1,6 +1,6 @@
 """iCaRL: incremental classifier and representation learning (Rebuffi et al., CVPR 2017), every client for itself.
 
-Exemplars are chosen by herding, as everywhere here. What iCaRL adds is a loss that keeps old answers: before a round the
+Exemplars are chosen by herding, as everywhere here. What iCaRL adds is a loss that keeps old logits: before a round the
 model, as it stands, scores everything that is rehearsed, and in the round each of these samples meets its own old
 scores. (The paper distils new images too; here they are left to the cross entropy.) Nothing travels after first contact.
 """
@@ -33,9 +33,9 @@ class Options:
     """Weight of the extra loss of rehearsed samples; 0: rehearsal alone."""
     targets: str = "sigmoid"
     """sigmoid (the paper: classes are questions of their own, binary cross entropy against the label and against the
-    old answers) | softmax (temperature KL against the old answers; the label has its cross entropy anyway)."""
+    old logits) | softmax (temperature KL against the old logits; the label has its cross entropy anyway)."""
     temperature: float = 2.0
-    """Of targets: softmax."""
+    """Temperature of the softmax targets."""
 
     def __post_init__(self) -> None:
         if self.targets not in ("sigmoid", "softmax"):
@@ -119,7 +119,7 @@ class Client(base.Client):
 def class_loss(scores: Tensor, pids: Tensor, allowed: Tensor | None = None) -> Tensor:
     """Binary cross entropy against the one-hot label, averaged over all samples and allowed classes: a scalar.
 
-    scores: float32 [n, C]; persons: int64 [n], below C and allowed; allowed: bool [C], None for all.
+    scores: float32 [n, C]; pids: int64 [n], below C and allowed; allowed: bool [C], None for all.
     """
     targets = F.one_hot(pids, scores.shape[1]).to(scores.dtype)
     if allowed is not None:

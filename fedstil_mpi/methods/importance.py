@@ -161,7 +161,7 @@ def _loader(learner: Learner, task: int, split: str) -> list[Labelled]:
 
 
 def _seed(learner: Learner, purpose: str, *what: int) -> int:
-    """Of one purpose in the client's present round."""
+    """The seed for one purpose in the client's present round."""
     return seeding.integer(learner.experiment.seed, f"importance {purpose}", learner.client, learner.draws, *what)
 
 

@@ -31,7 +31,7 @@ class Client(base.Client):
     def __init__(self, learner: Learner, setup: Setup, options: Options):
         super().__init__(learner, setup, options)
         self.finished: dict[int, Tail] = {}
-        """By task, the model its last round left."""
+        """Task -> the model after its last round."""
 
     def end(self) -> None:
         if self.learner.task_ends:

@@ -1,4 +1,4 @@
-"""What goes to everybody else once, when it is new."""
+"""What goes to every other client once, when it is new."""
 
 
 class PendingUpdates:

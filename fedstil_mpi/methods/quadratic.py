@@ -18,7 +18,7 @@ class Quadratic(NamedTuple):
     """What holds parameters, by name; each tensor on its parameter's device."""
 
     weight: float
-    """Of the penalty."""
+    """Weight of the penalty."""
     centres: Mapping[str, Tensor]
     importances: Mapping[str, Tensor]
     """Each broadcasts to its parameter's shape."""

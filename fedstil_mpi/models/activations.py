@@ -18,7 +18,7 @@ class Passing(NamedTuple):
 
 @torch.no_grad()
 def measure_passing(module: nn.Module, shape: Sequence[int]) -> Passing:
-    """Of a module on the device meta, for inputs [n, *shape]."""
+    """Measure a module on the device meta, for inputs [n, *shape]."""
     layers: list[tuple[int, int]] = []
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:

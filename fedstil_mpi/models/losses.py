@@ -28,7 +28,7 @@ def smoothed_cross_entropy(scores: Tensor, targets: Tensor, epsilon: float, allo
 def supervised_contrast(features: Tensor, pids: Tensor, temperature: float) -> Tensor:
     """Supervised contrastive loss (Khosla et al., NeurIPS 2020, their L_out) of a batch: a scalar.
 
-    features: float [n, F], not normalised, compared by cosine as retrieval does; persons: int64 [n]. Each sample is
+    features: float [n, F], not normalised, compared by cosine as retrieval does; pids: int64 [n]. Each sample is
     drawn to the others of its person and away from all the rest; a sample whose person is there only once has nothing
     to be drawn to and is no anchor. 0 where no person is there twice.
     """

@@ -22,7 +22,7 @@ class Masked(nn.Module):
     """
 
     initial = 2.0
-    """Of the mask, before the sigmoid: 0.88 of the base."""
+    """The mask's first value, before the sigmoid: 0.88 of the base."""
     knowledge: Tensor
 
     def __init__(self, base: Tensor, threshold: float = 0.0, mask_threshold: float = 0.0):

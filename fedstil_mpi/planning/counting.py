@@ -1,6 +1,6 @@
 """The counting half of a plan: a trainer and learners that count images and forward passes instead of making them.
 
-They are told the labels of a stream, never an image. The schedule, what is remembered, relayed and searched when, and
+They read the labels of a stream, never an image. The schedule, what is remembered, relayed and searched when, and
 all messages are those of the real loop and the real methods.
 """
 

@@ -136,9 +136,9 @@ def _of_clients(experiment: Experiment, sizes: Sizes, learners: Sequence[Countin
 
 
 def _search(experiment: Experiment, sizes: Sizes, learners: Sequence[CountingLearner], global_gallery: int) -> int:
-    """What a rank's clients are searched in beside their tasks' own galleries; everybodys: images, if it is all clients'.
+    """Bytes of what a rank's clients search beside their tasks' own galleries; global_gallery: its images, 0 without one.
 
-    The features, once more in double precision, and of each query and image four numbers that tell how near it is.
+    The features, once more in double precision, and of each query and image four numbers that say how near it is.
     """
     alone = max(learner.images_searched_in for learner in learners) if experiment.evaluation.gallery == "client" else 0
     queries = max(len(task.query) for learner in learners for task in learner.tasks)
@@ -150,7 +150,7 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def _largest_messages(schema: MessageSchema, ledger: Ledger, clients_of: Sequence[Sequence[int]]) -> list[int]:
-    """By rank: of each kind the largest that is there in a round, with the buffer it goes through."""
+    """Bytes, one number a rank: of each kind the largest that is there in a round, with the buffer it goes through."""
     shared = {(DOWN, part.kind) for part in (*schema.traffic.down, *schema.initial_model.parts(1)) if part.shared}
     rank_of = {client: rank for rank, clients in enumerate(clients_of) for client in clients}
     common: Counter[str] = Counter()

@@ -43,7 +43,7 @@ class Forecast:
     """The ranks' rows of `placement.table`."""
     ledger: Ledger
     packed: set[str]
-    """Kinds that pass a codec, of which the ledger tells the dense bytes."""
+    """Kinds that pass a codec, of which the ledger has the dense bytes."""
     rounds: list[Group]
     """The rounds by what is new in them."""
     learners: list[CountingLearner]

@@ -1,4 +1,4 @@
-"""The end of a run: what every rank has to tell of it."""
+"""The end of a run: what every rank reports of it."""
 
 from dataclasses import dataclass
 from itertools import chain
@@ -17,7 +17,7 @@ class Outcome:
     """Valid on rank 0; elsewhere empty."""
 
     timings: list[dict[str, float]]
-    """Seconds by rank and activity."""
+    """Seconds by activity, one dict a rank."""
     fingerprints: list[str]
     """One for each client."""
     measured: list[dict[str, Any]]

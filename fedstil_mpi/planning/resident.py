@@ -26,7 +26,7 @@ def peak() -> int:
 
 
 def measure(learners: Iterable[Learner], before: int) -> dict[str, Any]:
-    """Of this rank, as plain values: images passed by kind, and the peaks in bytes (gpu: of torch's tensors).
+    """What this rank did, as plain values: images passed by kind, and the peaks in bytes (gpu: of torch's tensors).
 
     before: what `libraries` was when the run began.
     """

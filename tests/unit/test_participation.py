@@ -270,7 +270,7 @@ def test_steps_and_images_by_hand():
     half = trained(0.5, steps=6)  # three steps: 8 + 4 + 8 images
     assert half.forward_counts["train"] == 2 * 20
     assert half.samples == 20
-    assert len(half.training.tally.losses) == 3
+    assert len(half.training.meter.losses) == 3
     epochs = trained(0.6, steps=0, epochs=4)  # 2.4 passes: two
     assert epochs.forward_counts["train"] == 2 * 2 * 12
     assert len(epochs.training.epochs) == 2

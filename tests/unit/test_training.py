@@ -243,7 +243,7 @@ def test_a_course_that_was_stopped_goes_on_as_if_it_had_not_been(settings, after
         stopped.run(passes([]), None, nothing, (), stop=lambda: next(asked) == after)
         assert after > 7  # the stop would have come after the end
     except Stopped:
-        assert len(stopped.tally.losses) + 3 * len(stopped.epochs) == after
+        assert len(stopped.meter.losses) + 3 * len(stopped.epochs) == after
     state = stopped.state()
     torch.manual_seed(1)
     taken_up = course_of(tiny.network(seed=1).tail)

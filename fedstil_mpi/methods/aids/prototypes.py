@@ -101,7 +101,7 @@ class Relay:
         self.knowers: defaultdict[int, list[int]] = defaultdict(list)
         """Person -> clients that know it."""
         self.due: list[list[int]] = [[] for _ in range(clients)]
-        """By client, places in `prototypes` of what it has not got yet."""
+        """Client -> places in `prototypes` of what it has not got yet."""
 
     def collect(self, client: int, people: list[int], prototypes: Tensor) -> None:
         """Take in what a client reports: people of its task, and their prototypes [n, D]."""

@@ -21,7 +21,7 @@ from fedstil_mpi.util.state_tree import State
 class TrainedTying(NamedTuple):
     weight: float
     alphas: Mapping[str, Tensor]
-    """By decomposed weight."""
+    """Name of a decomposed weight -> its alpha."""
 
 
 class ReferenceCodeClient(Client):

@@ -91,7 +91,7 @@ def token_cosine(history: History, forgetting: float) -> Tensor:
 
 
 def uniform(history: History, forgetting: float) -> Tensor:
-    """Everybody alike: the control."""
+    """All clients alike: the control."""
     return torch.zeros(len(history.tasks), len(history.tasks))
 
 

@@ -23,7 +23,7 @@ class Bank:
         self.limit = limit
         self.scalars = scalars
         self.newest: dict[int, Tensor] = {}
-        """By client, in the order in which they were finished: float32 [P]."""
+        """Client -> its newest finished part, float32 [P], in the order in which they were finished."""
         self.supplied: set[int] = set()
         """Clients that have got theirs for the task they are at."""
 

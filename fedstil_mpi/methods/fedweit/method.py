@@ -89,7 +89,7 @@ class Sparsity(NamedTuple):
     """The names of the decomposed weights."""
     kind: type[Masked]
     drift: Quadratic | None
-    """Of the base; None while no task has ended."""
+    """The penalty on the base's drift; None while no task has ended."""
 
 
 class Client(FederatedClient):
@@ -115,7 +115,7 @@ class Client(FederatedClient):
         """What has arrived for the next task, [n, P]."""
         self.past = Past(learner.tail, setup.layout)
         self.drift = QuadraticSum()
-        """Of the base, from where finished tasks had it."""
+        """The base's drift from where finished tasks had it."""
 
     def absorb(self, knowledge: Message) -> None:
         """The start model comes under the names of plain layers, so they become others only here."""

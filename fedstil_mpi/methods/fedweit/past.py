@@ -17,7 +17,7 @@ class Finished:
     """A finished task's own parts of the model, pruned: its weights are gate * base + own, with the base of the day."""
 
     gates: dict[str, Tensor]
-    """By layer's weight; a layer without one does not depend on the base."""
+    """Name of a layer's weight -> its gate; a layer without one does not depend on the base."""
     own: Tensor
     """Float32 [P] on the CPU."""
     rest: dict[str, Tensor]

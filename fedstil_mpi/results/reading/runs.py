@@ -19,7 +19,7 @@ TASK_FREE = ("local_task_free", "served_task_free")
 
 
 class Evaluations(NamedTuple):
-    """What the clients' local, or served, models were worth in the course of a run."""
+    """What the clients' local, or served, models were worth over the rounds of a run."""
 
     rounds: np.ndarray
     """int [evaluations]: after which round each took place."""
@@ -44,7 +44,7 @@ class Run:
     metrics: tuple[str, ...]
     """Names of the last axis of View.metrics."""
     evaluations: dict[str, Evaluations]
-    """By model: those of MODELS, and where tasks have models of their own those of TASK_FREE."""
+    """Model -> its evaluations: those of MODELS, and where tasks have models of their own those of TASK_FREE."""
     online: np.ndarray
     """bool [rounds, clients]: who took part."""
     ledger: dict[str, np.ndarray]
