@@ -101,8 +101,8 @@ def _completed(path: Path) -> Iterator[Path]:
             yield unfinished
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{path} cannot be written ({error}): see that the disk has space left and the folder can be written, then go on "
-            "with --resume"
+            f"{path} cannot be written ({error}): see that the disk has space left and the folder can be written, then "
+            "go on with --resume"
         ) from None
 
 

@@ -1,8 +1,8 @@
 """A federation to and from its checkpoints. Every function is collective: all ranks must call.
 
 At the end of a round neither optimisers nor random numbers have a state: Adam starts afresh in each round, and all
-randomness is seeded by (seed, client, round). Inside a round a client's training has one (`local_training.LocalTraining`), and what
-came before it in the round is simply played again.
+randomness is seeded by (seed, client, round). Inside a round a client's training has one (`LocalTraining.state`), and what came
+before it in the round is simply run again.
 """
 
 import time

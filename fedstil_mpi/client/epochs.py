@@ -22,7 +22,7 @@ class EarlyStop:
 
 @dataclass
 class ReferenceRate:
-    """The reference code's step decay: x0.1 every 5 epochs over a client's whole life, but the rate is reset each round."""
+    """Step decay of the reference code: x0.1 every 5 epochs of a client's whole life, but the rate is reset each round."""
 
     derived = ("rate",)
     initial: float

@@ -75,7 +75,7 @@ class Learner:
         """How far training had come when the run was interrupted in it."""
         self._rate = ReferenceRate(experiment.train.lr)
         self._clean: dict[tuple[int, str], Tensor | None] = {}
-        """(task, split) -> representations; None where `forward_counts` counts them, but a run that goes on has yet to make them again."""
+        """(task, split) -> representations; None: counted in `forward_counts`, but a resumed run has yet to make them."""
         self._before = representations if representations is not None else {}
         self._viewed: tuple[int, ...] = ()
         """(task, round, epoch) of the last augmented view, as far as `train.refresh` asks; `forward_counts` counts it."""

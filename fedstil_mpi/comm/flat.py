@@ -93,5 +93,5 @@ Message = dict[str, Tensor]
 """What one client gets or sends: kind -> tensor [scalars], or [items, scalars] for a ragged part."""
 
 Rows = dict[str, Any]
-"""What all online clients get or send, on the server: kind -> [online, scalars], or for a ragged part a list of [items, scalars], one
-per online client, or for a shared part [scalars]."""
+"""What all online clients get or send, on the server: kind -> [online, scalars], or for a ragged part a list of
+[items, scalars], one per online client, or for a shared part [scalars]."""

@@ -9,7 +9,7 @@ from fedstil_mpi.util.state_tree import State
 
 
 class Observer:
-    """`run_rounds` calls these on rank 0, in this order. This one does nothing; others override what they want to know."""
+    """`run_rounds` calls these on rank 0, in this order. These do nothing; others override what they want."""
 
     def begin_round(self, round: int, online: Sequence[int]) -> None:
         """Before the server distributes. After the last round one more distribution follows, which begins no round."""

@@ -136,7 +136,7 @@ def _of_clients(experiment: Experiment, sizes: Sizes, learners: Sequence[Countin
 
 
 def _search(experiment: Experiment, sizes: Sizes, learners: Sequence[CountingLearner], global_gallery: int) -> int:
-    """Bytes of what a rank's clients search beside their tasks' own galleries; global_gallery: its images, 0 without one.
+    """Bytes to search beside the tasks' own galleries, on a rank; global_gallery: its images, 0 without one.
 
     The features, once more in double precision, and of each query and image four numbers that say how near it is.
     """

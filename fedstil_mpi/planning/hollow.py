@@ -1,8 +1,9 @@
 """A network of which every tensor holds one number: what a plan plays a method with.
 
 A method's own code then decides what is sent, kept and made of what, at hardly any cost; how large things really are is
-read from the layouts of the real network (on the device meta). Tensors on meta would do for the play too, but an addition
-of two of them costs 150 us instead of 1.5 us (torch 2.13, one core), and a thousand clients make a hundred thousand.
+read from the layouts of the real network (on the device meta). Tensors on meta would do for the loop too, but an
+addition of two of them costs 150 us instead of 1.5 us (torch 2.13, one core), and a thousand clients make a hundred
+thousand.
 """
 
 import copy

@@ -261,7 +261,7 @@ def test_a_straggler_trains_as_one_who_was_asked_for_less(refresh):
     for kind, other in (("steps", "epochs"), ("epochs", "steps")):
         half, less = (trained(e, **{kind: n, other: 0, "refresh": refresh}) for e, n in ((0.5, 6), (1.0, 3)))
         assert half.fingerprint() == less.fingerprint()
-        assert half.passes == less.passes
+        assert half.forward_counts == less.forward_counts
         assert half.samples == less.samples
 
 
