@@ -7,7 +7,6 @@ between ranks depends on the number of ranks and stands beside it, in `Exchange.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -49,8 +48,9 @@ class Ledger:
             return
         entry = Entry(round, client, direction, kind, raw, raw if encoded is None else encoded)
         self.entries.append(entry)
-        for key in product((direction,), (round, None), (client, None)):
-            self._sums[key] += entry.encoded
+        for of_round in (round, None):
+            for of_client in (client, None):
+                self._sums[direction, of_round, of_client] += entry.encoded
 
     def book_part(
         self, round: int, client: int, direction: str, part: "Part", items: int, encoded: int | None = None

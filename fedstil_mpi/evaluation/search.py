@@ -99,7 +99,7 @@ def gather(share: Callable[[np.ndarray], np.ndarray], own: Sequence[Gallery], le
 
 def _of_task(learner: Learner, task: int, tail: Tail) -> Gallery:
     images = learner.tasks[task].gallery
-    return Gallery(learner.extract_features(task, "gallery", tail), np.stack([images.pids, images.cameras], 1))
+    return Gallery(learner.extract_features(task, "gallery", tail), images.labels)
 
 
 def _join(parts: Sequence[Gallery], length: int, device: torch.device) -> Gallery:

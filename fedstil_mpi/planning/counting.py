@@ -5,6 +5,7 @@ all messages are those of the real loop and the real methods.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from itertools import cycle, islice
@@ -102,10 +103,10 @@ class CountingLearner(Learner):
 
     def remember(self) -> None:
         if self.experiment.memory.size:
-            pids, counts = np.unique(self.tasks[self.task].train.pids, return_counts=True)
+            pids = self.tasks[self.task].train.pids
             self.clean_representations(self.task, "train")
-            self.forward_counts["search"] += int(counts.sum())
-            self.memory.count(dict(zip(pids.tolist(), counts.tolist(), strict=True)))
+            self.forward_counts["search"] += len(pids)
+            self.memory.count(Counter(pids.tolist()))
 
     def represent(self, pixels: np.ndarray, how: Augmentation = PLAIN, seed: int = 0) -> Tensor:
         return torch.zeros(()).expand(len(pixels), 1)
@@ -146,12 +147,16 @@ def _batch_sizes(new: int, old: int, batch: int, share: float | None) -> tuple[i
     return tuple(len(index) for index in batch_indices(new, old, batch, share, torch.Generator()))
 
 
+@cache
+def _black(n: int, height: int, width: int) -> np.ndarray:
+    return np.broadcast_to(np.uint8(0), (n, height, width, 3))
+
+
 def tasks_without_pixels(stream: Stream, client: int, height: int, width: int) -> list[Task]:
     """A client's tasks with their labels, and black images that take no memory."""
 
     def images(pids: np.ndarray) -> Images:
-        black = np.broadcast_to(np.uint8(0), (len(pids), height, width, 3))
-        return Images(black, pids, np.zeros(len(pids), np.int64))
+        return Images(_black(len(pids), height, width), pids, np.zeros(len(pids), np.int64))
 
     labels = [stream.labels(client, task) for task in range(stream.tasks)]
     return [Task(**{split: images(of_task[split]) for split in SPLITS}) for of_task in labels]

@@ -37,6 +37,9 @@ class HollowTail(Tail):
     def _zero(self) -> Tensor:
         return 0 * torch.stack([parameter.sum() for parameter in self.parameters()]).sum()
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> None:
+        """The values of another hollow tail mean as little."""
+
     def __deepcopy__(self, memo: Mapping[int, Any]) -> "HollowTail":
         """Layers of its own around the same tensors, whose values mean nothing."""
         return _twin(self)
@@ -56,7 +59,8 @@ def _one_number(tensor: Tensor) -> Tensor:
 
 
 def _twin(module: Any) -> Any:
-    twin = copy.copy(module)
-    twin._parameters, twin._buffers = module._parameters.copy(), module._buffers.copy()
-    twin._modules = {name: None if part is None else _twin(part) for name, part in module._modules.items()}
+    twin = object.__new__(type(module))
+    own = {name: getattr(module, name).copy() for name in ("_parameters", "_buffers", "_modules")}
+    own["_modules"] = {name: None if part is None else _twin(part) for name, part in own["_modules"].items()}
+    twin.__dict__ = module.__dict__ | own
     return twin

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -23,6 +24,11 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.pids)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """int64 [n, 2]: person and camera."""
+        return np.stack([self.pids, self.cameras], 1)
 
     def select(self, rows: np.ndarray) -> "Images":
         """Copies of the given rows, numbers or bool [n]."""
