@@ -1,7 +1,6 @@
 """One edge client: its stream, its model, its memory and its local training, the same for every method."""
 
 import copy
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
@@ -20,7 +19,7 @@ from fedstil_mpi.client.tasks import task_begins, task_ends, task_of_draw
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Task
 from fedstil_mpi.data.streams.duplicates import first_shown
-from fedstil_mpi.models.network import Network, Tail
+from fedstil_mpi.models.network import Network, Tail, fingerprint
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.state_tree import State
 
@@ -86,16 +85,8 @@ class Learner:
         self.tail.load_state_dict(network.tail.state_dict())
 
     def fingerprint(self) -> str:
-        """SHA-256 of the tail's parameters and buffers: equal exactly where two models are equal to the last bit.
-
-        Empty for a client that was never drawn and has no model yet.
-        """
-        if not self.draws:
-            return ""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.tail.state_dict().items()):  # weights that were parametrized come last
-            digest.update(name.encode() + tensor.cpu().numpy().tobytes())
-        return digest.hexdigest()
+        """The tail's fingerprint; empty for a client that was never drawn and has no model yet."""
+        return fingerprint(self.tail) if self.draws else ""
 
     def begin_round(self) -> None:
         """Being drawn moves the client along its stream; a new task brings new people."""

@@ -1,5 +1,6 @@
 """The network of a client: a frozen stem, a tail that learns, and which of their tensors are trained and sent."""
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -143,6 +144,14 @@ def part_name(weight: str, part: str) -> str:
     """Under which name a part of a parametrized weight is trained: "original", or for example "0.mask"."""
     layer, _, attribute = weight.rpartition(".")
     return f"{layer}.parametrizations.{attribute}.{part}"
+
+
+def fingerprint(tail: Tail) -> str:
+    """SHA-256 of the parameters and buffers: equal exactly where two models are equal to the last bit."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tail.state_dict().items()):  # weights that were parametrized come last
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def network_state(network: Network) -> dict[str, Tensor]:
