@@ -125,10 +125,10 @@ class LocalTraining:
         self, epoch_of: Callable[[int], Iterator[Batch]], train: Callable[[Iterator[Batch]], None]
     ) -> Epoch:
         done = list(self.epochs)
-        forward_counts = count()
+        numbers = count()
 
         def run(lr: float) -> Epoch:
-            number = next(forward_counts)
+            number = next(numbers)
             if number < len(done):
                 for _ in epoch_of(number):
                     pass
