@@ -83,7 +83,7 @@ def test_the_readmes_method_passes(tmp_path):
 
 @pytest.mark.parametrize(
     "method",
-    [name if name == "single" else pytest.param(name, marks=pytest.mark.slow) for name in methods.names()],
+    [name if name == "single" else pytest.param(name, marks=pytest.mark.long) for name in methods.names()],
 )
 def test_the_programs_own_pass(method):
     done = check(method)
@@ -102,7 +102,7 @@ def test_momentum_that_is_not_kept_is_named(tmp_path):
     assert lines[3:] == ["resume   not checked", "ranks    not checked"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("code", "message"),
     [
