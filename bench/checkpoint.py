@@ -45,7 +45,7 @@ Median share: **{share:.1f} %**. Medians of a round: {less:.2f} s where files ar
 
 {bytes_table}
 
-There are never more than two generations, beside the start model, and none when the run is complete. Most on the disk at
+There are never more than two checkpoints, beside the start model, and none when the run is complete. Most on the disk at
 any time: {peak:.1f} MB. What was sent in the whole run: {sent:.1f} MB.
 """
 
@@ -54,13 +54,13 @@ any time: {peak:.1f} MB. What was sent in the whole run: {sent:.1f} MB.
 class Run:
     every: int
     seconds: list[dict[str, float]]
-    """By rank, by activity."""
+    """Seconds by activity, a dict a rank."""
     rounds: int
     clients: int
     sent: int
     """Bytes over the edge links."""
-    generations: dict[str, dict[str, int]]
-    """By name of its folder, the bytes of its files."""
+    checkpoints: dict[str, dict[str, int]]
+    """Name of a checkpoint's folder -> bytes of its files."""
     peak: int
     """Most bytes of all checkpoints at any time."""
 
@@ -105,7 +105,7 @@ def measure(options: argparse.Namespace, folder: Path, name: str, every: int) ->
     command = [mpirun, "-n", str(options.ranks), "--bind-to", "none", "--oversubscribe", sys.executable]
     command += ["-m", "fedstil_mpi.run", str(options.config), *options.set]
     command += [f"output={folder}", f"name={name}", f"checkpoint.every={every}"]
-    generations: dict[str, dict[str, int]] = {}
+    checkpoints: dict[str, dict[str, int]] = {}
     peak = 0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while process.poll() is None:
@@ -113,7 +113,7 @@ def measure(options: argparse.Namespace, folder: Path, name: str, every: int) ->
         peak = max(peak, sum(files.values()))
         for path in files:
             if path.name == "checkpoint.json":
-                generations[path.parent.name] = {p.name: size for p, size in files.items() if p.parent == path.parent}
+                checkpoints[path.parent.name] = {p.name: size for p, size in files.items() if p.parent == path.parent}
         time.sleep(LOOK)
     if process.returncode:
         sys.exit(f"{' '.join(command)} returned {process.returncode}")
@@ -121,11 +121,11 @@ def measure(options: argparse.Namespace, folder: Path, name: str, every: int) ->
         seconds = [{activity: float(s[()]) for activity, s in of.items()} for of in file["seconds"].values()]
         rounds, clients = file["training/reports"].shape[:2]
         sent = int(file["ledger"][()]["encoded"].sum())
-    return Run(every, seconds, rounds, clients, sent, generations, peak)
+    return Run(every, seconds, rounds, clients, sent, checkpoints, peak)
 
 
 def sizes(paths: Iterable[Path]) -> dict[Path, int]:
-    """Of the files among them that are still there."""
+    """Bytes of the files among them that are still there."""
     found = {}
     for path in paths:
         try:
@@ -175,9 +175,9 @@ def page(options: argparse.Namespace, where: str, runs: list[Run]) -> str:
 
 
 def written(run: Run) -> list[tuple[str, int]]:
-    """What, and its bytes: the start, and the largest generation after a round by kind of file."""
-    start = sum(run.generations["start"].values())
-    rounds = [files for name, files in run.generations.items() if name.isdecimal()]
+    """What, and its bytes: the start, and the largest checkpoint after a round by kind of file."""
+    start = sum(run.checkpoints["start"].values())
+    rounds = [files for name, files in run.checkpoints.items() if name.isdecimal()]
     last = max(rounds, key=lambda files: sum(files.values()))
     clients = [size for name, size in last.items() if name.startswith("client-")]
     return [

@@ -24,7 +24,7 @@ from typing import Any
 import traffic_cases as cases
 import traffic_ranks as played
 import traffic_tables as tables
-from reference_traffic import BANK, PUBLISHED_SWIN, Counts
+from reference_traffic import BANK, REFERENCE_SWIN, Counts
 from traffic_cases import IMAGE, Case
 
 from fedstil_mpi import methods
@@ -43,29 +43,29 @@ INTRODUCTION = """# Communication: what every method sends
 {machine}, Python {python}, torch {torch}, mpi4py {mpi4py}, Open MPI {openmpi}. Nothing is trained: how large a
 message is does not depend on its values, but for parts that travel sparsely, of which {density:.0%} are taken to be not zero.
 
-Bytes are of one client's edge link, the mean over clients where they differ. *Published*: the messages of the code that
-was published with FedSTIL, by its formulas, counted on our network with {classes} classes, images of {height} x {width} (Swin
+Bytes are of one client's edge link, the mean over clients where they differ. *Reference code*: the messages of FedSTIL's
+reference code, by its formulas, counted on our network with {classes} classes, images of {height} x {width} (Swin
 resizes to 224 x 224), stride 1 in the last stage, {clients} clients, and a bank of {bank} in FedWeIT; scalars / MB. (MobileNetV2
-is not among the published backbones; the formulas are the same.) *Ours*: what the methods' layouts say, by preset, in
+is not among its backbones; the formulas are the same.) *Ours*: what the methods' layouts say, by preset, in
 bytes. Rows with equal numbers stand together.
 
 - *first contact*: the start model, once. *With a checkpoint*: all clients have the same pretrained backbone already, so
   that only the classifier is sent.
 - *quiet* and *busiest*: the rounds after the first in which least and most travels. Task changes make the difference:
-  what is told once per task (ids and prototypes of its {people} people, ...) goes up at the task's begin or end and
-  comes down one round later. Who meets whom is as in the default synthetic stream.
+  what is sent once per task (ids and prototypes of its {people} people, ...) goes up at the task's begin or end and
+  comes down one round later. Which clients meet the same people is as in the default synthetic stream.
 - *60 rounds*: 6 tasks of 10 rounds, up and down, first contact without a checkpoint included. Ours have one message
-  down more than the published ones: after the last round the server sends what it learned in it."""
+  down more than the reference code: after the last round the server sends what it learned in it."""
 
-SWIN = """The published numbers for Swin-T are from another implementation of it. The formulas on torchvision's give the same d_tr,
+SWIN = """The reference code's numbers for Swin-T are from another implementation of it. The formulas on torchvision's give the same d_tr,
 d_ad, rest and token, but a d_full that is smaller by {masks:,}: that implementation stores its attention masks as buffers,
 49 x 49 for each of 64 + 16 + 3 x 4 windows, and torchvision computes them when they are needed. *rest* is less than d_full -
-d_ad, because the published code collects tensors from modules without children, and from layers that it decomposes only
+d_ad, because the reference code collects tensors from modules without children, and from layers that it decomposes only
 the weights: relative position tables, their indices and the biases of the tail's linear layers, {left_out:,} scalars in
 torchvision's, are left out, so that what a client starts from is not quite the server's model. Ours sends all."""
 
 MORE_CLIENTS = """MB over the server's link in a quiet round, to or from all K clients together, for {backbone}; ours with preset best,
-in brackets what the published code sends. What is equal for all clients counts once for each."""
+in brackets what the reference code sends. What is equal for all clients counts once for each."""
 
 MEASURED = """The messages of {tasks} tasks of {per_task} rounds through the collectives that a run uses, with rows of zeros, on {ranks} ranks of one
 machine: rank 0 is the server, the clients share the others. *MB down*, *MB up*: over all clients, in the last round, a quiet
@@ -98,7 +98,7 @@ def page(options: argparse.Namespace) -> str:
     sections = [introduction(), "## Networks", tables.network_table(counts)]
     sections += [swin(counts["swin_t"])] if "swin_t" in counts else []
     for backbone, network in networks.items():
-        sections += [f"## {backbone}", "Published:", tables.published_table(counts[backbone])]
+        sections += [f"## {backbone}", "Reference code:", tables.reference_table(counts[backbone])]
         sections += ["Ours:", tables.own_table(backbone, network)]
         sections += [tables.savings(backbone, network, counts[backbone])]
     sections += ["## More clients", MORE_CLIENTS.format(backbone=first)]
@@ -127,7 +127,7 @@ def introduction() -> str:
 
 def swin(counts: Counts) -> str:
     left_out = counts.full.scalars - counts.adaptive.scalars - counts.rest.scalars
-    return SWIN.format(masks=PUBLISHED_SWIN - counts.full.scalars, left_out=left_out)
+    return SWIN.format(masks=REFERENCE_SWIN - counts.full.scalars, left_out=left_out)
 
 
 # -- the measured part -------------------------------------------------------------------------------------------------
@@ -150,12 +150,12 @@ def measured_table(options: argparse.Namespace, networks: dict[str, Network]) ->
     runs: dict[Hashable, Run] = {}
     for case in wanted(options):
         plan = cases.schedule(case.clients, played.TASKS, played.PER_TASK)
-        wired = cases.wires(case, networks[case.backbone])
+        schema = cases.schema_of(case, networks[case.backbone])
         ledger = cases.predicted(case, networks[case.backbone], plan)
-        passing = case.backbone, case.clients, wired.traffic.down, wired.traffic.up, tuple(ledger.entries)
+        passing = case.backbone, case.clients, schema.traffic.down, schema.traffic.up, tuple(ledger.entries)
         if passing not in runs:
             down, up = (ledger.total(direction, plan.total) for direction in (DOWN, UP))
-            runs[passing] = Run(case, down, up, cases.server_memory(wired, ledger))
+            runs[passing] = Run(case, down, up, cases.server_memory(schema, ledger))
         runs[passing].names[case.method, case.preset] = ()
     small = [run for run in runs.values() if run.buffers <= options.memory * 1e9]
     for run, result in zip(small, measure([run.case for run in small], options.ranks), strict=True):
@@ -165,7 +165,7 @@ def measured_table(options: argparse.Namespace, networks: dict[str, Network]) ->
 
 
 def wanted(options: argparse.Namespace) -> list[Case]:
-    """The default preset for all numbers of clients and all backbones; the other presets for the published number."""
+    """The default preset for all numbers of clients and all backbones; the other presets for the reference code's number."""
     first, *others = options.backbones
     settings = [(first, k, "best") for k in options.clients]
     settings += [(first, tables.CLIENTS, preset) for preset in tables.PRESETS[1:]]

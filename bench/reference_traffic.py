@@ -1,4 +1,4 @@
-"""What the published implementation of FedSTIL and its baselines sends: its messages, counted on a network of ours.
+"""What the reference code of FedSTIL and its baselines sends: its messages, counted on a network of ours.
 
 Its own counts are for 8000 classes, images of 128 x 64 (Swin 224 x 224), stride 1 in the last stage and 5 clients. All
 is dense: float32, 8 bytes for what is int64 (batch-norm counters, indices, the number of samples).
@@ -21,9 +21,9 @@ from fedstil_mpi.models.network import (
 BANK = 5
 """Adaptive weights in FedWeIT's knowledge base."""
 ICARL_CLASSES = 10
-"""Rows of the classifier that iCaRL puts in the place of the published one before it has met anybody."""
-PUBLISHED_SWIN = 33_916_131
-"""Scalars of the published network with Swin-T, which is not torchvision's."""
+"""Rows of the classifier that iCaRL puts in the place of the usual one before it has met anybody."""
+REFERENCE_SWIN = 33_916_131
+"""Scalars of the reference code's network with Swin-T, which is not torchvision's."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ SAMPLES = Payload(1, 1)
 
 @dataclass(frozen=True)
 class Counts:
-    """The groups of a network's tensors that the published messages are made of."""
+    """The groups of a network's tensors that the reference code's messages are made of."""
 
     full: Payload
     """Every parameter and buffer."""
@@ -114,8 +114,8 @@ class Messages:
         return self.first.bytes + (rounds - 1) * self.later.bytes + rounds * self.up.bytes
 
 
-def published(counts: Counts, clients: int) -> dict[str, Messages]:
-    """By our names of the methods."""
+def reference_messages(counts: Counts, clients: int) -> dict[str, Messages]:
+    """Our name of a method -> what the reference code sends."""
     full, trained, adaptive = counts.full, counts.trained, counts.adaptive
     alone = Messages(full)
     averaging = Messages(full, trained, trained + SAMPLES)

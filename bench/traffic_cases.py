@@ -23,7 +23,7 @@ from fedstil_mpi.planning.hollow import hollow
 CLASSES = 8000
 IMAGE = (128, 64)
 PEOPLE = 12
-"""People of a task, half of whom turn up at a neighbour's later: the synthetic stream's defaults."""
+"""People of a task, half of which turn up at a neighbour's later: the synthetic stream's defaults."""
 DENSITY = 0.1
 """Share of an item's scalars that are not zero where its part travels sparsely."""
 
@@ -37,12 +37,12 @@ class Case:
 
 
 def schedule(clients: int, tasks: int, per_task: int) -> Schedule:
-    """Everybody takes part in every round."""
+    """Every client takes part in every round."""
     return Schedule(1, clients, tasks, per_task, tasks * per_task, clients, per_task)
 
 
 def network(backbone: str, device: str = "meta") -> Network:
-    """With the published number of classes; "meta": shapes only, no memory, no time."""
+    """With the reference code's number of classes; "meta": shapes only, no memory, no time."""
     with torch.device(device):
         return build(backbone, num_classes=CLASSES, image_size=IMAGE)
 
@@ -58,7 +58,7 @@ def experiment(case: Case) -> Experiment:
     return loading.resolve(source, module.Options, module.PRESETS)
 
 
-def wires(case: Case, start: Network, *, shared_checkpoint: bool = False) -> MessageSchema:
+def schema_of(case: Case, start: Network, *, shared_checkpoint: bool = False) -> MessageSchema:
     """shared_checkpoint: every client has the backbone's weights before first contact."""
     names = network_state(start) if shared_checkpoint else ()
     provided = frozenset(name for name in names if not name.startswith("tail.classifier."))
@@ -66,12 +66,12 @@ def wires(case: Case, start: Network, *, shared_checkpoint: bool = False) -> Mes
 
 
 def stream(plan: Plan) -> Stream:
-    """Of which only the labels are asked for."""
+    """The data stream, of which only the labels are used."""
     return open_stream(plan.experiment.data, plan.experiment.seed)
 
 
 def nonzeros(part: Part) -> int:
-    """Of one item of a part that travels sparsely."""
+    """Nonzero scalars of one item of a part that travels sparsely."""
     return int(DENSITY * part.scalars)
 
 
@@ -83,10 +83,10 @@ def plan_of(case: Case, rounds: Schedule) -> Plan:
 
 def predicted(case: Case, start: Network, rounds: Schedule) -> Ledger:
     """What crosses the edge links, with sparse items encoded at the assumed density."""
-    wired, plan = wires(case, start), plan_of(case, rounds)
-    f, _ = counting_federation(plan, stream(plan), hollow(start), wired)
+    schema, plan = schema_of(case, start), plan_of(case, rounds)
+    f, _ = counting_federation(plan, stream(plan), hollow(start), schema)
     run_rounds(f, NoCheckpoints())
-    directions = {DOWN: wired.traffic.down, UP: wired.traffic.up}
+    directions = {DOWN: schema.traffic.down, UP: schema.traffic.up}
     sparse = {(way, part.kind): part for way, parts in directions.items() for part in parts if part.codec == "sparse"}
     ledger = Ledger()
     for entry in f.exchange.ledger.entries:
@@ -97,17 +97,17 @@ def predicted(case: Case, start: Network, rounds: Schedule) -> Ledger:
     return ledger
 
 
-def moved_by_mpi(wired: MessageSchema, ledger: Ledger, ranks: int) -> int:
+def moved_by_mpi(schema: MessageSchema, ledger: Ledger, ranks: int) -> int:
     """Bytes between different ranks, of which rank 0 has no client: what is shared goes once to every rank."""
-    shared = _shared(wired)
+    shared = _shared(schema)
     personal = sum(e.encoded for e in ledger.entries if e.direction == UP or e.kind not in shared)
-    told = {(e.round, e.kind, e.encoded) for e in ledger.entries if e.direction == DOWN and e.kind in shared}
-    return personal + (ranks - 1) * sum(size for _, _, size in told)
+    shared_sizes = {(e.round, e.kind, e.encoded) for e in ledger.entries if e.direction == DOWN and e.kind in shared}
+    return personal + (ranks - 1) * sum(size for _, _, size in shared_sizes)
 
 
-def server_memory(wired: MessageSchema, ledger: Ledger) -> int:
+def server_memory(schema: MessageSchema, ledger: Ledger) -> int:
     """Bytes of the server's buffers: of every part, what the round with the most of it needs."""
-    shared = _shared(wired)
+    shared = _shared(schema)
     sizes: Counter[tuple[str, str, int]] = Counter()
     for e in ledger.entries:
         key = e.direction, e.kind, e.round
@@ -118,5 +118,5 @@ def server_memory(wired: MessageSchema, ledger: Ledger) -> int:
     return sum(buffers.values())
 
 
-def _shared(wired: MessageSchema) -> set[str]:
-    return {part.kind for part in (*wired.initial_model.parts(1), *wired.traffic.down) if part.shared}
+def _shared(schema: MessageSchema) -> set[str]:
+    return {part.kind for part in (*schema.initial_model.parts(1), *schema.traffic.down) if part.shared}

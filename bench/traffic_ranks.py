@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from traffic_cases import IMAGE, Case, moved_by_mpi, network, nonzeros, plan_of, predicted, schedule, stream, wires
+from traffic_cases import IMAGE, Case, moved_by_mpi, network, nonzeros, plan_of, predicted, schedule, schema_of, stream
 
 from fedstil_mpi.comm.flat import Message, Part, Rows
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
@@ -47,7 +47,7 @@ class FullSize:
         self.inner = inner
         self.ledger, self.is_server, self.gather, self.share = inner.ledger, inner.is_server, inner.gather, inner.share
         self.seconds: Counter[int] = Counter()
-        """By round."""
+        """Seconds of each round."""
         self._widths = {part.kind: part.scalars for part in (*hollow.down, *hollow.up)}
         self._rows: dict[Part, Tensor] = {}
 
@@ -105,7 +105,7 @@ class FullSize:
 def play(world: World, case: Case, model: Network) -> dict[str, Any]:
     """All rounds of a case. Collective: all ranks must call; the result is valid on rank 0."""
     rounds, empty = schedule(case.clients, TASKS, PER_TASK), hollow(model)
-    clients_of, wired, plan = assign_clients(case.clients, world.size), wires(case, model), plan_of(case, rounds)
+    clients_of, schema, plan = assign_clients(case.clients, world.size), schema_of(case, model), plan_of(case, rounds)
     labels = stream(plan)
     learners = [
         CountingLearner(client, plan.experiment, tasks_without_pixels(labels, client, *IMAGE), empty)
@@ -114,15 +114,17 @@ def play(world: World, case: Case, model: Network) -> dict[str, Any]:
     inner = MpiExchange(world, clients_of, Clock())
     f = connect(plan, empty, learners, inner, CountingTrainer())
     exchange = FullSize(inner, f.traffic)
-    wired.initial_model.network = empty
-    run_rounds(replace(f, exchange=exchange, initial_model=wired.initial_model, traffic=wired.traffic), NoCheckpoints())
+    schema.initial_model.network = empty
+    run_rounds(
+        replace(f, exchange=exchange, initial_model=schema.initial_model, traffic=schema.traffic), NoCheckpoints()
+    )
     expected = predicted(case, model, rounds)
     different = Counter(expected.entries) - Counter(exchange.ledger.entries)
     different += Counter(exchange.ledger.entries) - Counter(expected.entries)
     return {
         "different": different.total(),
         "moved": exchange.moved,
-        "moved_predicted": moved_by_mpi(wired, expected, world.size),
+        "moved_predicted": moved_by_mpi(schema, expected, world.size),
         "quiet": quiet_seconds(exchange.seconds, exchange.ledger),
         "slowest": max(later(exchange.seconds).values()),
     }

@@ -1,10 +1,10 @@
-"""The predicted tables of bench/communication.md: what the published code sends, and what ours does."""
+"""The predicted tables of bench/communication.md: what the reference code sends, and what ours does."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import traffic_cases as cases
-from reference_traffic import Counts, Payload, published
+from reference_traffic import Counts, Payload, reference_messages
 from traffic_cases import Case
 
 from fedstil_mpi import methods
@@ -39,9 +39,9 @@ def network_table(counts: Mapping[str, Counts]) -> str:
     return markdown(head, rows)
 
 
-def published_table(counts: Counts) -> str:
+def reference_table(counts: Counts) -> str:
     rows = {}
-    for method, m in published(counts, CLIENTS).items():
+    for method, m in reference_messages(counts, CLIENTS).items():
         both = megabytes(m.later.bytes + m.up.bytes)
         rows[method, ""] = [*map(amount, (m.first, m.later, m.up)), both, f"{m.bytes_in(ROUNDS) / 1e9:.2f}"]
     head = ["method", "first contact", "down later", "up", "MB of a later round", "GB in 60 rounds"]
@@ -54,10 +54,10 @@ def own_table(backbone: str, network: Network) -> str:
     for method in methods.names():
         for preset in PRESETS:
             case = Case(backbone, method, preset, CLIENTS)
-            wired = cases.wires(case, network)
+            schema = cases.schema_of(case, network)
             ledger = cases.predicted(case, network, plan)
-            checkpoint = cases.wires(case, network, shared_checkpoint=True).initial_model
-            first = [sum(part.itemsize for part in contact.parts(1)) for contact in (wired.initial_model, checkpoint)]
+            checkpoint = cases.schema_of(case, network, shared_checkpoint=True).initial_model
+            first = [sum(part.itemsize for part in contact.parts(1)) for contact in (schema.initial_model, checkpoint)]
             rounds = [*quiet_and_busiest(ledger, DOWN), *quiet_and_busiest(ledger, UP)]
             total = (ledger.total(DOWN) + ledger.total(UP)) / CLIENTS
             rows[method, preset] = [*(f"{size:,.0f}" for size in first + rounds), f"{total / 1e9:.2f}"]
@@ -66,9 +66,11 @@ def own_table(backbone: str, network: Network) -> str:
 
 
 def savings(backbone: str, network: Network, counts: Counts) -> str:
-    """How much less FedSTIL sends than each of the others that exchange weights, as published and as ours."""
+    """How much less FedSTIL sends than each of the others that exchange weights, in the reference code and in ours."""
     plan = cases.schedule(CLIENTS, TASKS, PER_TASK)
-    theirs = {method: m.bytes_in(ROUNDS) for method, m in published(counts, CLIENTS).items() if m.later.scalars}
+    theirs = {
+        method: m.bytes_in(ROUNDS) for method, m in reference_messages(counts, CLIENTS).items() if m.later.scalars
+    }
     ours = {}
     for method in theirs.keys() & set(methods.names()):
         case = Case(backbone, method, "best", CLIENTS)
@@ -79,7 +81,7 @@ def savings(backbone: str, network: Network, counts: Counts) -> str:
         for method in theirs
         if method in ours and method != "fedstil"
     ]
-    return f"Over 60 rounds FedSTIL sends (published, ours with preset best) {'; '.join(parts)}."
+    return f"Over 60 rounds FedSTIL sends (reference code, ours with preset best) {'; '.join(parts)}."
 
 
 def clients_table(backbone: str, network: Network, counts: Counts, clients: Sequence[int]) -> str:
@@ -90,7 +92,7 @@ def clients_table(backbone: str, network: Network, counts: Counts, clients: Sequ
             plan = cases.schedule(k, TASKS, PER_TASK)
             case = Case(backbone, method, "best", k)
             ledger = cases.predicted(case, network, plan)
-            theirs = published(counts, k)[method]
+            theirs = reference_messages(counts, k)[method]
             for direction, size in ((DOWN, theirs.later.bytes), (UP, theirs.up.bytes)):
                 quiet, _ = quiet_and_busiest(ledger, direction, k)
                 cells.append(f"{megabytes(k * quiet, 0)} ({megabytes(k * size, 0)})")

@@ -37,7 +37,7 @@ def compared(tmp_path_factory):
 
 
 def test_runs_are_those_of_the_run_command(compared, tmp_path):
-    """Also the last of its seed, which found the scene as two runs before it left it."""
+    """Also the last of its seed, which found the shared resources as two runs before it left them."""
     arguments = [TINY, f"output={tmp_path}", "name=one", "seed=2", "method.name=fedstil", "method.relevance=uniform"]
     done = mpirun(3, ["-m", "fedstil_mpi.run", *arguments])
     assert done.returncode == 0, done.stderr

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 METHODS = ("single", "fedavg")
 HOSTS = {0: "edge1", 1: "edge2"}
-"""By client."""
+"""Client -> its host."""
 HEADERS = 52
 """Bytes of IP (20) and TCP (20, and 12 of time stamps) in each packet."""
 BESIDE = 40_000
@@ -74,7 +74,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def carried(network, folder):
-    """By method, by host: what its link counted in the course of a run."""
+    """Method -> host -> what its link counted during a run."""
     found = {}
     for method in METHODS:
         before = json.loads(network("stats").stdout)
@@ -129,7 +129,7 @@ def test_messages_cost_next_to_nothing_beside_their_content(carried, folder, cli
         assert measured == pytest.approx(more, abs=4000 + AGAIN * fedavg[way])
 
 
-def test_the_server_carries_everybodys(carried, folder):
+def test_the_server_carries_the_bytes_of_all_clients(carried, folder):
     for method in METHODS:
         ledgers = [booked(folder, method, client) for client in HOSTS]
         for way, other in (("tx", "rx"), ("rx", "tx")):

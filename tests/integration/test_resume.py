@@ -50,7 +50,7 @@ def experiments(length):
 
 @pytest.fixture(scope="module")
 def moments(experiments):
-    """By experiment, at which look it is paused: at any, but the same in every run of these tests.
+    """Experiment -> the look at which it is paused: at any, but the same in every run of these tests.
 
     A rank looks once a batch, at the end of training and at the end of each of the four rounds.
     """

@@ -60,7 +60,7 @@ class Play(NamedTuple):
 
 @pytest.fixture(scope="module", params=BOTH)
 def plays(request, tmp_path_factory):
-    """By number of ranks: the experiments, run in one job."""
+    """Number of ranks -> the experiments, run in one job."""
     found, chosen = {}, {"short": SHORT, "long": list(ALL)}[request.param]
     for ranks in RANKS:
         folder, names = tmp_path_factory.mktemp(f"ranks{ranks}"), CORE[request.param] if ranks == MOST else chosen
@@ -91,7 +91,7 @@ def test_ledger_is_as_predicted(plays):
 
 def test_experiments_are_not_all_the_same(plays):
     """Equal fingerprints of one experiment on different ranks say something only if those of others differ."""
-    # The newest models of multi are those of single, the published EWC holds nothing in the first round of a task, and
+    # The newest models of multi are those of single, the reference code's EWC holds nothing in the first round of a task, and
     # to a client that learns alone it makes no difference who else is drawn.
     alike = ("multi", "multi_reference", "multi_late", "ewc_reference", "client_late", "all_late")
     own = [name for name in plays[1].names if name not in alike]

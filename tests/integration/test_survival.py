@@ -26,10 +26,10 @@ ADOPTED = {
 }
 """Experiment -> [rank, round, moment] of its deaths, in one job of 6 ranks, of which rank 0 is left to play all clients."""
 
-OFFLINE = {"usual": [[4, 3, "up"]], "everybody": [[2, 3, "down"]]}
+OFFLINE = {"usual": [[4, 3, "up"]], "everyone": [[2, 3, "down"]]}
 MORE = {
     "usual": ["rounds.evaluate_every=1"],
-    "everybody": [
+    "everyone": [
         "rounds.evaluate_every=1",
         "method.name=fedweit",
         "evaluation.gallery=all",
@@ -84,7 +84,7 @@ def offline(ulfm, tmp_path_factory):
 
 
 def events(folder):
-    """As stored, and as the lines of the rounds tell them."""
+    """As stored, and as the lines of the rounds have them."""
     with h5py.File(folder / "results.h5") as file:
         stored = json.loads(file.attrs["events"])
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -107,9 +107,9 @@ def test_adopted_clients_go_on_as_if_nobody_had_died(adopted, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ADOPTED)
-def test_who_was_lost_and_who_adopted_whom_is_told(adopted, name):
-    stored, told = events(adopted.folder / name)
-    assert stored == told
+def test_lost_and_adopting_ranks_are_reported(adopted, name):
+    stored, printed = events(adopted.folder / name)
+    assert stored == printed
     before = list(ADOPTED.values())[: list(ADOPTED).index(name) + 1]
     living = set(range(6)).difference(rank for deaths in before for rank, _, _ in deaths)
     assert [[event["rank"], event["round"]] for event in stored] == [[rank, round] for rank, round, _ in ADOPTED[name]]
@@ -145,7 +145,7 @@ def test_earlier_rounds_of_a_run_that_lost_clients_are_untouched(offline, name):
     before = OFFLINE[name][0][1] - 1
     assert equal(found["training/reports"][:before], whole["training/reports"][:before])
     views = [view for view in ("local", "served", "local_task_free", "served_task_free") if f"{view}/metrics" in whole]
-    assert len(views) == (4 if name == "everybody" else 2)
+    assert len(views) == (4 if name == "everyone" else 2)
     for view in views:
         known = before - view.startswith("served")  # the exchange after the last round before took place after the loss
         assert equal(found[f"{view}/metrics"][:known], whole[f"{view}/metrics"][:known])
@@ -157,8 +157,8 @@ def test_earlier_rounds_of_a_run_that_lost_clients_are_untouched(offline, name):
 @pytest.mark.parametrize("name", OFFLINE)
 def test_lost_clients_take_no_part_any_more(offline, name):
     found, ((rank, round, _),) = results(offline.folder / name), OFFLINE[name]
-    stored, told = events(offline.folder / name)
-    assert stored == told
+    stored, printed = events(offline.folder / name)
+    assert stored == printed
     (event,) = stored
     assert (event["rank"], event["round"], event["adopted_by"]) == (rank, round, None)
     (client,) = event["clients"]

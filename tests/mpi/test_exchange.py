@@ -13,7 +13,7 @@ from support.scripts.exchange_tour import DOWN, ROUNDS, UP, items, plain, tensor
 BYTES = {"torch.float32": 12, "torch.float64": 24, "torch.float16": 6, "torch.bfloat16": 6, "torch.int64": 24}
 BYTES |= {"torch.uint8": 3, "torch.bool": 3, "one": 4, "shared": 12, "shared int": 24, "ragged": 12, "ragged int": 8}
 BYTES |= {"sparse": 12}
-"""Of one client's message, or of one item of it."""
+"""Kind -> bytes of one client's message, or of one item of it."""
 ENCODED = BYTES | {"sparse": 16}
 """One of three scalars is not zero: their number, its place and its value."""
 

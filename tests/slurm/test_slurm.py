@@ -125,7 +125,7 @@ def wait_for_rounds(run, rounds, log):
 
 
 def test_two_nodes(cluster, whole, tmp_path):
-    """Each rank has seen all GPUs of its node, as mpirun needs it, and was told to leave them alone."""
+    """Each rank has seen all GPUs of its node, as mpirun needs it, and was set to leave them alone."""
     log = tmp_path / "log"
     arguments = [TINY, *LONG, "name=run", f"output={tmp_path}"]
     shown = cluster.wait(

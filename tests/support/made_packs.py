@@ -33,7 +33,7 @@ MANIFEST = Manifest(
     pixels_sha256=hashed(PIXELS),
 )
 ROWS = {"train": ([3, 2], [6]), "query": ([4], []), "gallery": ([8, 9, 10, 5], [10, 5])}
-"""By split: the rows of client 0's only task, and of client 1's."""
+"""Split -> the rows of client 0's only task, and of client 1's."""
 SPLITS = {
     split: Selection(numbers(*first, *second), numbers(0, len(first), len(first) + len(second)))
     for split, (first, second) in ROWS.items()

@@ -177,4 +177,4 @@ MAKERS = {
     "pku": pku,
     "prid2011": prid2011,
 }
-"""By name of the set."""
+"""Name of a set -> what makes it."""

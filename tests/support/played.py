@@ -97,7 +97,7 @@ def learners(f: Federation) -> list[Learner]:
 
 
 def ledgers(method: str, preset: str, schedule: Schedule, settings: dict) -> tuple[Ledger, Ledger]:
-    """Of four clients that really train, a little, and as a plan counts it."""
+    """What four clients book that really train, a little, and what a plan counts."""
     little = {"rounds.per_task": schedule.per_task, "memory.size": 0, "train.early_stop": False}
     config = tiny.experiment(little | {"train.steps": 1} | settings, method, preset)
     return play(config, FOUR, schedule).exchange.ledger, count(config, FOUR, schedule).exchange.ledger

@@ -28,7 +28,7 @@ from fedstil_mpi.models.network import Network, Stem, Tail, trainable_parameters
 
 CLASSES = 12
 SHAPE = (4, 8, 4)
-"""Of a representation of an image of 16 x 8 pixels."""
+"""Shape of the representation of an image of 16 x 8 pixels."""
 
 
 def network(seed: int = 0, neck: str = "bnneck") -> Network:

@@ -56,7 +56,7 @@ def assert_alike(one: Tensor, other: Tensor) -> None:
 
 
 def assert_share(hits: Tensor, expected: float) -> None:
-    """Of independent hits: the expected share, up to four standard deviations."""
+    """Independent hits have the expected share, up to four standard deviations."""
     share = hits.double().mean().item()
     assert share == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / len(hits)))
 

@@ -101,8 +101,8 @@ def test_people_who_are_trained_on_have_the_first_numbers(seed, name):
     # "open" is the one that has others; on either side they keep the order of the pool.
     assert (len(trained) < len(pairs)) == (name == "open")
     for some in (True, False):
-        news = [new for _, new in sorted(pairs) if (new < len(trained)) == some]
-        assert news == sorted(news)
+        numbers = [new for _, new in sorted(pairs) if (new < len(trained)) == some]
+        assert numbers == sorted(numbers)
 
 
 def test_cameras_are_known_but_for_a_set_of_one(any_stream):
@@ -181,13 +181,13 @@ def test_closed_keeps_shares_that_leave_no_room_within_bounds():
     assert sizes(pool, division) == [[1, 1, 1], [1, 2, 3], [1, 1, 1]]
 
 
-def test_closed_people_whom_one_camera_sees_are_only_there_to_be_mistaken_for_others():
+def test_closed_people_that_one_camera_sees_are_only_distractors():
     pool, division = one_client_a_camera({(0, 0): 10, (0, 1): 10, (1, 0): 10})
     assert sizes(pool, division) == [[6, 6], [2, 0], [2, 4]]
 
 
 def test_closed_a_query_needs_a_gallery_image_at_the_other_camera():
-    """Of one image there it is trained on, of two the other one is in the gallery."""
+    """A single image there is trained on; the second of two is in the gallery."""
     pool, division = one_client_a_camera({(0, 0): 10, (0, 1): 1, (1, 0): 10, (1, 1): 2})
     assert sizes(pool, division, client=0) == [[6, 6], [0, 2], [4, 2]]
     assert sizes(pool, division, client=1) == [[1, 1], [0, 0], [0, 1]]

@@ -1,4 +1,4 @@
-"""The benchmark of communication: the published numbers, and that its prediction is what passes between real ranks."""
+"""The benchmark of communication: the reference code's numbers, and that what is predicted passes between real ranks."""
 
 import json
 import sys
@@ -34,8 +34,8 @@ TABLE = {
     "fedstil": ((15_284_181, 61.137), (12_484_608, 49.938), (12_492_801, 49.971), 99.910, 6.01),
     "fedstil_atten": ((15_284_181, 61.137), (62_423_040, 249.692), (12_492_801, 49.971), 299.663, 17.79),
 }
-"""Of ResNet-18 with five clients, counted on the running published code: scalars and MB of a client's first contact, of what
-comes down in a later round, of what goes up; MB of a later round, GB of 60 rounds."""
+"""Method -> scalars and MB of a client's first contact, of what comes down in a later round, of what goes up; MB of a later
+round, GB of 60 rounds. For ResNet-18 with five clients, counted on the running reference code."""
 
 
 def counts(backbone: str):
@@ -47,31 +47,31 @@ def resnet18():
     return counts("resnet18")
 
 
-def test_published_groups_of_resnet18(resnet18):
+def test_groups_of_resnet18(resnet18):
     groups = (resnet18.full, resnet18.trained, resnet18.adaptive, resnet18.rest)
     assert [group.scalars for group in groups] == [15_284_181, 12_489_728, 12_484_608, 2_799_573]
     assert resnet18.token == 8_192
     assert (resnet18.full.bytes, resnet18.rest.bytes) == (61_136_808, 11_198_376)
 
 
-def test_published_groups_of_resnet50():
+def test_groups_of_resnet50():
     found = counts("resnet50")
     groups = (found.full, found.trained, found.adaptive, found.rest)
     assert [group.scalars for group in groups] == [39_953_398, 31_348_736, 31_326_208, 8_627_190]
     assert found.token == 32_768
 
 
-def test_published_groups_of_swin_but_for_its_stored_masks():
+def test_groups_of_swin_but_for_its_stored_masks():
     found = counts("swin_t")
     groups = (found.trained, found.adaptive, found.rest)
     assert [group.scalars for group in groups] == [20_327_856, 20_299_776, 13_329_505]
     assert found.token == 37_632
-    assert found.full.scalars == reference.PUBLISHED_SWIN - 49 * 49 * (64 + 16 + 3 * 4)
+    assert found.full.scalars == reference.REFERENCE_SWIN - 49 * 49 * (64 + 16 + 3 * 4)
 
 
 @pytest.mark.parametrize("method", TABLE)
-def test_published_table(resnet18, method):
-    found = reference.published(resnet18, clients=5)[method]
+def test_table_of_the_reference_code(resnet18, method):
+    found = reference.reference_messages(resnet18, clients=5)[method]
     messages = (found.first, found.later, found.up)
     both = found.later.bytes + found.up.bytes
     assert TABLE[method] == (
@@ -81,12 +81,12 @@ def test_published_table(resnet18, method):
     )
 
 
-def test_published_code_of_every_method_is_counted(resnet18):
-    assert set(reference.published(resnet18, 5)) == set(TABLE) >= set(methods.names())
+def test_reference_code_of_every_method_is_counted(resnet18):
+    assert set(reference.reference_messages(resnet18, 5)) == set(TABLE) >= set(methods.names())
 
 
-def test_published_costs_that_grow_with_the_clients(resnet18):
-    few, many = (reference.published(resnet18, clients) for clients in (5, 64))
+def test_reference_costs_that_grow_with_the_clients(resnet18):
+    few, many = (reference.reference_messages(resnet18, clients) for clients in (5, 64))
     assert {m for m in few if few[m] != many[m]} == {"fedcurv", "fedstil_atten"}
     assert many["fedcurv"].later.scalars == 129 * 12_489_728
     assert many["fedstil_atten"].later.scalars == 64 * 12_484_608
@@ -99,17 +99,17 @@ def test_wide_scalars_take_eight_bytes():
 
 
 @pytest.mark.parametrize("method", methods.names())
-def test_our_reference_preset_sends_what_the_published_code_sends(resnet18, method):
+def test_our_reference_preset_sends_what_the_reference_code_sends(resnet18, method):
     case, rounds = cases.Case("resnet18", method, "reference_code"), cases.schedule(5, tasks=2, per_task=2)
     ledger = cases.predicted(case, cases.network("resnet18"), rounds)
-    theirs = reference.published(resnet18, 5)[method]
+    theirs = reference.reference_messages(resnet18, 5)[method]
     assert [ledger.total(UP, round, 3) for round in (1, 2, 3, 4)] == 4 * [theirs.up.bytes]
     assert [ledger.total(DOWN, round, 3) for round in (2, 3, 4, 5)] == 4 * [theirs.later.bytes]
 
 
 def test_with_a_checkpoint_first_contact_is_the_classifier():
-    wired = cases.wires(cases.Case("resnet18", "fedstil"), cases.network("resnet18"), shared_checkpoint=True)
-    assert [part.itemsize for part in wired.initial_model.parts(1)] == [4 * 8000 * 512]
+    schema = cases.schema_of(cases.Case("resnet18", "fedstil"), cases.network("resnet18"), shared_checkpoint=True)
+    assert [part.itemsize for part in schema.initial_model.parts(1)] == [4 * 8000 * 512]
 
 
 def hand_made() -> tuple[SimpleNamespace, Ledger]:
@@ -126,14 +126,14 @@ def hand_made() -> tuple[SimpleNamespace, Ledger]:
 
 
 def test_what_is_shared_moves_once_to_each_rank():
-    wired, ledger = hand_made()
-    assert cases.moved_by_mpi(wired, ledger, ranks=2) == 100 + 2 * 10 + 2 * 20 + 30
-    assert cases.moved_by_mpi(wired, ledger, ranks=3) == 2 * 100 + 2 * 10 + 2 * 20 + 2 * 30
+    schema, ledger = hand_made()
+    assert cases.moved_by_mpi(schema, ledger, ranks=2) == 100 + 2 * 10 + 2 * 20 + 30
+    assert cases.moved_by_mpi(schema, ledger, ranks=3) == 2 * 100 + 2 * 10 + 2 * 20 + 2 * 30
 
 
 def test_the_server_holds_one_copy_of_what_is_shared_and_dense_rows_of_the_rest():
-    wired, ledger = hand_made()
-    assert cases.server_memory(wired, ledger) == 100 + 2 * 10 + 2 * 40 + 30
+    schema, ledger = hand_made()
+    assert cases.server_memory(schema, ledger) == 100 + 2 * 10 + 2 * 40 + 30
 
 
 def test_quiet_and_busiest_leave_out_the_first_round():

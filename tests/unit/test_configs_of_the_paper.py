@@ -1,4 +1,4 @@
-"""The configs of the published experiments: their values, the plan they give, and the numbers in their comments."""
+"""The configs of the paper's experiments: their values, the plan they give, and the numbers in their comments."""
 
 from dataclasses import replace
 from functools import cache
@@ -40,7 +40,7 @@ VALUES: dict[str, tuple[str, dict]] = {
     "paper/mas": ("mas", {"penalty": 0.01}),
     "paper/icarl": ("icarl", {"memory": 12000}),
     "paper/fedavg": ("fedavg", {}),
-    "paper/fedprox": ("fedprox", {"mu": 2 * 1e-5}),  # published without the half
+    "paper/fedprox": ("fedprox", {"mu": 2 * 1e-5}),  # the reference code has no half
     "paper/fedcurv": ("fedcurv", {"penalty": 50}),
     "paper/fedweit": ("fedweit", FEDWEIT),
     "paper/fedstil": ("fedstil", FEDSTIL),
@@ -61,14 +61,14 @@ VALUES: dict[str, tuple[str, dict]] = {
     **{f"sweep/fedstil_a_{i}": ("fedstil", FEDSTIL | {"alpha": i / 10}) for i in range(11)},
     **{f"sweep/fedstil_k_{i}": ("fedstil", FEDSTIL | {"memory": 2000 * i}) for i in range(11)},
 }
-"""The published experiments: method, its options and the size of its memory ("memory")."""
+"""The paper's experiments: method, its options and the size of its memory ("memory")."""
 
 IMAGES = {"train": 8, "query": 2, "gallery": 8}
-"""Of each person in a task, by split."""
+"""Split -> images of each person in a task."""
 
 
 class Made(Stream):
-    """Five clients with six tasks, each of 256 people whom no other client and no other task meets."""
+    """Five clients with six tasks of 256 people each, which no other client and no other task has."""
 
     clients, tasks = 5, 6
 
@@ -178,7 +178,7 @@ def value(experiment: Experiment, key: str) -> object:
 # -- the files ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_published_experiment_has_a_file_and_a_name_of_its_own():
+def test_every_experiment_of_the_paper_has_a_file_and_a_name_of_its_own():
     assert PATHS.keys() == VALUES.keys() | {"paper/base"}
     assert len({source(name)["name"] for name in VALUES}) == len(VALUES) == 46
 
@@ -213,7 +213,7 @@ def experiments() -> dict[tuple[str, str], Experiment]:
     return {(name, preset): resolved(name, preset) for name in VALUES for preset in PRESETS}
 
 
-def test_published_values_under_both_presets(experiments):
+def test_values_under_both_presets(experiments):
     for (name, preset), experiment in experiments.items():
         method, expected = VALUES[name]
         found = vars(experiment.method.options) | {"memory": experiment.memory.size}
@@ -253,7 +253,7 @@ def test_the_default_is_the_corrected_behaviour(experiments):
         assert experiment.evaluation.protocol == {"paper": "market", "reference_code": "reference_code"}[preset], name
 
 
-def test_the_command_line_gives_the_published_code():
+def test_the_command_line_gives_the_reference_code():
     by_hand = loading.read(PATHS["paper/fedstil"], ["method.preset=reference_code"])
     fedstil = methods.load("fedstil")
     assert loading.resolve(by_hand, fedstil.Options, fedstil.PRESETS) == resolved("paper/fedstil", "reference_code")
@@ -280,8 +280,8 @@ TRAVEL = [name for name in VALUES if not name.startswith("sweep/")]
 """A sweep's files send what FedSTIL's sends."""
 
 
-def published(method: str, backbone: str) -> tuple[int, int]:
-    """Scalars that the published code sends to a client, and gets from it, in a round after the first."""
+def sent_by_reference_code(method: str, backbone: str) -> tuple[int, int]:
+    """Scalars that the reference code sends to a client, and gets from it, in a round after the first."""
     learn, adapt, clients, bank = LEARN[backbone], ADAPT[backbone], 5, 5
     return {
         "fedavg": (learn, learn + 1),
@@ -293,11 +293,13 @@ def published(method: str, backbone: str) -> tuple[int, int]:
     }.get(method, (0, 0))
 
 
-def test_the_reference_preset_sends_what_the_published_code_sends(experiments):
+def test_the_reference_preset_sends_what_the_reference_code_sends(experiments):
     for name in TRAVEL:
         experiment = experiments[name, "reference_code"]
         traffic = messages(experiment).traffic
-        expected = published(experiment.method.name, experiment.model.backbone) if name != "ablation/wo_st" else (0, 0)
+        expected = (0, 0)
+        if name != "ablation/wo_st":
+            expected = sent_by_reference_code(experiment.method.name, experiment.model.backbone)
         assert tuple(sum(part.scalars for part in parts) for parts in (traffic.down, traffic.up)) == expected, name
         assert not any(part.ragged for part in (*traffic.down, *traffic.up)), name
 

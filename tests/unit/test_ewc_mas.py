@@ -155,10 +155,10 @@ def test_nothing_travels(method):
     assert result.ledger.entries == []
 
 
-# -- as published ------------------------------------------------------------------------------------------------------
+# -- as the reference code ------------------------------------------------------------------------------------------------------
 
 
-def test_published_ewc_forgets_the_newest_task_and_holds_where_the_round_ended():
+def test_reference_ewc_forgets_the_newest_task_and_holds_where_the_round_ended():
     result = after(2, "ewc", preset="reference_code")
     side = result.clients[0]
     assert not importances(side)  # the first task is the newest
@@ -176,7 +176,7 @@ def test_published_ewc_forgets_the_newest_task_and_holds_where_the_round_ended()
         parameter.data -= 1
 
 
-def test_published_mas_reads_the_query_images_from_the_first_round_on():
+def test_reference_mas_reads_the_query_images_from_the_first_round_on():
     result = after(1, "mas", preset="reference_code", query=True)
     side = result.clients[0]
     assert all(importance.any() for importance in importances(side)[:1])
@@ -186,7 +186,7 @@ def test_published_mas_reads_the_query_images_from_the_first_round_on():
 
 
 @METHODS
-def test_published_estimates_are_made_anew(method):
+def test_reference_estimates_are_made_afresh(method):
     """From scratch: in a model that has nothing left to learn they do not grow."""
     result = after(3, method, preset="reference_code", query=True)
     side = result.clients[0]
@@ -198,7 +198,7 @@ def test_published_estimates_are_made_anew(method):
 
 
 @METHODS
-def test_only_the_published_estimate_moves_statistics_of_batch_norms(method):
+def test_only_the_reference_estimate_moves_statistics_of_batch_norms(method):
     def moved(settings: dict) -> bool:
         result = after(3, method, settings, query=True)
         side = result.clients[0]

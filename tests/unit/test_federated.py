@@ -155,7 +155,7 @@ def test_both_ends_of_fedstil_know_the_same_weights_to_the_last_bit(preset, alph
 # -- relay of identity prototypes --------------------------------------------------------------------------------------
 
 
-def told(relay: Relay, client: int) -> list[tuple[int, float]]:
+def delivered(relay: Relay, client: int) -> list[tuple[int, float]]:
     people, prototypes = relay.deliver(client)
     return [(person, float(row)) for person, row in zip(people, prototypes, strict=True)]
 
@@ -164,26 +164,28 @@ def test_relay():
     relay = Relay(4)
     relay.collect(0, [5, 6], torch.tensor([[0.5], [0.6]]))
     relay.collect(1, [6, 7], torch.tensor([[1.6], [1.7]]))
-    assert told(relay, 0) == [(6, pytest.approx(1.6))]  # not its own sighting, and not of strangers
-    assert told(relay, 1) == [(6, pytest.approx(0.6))]
-    assert told(relay, 2) == []
-    assert told(relay, 0) == told(relay, 1) == []  # delivered once
+    assert delivered(relay, 0) == [
+        (6, pytest.approx(1.6))
+    ]  # not its own prototype, and not those of people it does not know
+    assert delivered(relay, 1) == [(6, pytest.approx(0.6))]
+    assert delivered(relay, 2) == []
+    assert delivered(relay, 0) == delivered(relay, 1) == []  # delivered once
     relay.collect(2, [7, 6], torch.tensor([[2.7], [2.6]]))
-    assert told(relay, 0) == [(6, pytest.approx(2.6))]
-    assert told(relay, 2) == [(6, pytest.approx(0.6)), (6, pytest.approx(1.6)), (7, pytest.approx(1.7))]
-    relay.collect(0, [7], torch.tensor([[0.7]]))  # meets person 7 later, and hears what was seen before
-    assert told(relay, 0) == [(7, pytest.approx(1.7)), (7, pytest.approx(2.7))]
-    assert told(relay, 1) == [(7, pytest.approx(2.7)), (6, pytest.approx(2.6)), (7, pytest.approx(0.7))]
+    assert delivered(relay, 0) == [(6, pytest.approx(2.6))]
+    assert delivered(relay, 2) == [(6, pytest.approx(0.6)), (6, pytest.approx(1.6)), (7, pytest.approx(1.7))]
+    relay.collect(0, [7], torch.tensor([[0.7]]))  # meets person 7 later, and gets what was seen before
+    assert delivered(relay, 0) == [(7, pytest.approx(1.7)), (7, pytest.approx(2.7))]
+    assert delivered(relay, 1) == [(7, pytest.approx(2.7)), (6, pytest.approx(2.6)), (7, pytest.approx(0.7))]
 
 
-def test_a_second_sighting_by_the_same_client_is_news_to_the_others():
+def test_a_second_prototype_of_the_same_client_is_sent_to_the_others():
     relay = Relay(2)
     relay.collect(0, [5], torch.tensor([[1.0]]))
     relay.collect(1, [5], torch.tensor([[2.0]]))
-    assert told(relay, 1) == [(5, 1.0)]
+    assert delivered(relay, 1) == [(5, 1.0)]
     relay.collect(0, [5], torch.tensor([[3.0]]))
-    assert told(relay, 1) == [(5, 3.0)]
-    assert told(relay, 0) == [(5, 2.0)]
+    assert delivered(relay, 1) == [(5, 3.0)]
+    assert delivered(relay, 0) == [(5, 2.0)]
 
 
 def test_the_relay_keeps_copies():
@@ -191,7 +193,7 @@ def test_the_relay_keeps_copies():
     relay.collect(0, [5], row)
     relay.collect(1, [5], row)
     row.fill_(math.nan)
-    assert told(relay, 1) == [(5, 1.0)]
+    assert delivered(relay, 1) == [(5, 1.0)]
 
 
 @pytest.mark.parametrize("method", ["single", "fedavg", "fedstil"])

@@ -54,7 +54,7 @@ def fingerprints(result: tiny.Federation) -> list[str]:
 
 
 def gradient(side) -> Tensor:
-    """Of the penalty, [P]."""
+    """The penalty's gradient, [P]."""
     gradients = torch.autograd.grad(tiny.penalty(side, BATCH, SCORES), list(side.parameters.values()))
     return torch.cat([g.flatten() for g in gradients])
 
@@ -102,7 +102,7 @@ def test_in_the_first_round_the_start_model_is_the_anchor():
         torch.testing.assert_close(gradient(result.clients[0]), 2 * moved)
 
 
-def test_published_fedprox_pulls_to_the_weights_before_the_exchange():
+def test_reference_fedprox_pulls_to_the_weights_before_the_exchange():
     result = after(1, "fedprox", {"method.mu": 3.0}, "reference_code")
     before = [side.theta() for side in result.clients]
     receive(result, 2)
@@ -243,10 +243,10 @@ def test_news_by_hand():
 def test_the_server_sends_the_sum_over_the_others_once():
     setup = Setup(4, Layout.of({"w": torch.empty(5)}), 1, torch.zeros(5))
     server = fedcurv.Server(setup, fedcurv.Options())
-    told = torch.randn(4, 1, 10, generator=torch.Generator().manual_seed(1))
+    sums = torch.randn(4, 1, 10, generator=torch.Generator().manual_seed(1))
 
-    def collect(online: list[int], tellers: list[int]) -> None:
-        items = [told[client] if client in tellers else told[client, :0] for client in online]
+    def collect(online: list[int], senders: list[int]) -> None:
+        items = [sums[client] if client in senders else sums[client, :0] for client in online]
         ones = torch.ones(len(online), 1)
         server.collect(online, {"weights": torch.zeros(len(online), 5), "samples": ones, IMPORTANCE: items})
 
@@ -256,17 +256,17 @@ def test_the_server_sends_the_sum_over_the_others_once():
     assert [len(item) for item in sent([0, 1])] == [0, 0]
     collect([0, 1, 2], [0, 2])
     received = sent([0, 1])
-    assert torch.equal(received[0], told[2])
-    assert torch.equal(received[1], told[0] + told[2])
+    assert torch.equal(received[0], sums[2])
+    assert torch.equal(received[1], sums[0] + sums[2])
     assert [len(item) for item in sent([0, 1])] == [0, 0]
-    collect([0, 1], [0])  # client 0 tells anew, which is no news to itself
-    earlier = told[2].clone()
-    told += 1
+    collect([0, 1], [0])  # client 0 sends new sums, which it does not get back
+    earlier = sums[2].clone()
+    sums += 1
     collect([0], [0])
     received = sent([0, 1, 2, 3])
     assert len(received[0]) == 0
-    assert torch.equal(received[1], told[0] + earlier)
-    assert torch.equal(received[2], told[0])
+    assert torch.equal(received[1], sums[0] + earlier)
+    assert torch.equal(received[2], sums[0])
     assert torch.equal(received[3], received[1])  # client 3 joins late
 
 
@@ -303,8 +303,8 @@ def test_sums_travel_once_a_task():
     assert [entry.raw for entry in booked] == [sums] * 6
 
 
-def test_published_traffic():
-    """ResNet-18 with 8000 classes and 5 clients, whose scalar counts are published."""
+def test_traffic_of_the_reference_code():
+    """ResNet-18 with 8000 classes and 5 clients, whose scalars were counted in the reference code."""
     with torch.device("meta"):
         tail = build("resnet18", num_classes=8000, image_size=(128, 64)).tail
     options = tiny.experiment(method="fedcurv", preset="reference_code").method.options

@@ -67,7 +67,7 @@ def test_golden_dispatch(path):
 
 
 def server_after(relevance: str, uploads: list[list[int]], **options) -> fedstil.Server:
-    """A server of four clients that heard of these online clients in successive rounds, with random weights."""
+    """A server of four clients that got updates of these online clients in successive rounds, with random weights."""
     generator = torch.Generator().manual_seed(5)
     layout = Layout.of({"w": torch.empty(6)})
     server = fedstil.Server(Setup(4, layout, 8, torch.zeros(6)), fedstil.Options(relevance=relevance, **options))
@@ -163,7 +163,7 @@ def test_a_client_moves_by_alpha_to_its_base(alpha):
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.5, 0.9])
-def test_published_clients_are_reset_to_their_base(alpha):
+def test_reference_clients_are_reset_to_their_base(alpha):
     result = federation({"method.alpha": alpha, "method.decomposition": "reference_code"})
     result.play(1, ALL)
     result.play(2, ALL)
@@ -184,7 +184,7 @@ def test_a_late_joiner_takes_its_base_whole(decomposition):
     assert torch.equal(late, result.server.theta_KP[2])
 
 
-def test_the_start_model_is_the_first_base_of_a_published_client():
+def test_the_start_model_is_the_first_base_of_a_reference_client():
     result = federation(preset="reference_code")
     result.distribute(1, ALL)
     start = tiny.network().tail
@@ -197,7 +197,7 @@ def test_the_start_model_is_the_first_base_of_a_published_client():
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
-def test_alpha_does_not_matter_as_published_without_weight_decay():
+def test_alpha_does_not_matter_to_the_reference_code_without_weight_decay():
     settings = {"train.weight_decay": 0.0, "method.decomposition": "reference_code", "method.tying": 0.0}
     one, other = (played(3, settings | {"method.alpha": alpha}) for alpha in (0.9, 0.4))
     torch.testing.assert_close(one, other, rtol=0, atol=2e-5)
@@ -248,7 +248,7 @@ def test_tying_is_the_distance_from_where_the_round_began():
     assert tiny.penalty(side, BATCH, SCORES).item() == 0  # a new round, a new anchor
 
 
-def test_published_anchors_follow_and_fixed_ones_do_not():
+def test_reference_anchors_follow_and_fixed_ones_do_not():
     result = federation({"method.tying": 1e-2}, "reference_code")
     result.play(1, ALL)
     result.distribute(2, ALL)
@@ -312,7 +312,7 @@ def test_without_mixing_clients_are_tied_to_where_their_round_began():
 
 
 def test_prototypes_travel_without_mixing():
-    """Of two people in each client's first task; client 1 meets person 2 of client 0, and the reverse."""
+    """Each client's first task has two people; client 1 meets person 2 of client 0, and the reverse."""
     result = federation({"method.relevance": "none", "prototypes.exchange": True})
     result.play(1, ALL)
     result.distribute(2, ALL)

@@ -282,7 +282,7 @@ def test_tying_is_the_distance_of_both_parts_from_receipt():
     assert decomposed(side)[0].attention.grad.tolist() == [0, -0.5, 0]
     side.end()
     side.begin()
-    assert tiny.penalty(side, batch, scores).item() == 0  # decomposed anew, anchored anew
+    assert tiny.penalty(side, batch, scores).item() == 0  # decomposed and anchored again
 
 
 def test_without_tying_there_is_no_penalty():
@@ -303,7 +303,7 @@ def test_the_sum_over_the_bank_is_not_rounded_under_autocast():
 # -- traffic and options -----------------------------------------------------------------------------------------------
 
 
-def test_published_traffic():
+def test_traffic_of_the_reference_code():
     """ResNet-18 with 8000 classes, five clients."""
     options = tiny.experiment(method="fedstil_atten", preset="reference_code").method.options
     layout = Layout(("w",), ((12_484_608,),), torch.float32)

@@ -393,16 +393,16 @@ def test_drift_keeps_the_base_where_past_tasks_had_it():
 # -- traffic -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_reference_sends_what_is_published():
+def test_the_reference_preset_sends_what_the_reference_code_sends():
     with torch.device("meta"):
         resnet = build("resnet18", num_classes=8000, image_size=(128, 64))
     sent = traffic(resnet, "fedweit")
     assert size(sent.down) == (74_907_648, 4 * 74_907_648)
     assert size(sent.up) == (24_969_217, 4 * 24_969_216 + 8)
-    published = traffic(resnet, "fedweit", "best")
-    assert published.down[0] == Part("weights", 12_484_608, shared=True)
-    assert published.down[1] == Part("adaptive", 12_484_608, ragged=True, codec="sparse")
-    assert published.up == (Part("weights", 12_484_608), published.down[1], SAMPLES)
+    best = traffic(resnet, "fedweit", "best")
+    assert best.down[0] == Part("weights", 12_484_608, shared=True)
+    assert best.down[1] == Part("adaptive", 12_484_608, ragged=True, codec="sparse")
+    assert best.up == (Part("weights", 12_484_608), best.down[1], SAMPLES)
 
 
 @pytest.mark.parametrize("drawn", [4, 2])

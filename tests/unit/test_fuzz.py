@@ -124,36 +124,36 @@ def test_a_config_that_is_nested_too_deeply_is_refused(tmp_path, little_memory):
 
 
 @pytest.fixture
-def generations(tmp_path):
-    generations = CheckpointStore(tmp_path, "settings")
+def checkpoints(tmp_path):
+    checkpoints = CheckpointStore(tmp_path, "settings")
     tensors = {"tail": {"weight": torch.arange(12.0).view(3, 4), "steps": torch.tensor(3)}, "draws": 2, "known": [1, 5]}
     for rank in range(2):
-        generations.write(rank, 3, {f"client-{rank}": files.copy(tensors)})
-    generations.commit(2, 3)
-    return generations
+        checkpoints.write(rank, 3, {f"client-{rank}": files.copy(tensors)})
+    checkpoints.commit(2, 3)
+    return checkpoints
 
 
-def read(generations: CheckpointStore) -> None:
-    checkpoint = generations.newest()
+def read(checkpoints: CheckpointStore) -> None:
+    checkpoint = checkpoints.newest()
     assert checkpoint is not None
     for name in checkpoint.notes:
         checkpoint.read(name)
 
 
 @pytest.mark.slow
-def test_a_mutated_checkpoint_is_refused_by_name(generations):
+def test_a_mutated_checkpoint_is_refused_by_name(checkpoints):
     draw = random.Random(2)
-    assert refusal(lambda: read(generations)) is None
-    place = generations.folder / "00003"
+    assert refusal(lambda: read(checkpoints)) is None
+    place = checkpoints.folder / "00003"
     for _ in range(TRIALS):
         path = place / draw.choice(["client-0.safetensors", "client-1.safetensors", MARKER])
         sound = path.read_bytes()
         path.write_bytes(mutated(sound, draw))
-        error = refusal(lambda: read(generations))
+        error = refusal(lambda: read(checkpoints))
         assert error is not None
         assert str(path) in error
         path.write_bytes(sound)
-    assert refusal(lambda: read(generations)) is None
+    assert refusal(lambda: read(checkpoints)) is None
 
 
 @pytest.mark.slow
@@ -176,11 +176,11 @@ def test_a_mutated_pack_is_refused_by_name(tmp_path):
         assert str(path) in (refusal(read_all) or "")
 
 
-def test_a_missing_file_of_a_checkpoint_is_named(generations):
-    (generations.folder / "00003" / "client-1.safetensors").unlink()
-    assert "client-1.safetensors" in (refusal(lambda: read(generations)) or "")
+def test_a_missing_file_of_a_checkpoint_is_named(checkpoints):
+    (checkpoints.folder / "00003" / "client-1.safetensors").unlink()
+    assert "client-1.safetensors" in (refusal(lambda: read(checkpoints)) or "")
 
 
-def test_a_checkpoint_of_other_settings_is_refused(generations):
-    other = CheckpointStore(generations.folder.parent, "other settings")
+def test_a_checkpoint_of_other_settings_is_refused(checkpoints):
+    other = CheckpointStore(checkpoints.folder.parent, "other settings")
     assert "settings" in (refusal(other.newest) or "")

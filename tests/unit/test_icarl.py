@@ -21,7 +21,7 @@ STREAMS = [
     [tiny.task(2, 5, seed=4), tiny.task(1, 7, seed=5), tiny.task(8, 9, seed=6)],
 ]
 OLD = {1: [1, 2], 2: [1, 2, 3, 4]}
-"""By task, whom client 0 has met before."""
+"""Task -> people that client 0 has met before."""
 
 
 def federation(settings: dict | None = None, method: str = "icarl", preset: str = "best") -> tiny.Federation:
@@ -57,7 +57,7 @@ def test_golden_loss_of_rehearsed_samples(path):
     case = {key: torch.from_numpy(np.asarray(value)) for key, value in np.load(path, allow_pickle=False).items()}
     loss = icarl.class_loss(case["student"], case["icarl_target"])
     torch.testing.assert_close(loss.double(), case["icarl_class_loss"], rtol=1e-4, atol=1e-5)
-    # The whole penalty, of a side that holds these answers.
+    # The whole penalty, of a client that holds these logits.
     side = begun({"train.softmax": "all"})
     old = int(case["icarl_old_classes"])
     side.old, side.old_logits = torch.arange(old), case["teacher"][:, :old]
@@ -68,7 +68,7 @@ def test_golden_loss_of_rehearsed_samples(path):
 
 
 def test_undecided_scores_cost_a_coin_toss_per_question():
-    """ln 2 per question, whatever the label; and ln 2 against old answers of 0, that is, of one half."""
+    """ln 2 per question, whatever the label; and ln 2 against old logits of 0, that is, a probability of one half."""
     for softmax in ("known", "all"):
         side = begun({"method.distillation": 0.7, "train.softmax": softmax})
         side.old_logits = torch.zeros_like(side.old_logits)
@@ -102,12 +102,12 @@ def test_only_old_classes_of_rehearsed_samples_are_distilled(targets):
     assert touched.any(0).sum() == len(classes)
 
 
-# -- who meets which old answers ---------------------------------------------------------------------------------------
+# -- which sample meets which old logits ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("settings", [{}, {"memory.share": None}, {"prototypes.exchange": True}])
 @pytest.mark.parametrize("rounds", [3, 4, 5, 6])
-def test_every_rehearsed_sample_meets_its_own_answers(settings, rounds):
+def test_every_rehearsed_sample_meets_its_own_logits(settings, rounds):
     """What is stored for a batch's rows is what the model of the round's beginning says of these very samples."""
     side = begun(settings, rounds)
     side = getattr(side, "inner", side)
@@ -125,7 +125,7 @@ def test_every_rehearsed_sample_meets_its_own_answers(settings, rounds):
 
     side.learner.train(rounds, check, side.context())
     assert len(set(met)) > 3
-    assert len({tuple(row.tolist()) for row in side.old_logits}) > 3  # answers differ, so a wrong row would have shown
+    assert len({tuple(row.tolist()) for row in side.old_logits}) > 3  # logits differ, so a wrong row would have shown
     if "prototypes.exchange" in settings and rounds > 4:
         assert side.learner.relayed
 
@@ -232,7 +232,7 @@ def people(*pids: int, images: int = 9) -> Samples:
         ("seen", False, [(8, 2), (5, 3)]),  # 17 // 2; 17 // 3
         ("seen", True, [(9, 2), (6, 3)]),
         ("width", False, [(4, 2), (1, 3)]),  # ids up to 3, then up to 9: 17 // 4; 17 // 10
-        ("width", True, [(5, 2), (2, 3)]),  # rounded up, as published
+        ("width", True, [(5, 2), (2, 3)]),  # rounded up, as in the reference code
     ],
 )
 def test_quota_by_hand(quota, repeat, expected):

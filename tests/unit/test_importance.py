@@ -84,7 +84,7 @@ def test_golden_curvature(path):
 
     everyone = [(flat("fedcurv_importance"), flat("param"))]
     everyone += [(flat(f"other{q}_importance"), flat(f"other{q}_param")) for q in range(case["num_others"])]
-    sums = torch.stack([fedcurv.pulled(*told) for told in everyone]).sum(0)
+    sums = torch.stack([fedcurv.pulled(*sent) for sent in everyone]).sum(0)
     centre, moved = fedcurv.centre(sums), flat("moved").requires_grad_()
     penalty = quadratic(named([moved]), Quadratic(case["lam"].item(), named([centre]), named([sums[0]])))
     penalty.backward()
@@ -108,7 +108,7 @@ def test_golden_proximal_term(path):
 
 
 def test_weights_of_batches_by_hand():
-    """Of the loss mean(w * x) the gradient is the mean of x: 2 and then -5."""
+    """The gradient of the loss mean(w * x) is the mean of x: 2 and then -5."""
     w = torch.ones((), requires_grad=True)
     batches = [(torch.tensor([1.0, 3.0]), torch.zeros(2)), (torch.tensor([-5.0]), torch.zeros(1))]
 
@@ -195,10 +195,10 @@ def test_rows_of_people_a_client_does_not_know_are_not_important(estimate):
     assert rows.any(1).tolist() == [person in client.known for person in range(tiny.CLASSES)]
 
 
-# -- the published estimate --------------------------------------------------------------------------------------------
+# -- the reference code's estimate --------------------------------------------------------------------------------------
 
 
-def test_published_estimate_of_one_batch():
+def test_reference_estimate_of_one_batch():
     """A task in one batch, in training mode, without dropout: |batch| * (gradient of the mean loss)^2."""
     client = learner({"train.batch": 64, "train.augment": "none"})
     client.tail.trunk.drop.p = 0.0
@@ -212,7 +212,7 @@ def test_published_estimate_of_one_batch():
     assert client.tail.neck.running_mean.any()
 
 
-def test_published_estimate_goes_through_the_tasks_and_the_split_it_is_told():
+def test_reference_estimate_goes_through_the_tasks_and_the_split_it_is_given():
     client = learner()
     client.tasks = [replace(task, query=tiny.task(3, 4, 5, 9, seed=7).query) for task in client.tasks]
     before = client.forward_counts.copy()
@@ -223,7 +223,7 @@ def test_published_estimate_goes_through_the_tasks_and_the_split_it_is_told():
     assert client.forward_counts - before == {"stem": 3, "train": 3}  # person 9 is nobody it was trained on
 
 
-def test_published_estimate_shuffles_anew_each_round_and_repeats():
+def test_reference_estimate_shuffles_again_each_round_and_repeats():
     def estimate(draws: int) -> Tensor:
         client = learner()
         client.draws = draws
@@ -273,7 +273,7 @@ def test_impossible_options_are_refused(options, key, value):
 
 
 @pytest.mark.parametrize("options", [mas.Options, fedcurv.Options])
-def test_query_images_are_only_for_the_published_estimate(options):
+def test_query_images_are_only_for_the_reference_estimate(options):
     assert options(importance="round", data="query").data == "query"
     for beside in ({"data": "query"}, {"data": "gallery", "importance": "round"}):
         with pytest.raises(InputError, match=r"^method\.data = .*; expected train"):

@@ -59,7 +59,7 @@ def test_difference_counts():
     assert ledger(*BOOKED).difference(twice) == [f"only there: {entry}"]
 
 
-# -- ResNet-18 with 8000 classes and images of 128 x 64, whose scalar counts are published -----------------------------
+# -- ResNet-18 with 8000 classes and images of 128 x 64, whose scalars were counted in the reference code ---------------
 
 FULL, SIXTY_ROUNDS = (
     15_284_181,
@@ -92,14 +92,14 @@ def test_a_late_joiner_gets_no_weights_that_the_knowledge_brings(resnet):
     assert alone.parts(7) == alone.parts(1)
 
 
-def test_published_fedstil(resnet):
+def test_reference_fedstil(resnet):
     sent = traffic(resnet, "fedstil")
     assert size(sent.down) == (12_484_608, 49_938_432)
     assert {part.kind: part.scalars for part in sent.up} == {"weights": 12_484_608, "token": 8_192, "samples": 1}
     assert size(sent.up) == (12_492_801, 4 * (12_484_608 + 8_192) + 8)
 
 
-def test_published_fedavg(resnet):
+def test_reference_fedavg(resnet):
     sent = traffic(resnet, "fedavg")
     assert size(sent.down) == (12_489_728, 4 * 12_489_728)
     assert size(sent.up) == (12_489_729, 4 * 12_489_728 + 8)
@@ -180,7 +180,7 @@ def test_relayed_prototypes_by_hand(engine):
 # -- first contact itself ----------------------------------------------------------------------------------------------
 
 
-class Wire:
+class KeepingExchange:
     """An exchange that keeps what the server sends for the other end."""
 
     is_server = True
@@ -195,12 +195,17 @@ class Wire:
         return dict.fromkeys(online, self.sent)
 
 
-def greeted(round: int, provided: tuple[str, ...] = (), travelling: tuple[str, ...] = ()) -> tuple[Network, Network]:
-    """The server's network, and the other end's after client 3 was greeted."""
+def after_first_contact(
+    round: int, provided: tuple[str, ...] = (), travelling: tuple[str, ...] = ()
+) -> tuple[Network, Network]:
+    """The server's network, and the other end's after first contact with client 3."""
     server, other = tiny.network(1), tiny.network(2)
     server.tail.neck.num_batches_tracked += 5
-    for end, wire in ((server, first := Wire()), (other, SimpleNamespace(is_server=False, down=first.down))):
-        InitialModel(end, provided, travelling).send_to_new_clients(wire, round, [3])
+    for end, exchange in (
+        (server, first := KeepingExchange()),
+        (other, SimpleNamespace(is_server=False, down=first.down)),
+    ):
+        InitialModel(end, provided, travelling).send_to_new_clients(exchange, round, [3])
     return server, other
 
 
@@ -210,19 +215,19 @@ def differing(one: Network, other: Network) -> set[str]:
 
 
 def test_first_contact_brings_the_whole_state():
-    assert differing(*greeted(1)) == set()
+    assert differing(*after_first_contact(1)) == set()
 
 
 def test_first_contact_leaves_out_what_is_provided_and_what_travels_later():
-    assert differing(*greeted(1, provided=("stem.conv.weight",))) == {"stem.conv.weight"}
+    assert differing(*after_first_contact(1, provided=("stem.conv.weight",))) == {"stem.conv.weight"}
     travelling = ("trunk.conv.weight", "classifier.weight")
-    assert differing(*greeted(1, travelling=travelling)) == set()
-    assert differing(*greeted(2, travelling=travelling)) == {f"tail.{name}" for name in travelling}
+    assert differing(*after_first_contact(1, travelling=travelling)) == set()
+    assert differing(*after_first_contact(2, travelling=travelling)) == {f"tail.{name}" for name in travelling}
 
 
-def test_every_client_is_greeted_once():
-    contact, wire = InitialModel(tiny.network(), (), ()), Wire()
-    assert contact.send_to_new_clients(wire, 1, [0, 2]) == [0, 2]
-    assert contact.send_to_new_clients(wire, 2, [0, 1, 2]) == wire.receivers == [1]
+def test_every_client_gets_the_initial_model_once():
+    contact, exchange = InitialModel(tiny.network(), (), ()), KeepingExchange()
+    assert contact.send_to_new_clients(exchange, 1, [0, 2]) == [0, 2]
+    assert contact.send_to_new_clients(exchange, 2, [0, 1, 2]) == exchange.receivers == [1]
     assert contact.send_to_new_clients(SimpleNamespace(), 3, [0, 1, 2]) == []  # nobody is new: nothing is sent
     assert contact.met == {0, 1, 2}

@@ -79,7 +79,7 @@ def labelled_features(*pids: int) -> tuple[Tensor, Tensor]:
 
 
 def contrast_by_hand(features: Tensor, pids: Tensor, temperature: float) -> float:
-    """The published formula, one anchor and one pair at a time."""
+    """The paper's formula, one anchor and one pair at a time."""
     unit = F.normalize(features, dim=1)
     losses = []
     for i in range(len(unit)):
@@ -92,7 +92,7 @@ def contrast_by_hand(features: Tensor, pids: Tensor, temperature: float) -> floa
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0])
 @pytest.mark.parametrize("pids", [(4, 4), (4, 4, 7), (4, 7, 4, 7, 7, 9)])
-def test_contrast_is_the_published_formula(pids, temperature):
+def test_contrast_is_the_formula_of_the_paper(pids, temperature):
     features, labels = labelled_features(*pids)
     features = features.detach()
     loss = supervised_contrast(features, labels, temperature)

@@ -97,12 +97,12 @@ def test_a_new_base_of_the_reference_is_theta_whatever_was_learned(mask):
     assert (part.mask == mask).all()  # it stays
 
 
-# -- as published ------------------------------------------------------------------------------------------------------
+# -- as in the paper ---------------------------------------------------------------------------------------------------
 
 
 @cases
 @layers
-def test_published_layer_by_hand(path, layer_kind):
+def test_paper_layer_by_hand(path, layer_kind):
     case, layer, part = load(path, layer_kind, Masked)
     fill(part, case)
     # The mask belongs to the last axis, the output channels.
@@ -114,7 +114,7 @@ def test_published_layer_by_hand(path, layer_kind):
     close(reversed_axes(layer.eval().weight), mask * case["init_sw"] + adaptive + lent)
 
 
-def test_a_published_task_begins_with_the_masked_base_alone():
+def test_a_task_of_the_paper_begins_with_the_masked_base_alone():
     layer, part = random_layer(Masked)
     base = layer.parametrizations.weight.original
     part.restart(base, torch.randn(5, *base.shape, generator=rng(4)))

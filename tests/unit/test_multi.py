@@ -27,7 +27,7 @@ def equal(tail: Tail, expected: dict[str, Tensor]) -> bool:
 
 
 def test_a_task_keeps_the_model_of_its_last_round():
-    """Client 1 sits out some rounds, so that the clients end their tasks at different times."""
+    """Client 1 misses some rounds, so that the clients end their tasks at different times."""
     result = federation("multi")
     newest: dict[tuple[int, int], dict[str, Tensor]] = {}
     for number in range(1, 9):

@@ -35,7 +35,7 @@ def attendance(clients=10, total=12, seed=1, lost=None, **settings):
 
 
 def schedule(clients=4, total=6, seed=3, drawn=None, lost=None, **settings):
-    """Of three tasks of one round, evaluated after every second round."""
+    """Three tasks of one round, evaluated after every second round."""
     return Schedule(seed, clients, 3, 1, total, drawn or clients, 2, Participation(**settings), lost or {})
 
 
@@ -118,7 +118,7 @@ def test_away_is_from_the_first_round_to_the_last():
 def test_somebody_is_always_there(settings):
     rounds = [attendance(total=60, **settings).present(round) for round in range(1, 61)]
     assert min(map(len, rounds)) == 1
-    assert len({there[0] for there in rounds if len(there) == 1}) > 3  # by lot, not always the same
+    assert len({there[0] for there in rounds if len(there) == 1}) > 3  # drawn at random, not always the same
 
 
 def test_who_is_called_has_joined_if_anybody_has():
@@ -407,7 +407,7 @@ def test_reports_warn_of_other_participation(run):
     assert "**Warning: not comparable.** participation.straggler_effort is not the same" in text
 
 
-class Told:
+class Recorded:
     """A record of a federation of which client 1 was never there."""
 
     def __init__(self, plan: Schedule):
@@ -420,7 +420,7 @@ class Told:
 def test_tables_have_a_dash_for_who_never_came():
     console = Console(width=120)
     with console.capture() as captured:
-        console.print(summary.results_table(Told(schedule(clients=2))))
+        console.print(summary.results_table(Recorded(schedule(clients=2))))
     rows = [line.split() for line in captured.get().splitlines()]
     assert ["1", *["-"] * 5, "0.0", "0.0"] in rows
     assert ["mean", *["50.0"] * 5, "0.0", "0.0"] in rows

@@ -92,7 +92,7 @@ def test_splits(stream):
 
 
 def test_sister_sees_people_half_a_task_later(stream):
-    """Of a task's people the sister sees some in the same task and the others in the next one, never earlier."""
+    """The sister sees some of a task's people in the same task and the others in the next one, never earlier."""
     for client in (0, 1):
         for task in range(stream.tasks):
             people = set(stream.pids(client, task))

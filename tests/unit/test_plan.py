@@ -81,11 +81,11 @@ SETTINGS = {
     "no memory": {"memory.size": 0},
     "no memory, no augmentation": {"memory.size": 0, "train.augment": "none"},
     "shuffled into one": {"memory.share": None, **EPOCHS},
-    "as published": {"memory.share": None, "memory.herding": "repeat", "memory.labels": "collide", **EPOCHS},
+    "as the reference code": {"memory.share": None, "memory.herding": "repeat", "memory.labels": "collide", **EPOCHS},
     "a memory for few": {"memory.size": 5, "memory.share": None, "memory.quota": "width", **EPOCHS},
     "all tasks": {"evaluation.tasks": "all"},
     "in all its galleries": {"evaluation.gallery": "client"},
-    "in everybody's galleries": {"evaluation.gallery": "all", "evaluation.tasks": "all"},
+    "in the global gallery": {"evaluation.gallery": "all", "evaluation.tasks": "all"},
     "prototypes": {"prototypes.exchange": True},
     "prototypes alone": {"prototypes.exchange": True, "memory.size": 0, "memory.share": None, **EPOCHS},
 }
@@ -201,9 +201,9 @@ def test_a_plan_costs_little(clients):
 
 TRAVELS = 160 * 960 + 9 * 960 + 960 * 320 + 320 * 1280 + 1280 * 32
 """Weights of MobileNetV2's last inverted residual and last convolution, and of a classifier of 32 people."""
-PUBLISHED = 3_504_872 - (1280 + 1) * 1000
+BACKBONE = 3_504_872 - (1280 + 1) * 1000
 """Parameters of MobileNetV2, without its classifier."""
-FLOATS = PUBLISHED + 34_112 + 4 * 1280 + 1280 * 32
+FLOATS = BACKBONE + 34_112 + 4 * 1280 + 1280 * 32
 """With its batch norms' statistics, the neck and a classifier of 32 people."""
 START = 4 * FLOATS + 8 * (52 + 1)
 """Bytes, with the counters of 52 batch norms and the neck."""
@@ -317,7 +317,7 @@ def test_a_gpu_takes_what_learns():
 
 def test_warm_up_trains_the_whole_backbone():
     parts = make("warmup.steps=1", "warmup.batch=2").footprints[0].parts
-    assert 3 * 4 * PUBLISHED < parts["warm-up"] < 4 * 4 * PUBLISHED
+    assert 3 * 4 * BACKBONE < parts["warm-up"] < 4 * 4 * BACKBONE
     assert make().footprints[0].parts["warm-up"] == 0
 
 

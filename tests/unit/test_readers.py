@@ -216,11 +216,11 @@ FOLDERS = [
 @pytest.mark.parametrize(("name", "folder"), FOLDERS)
 def test_a_folder_that_is_missing_is_named_and_one_that_is_empty_is_meant(make, name, folder):
     root = make(name)
-    everybody = readers.read(name, root)
+    everyone = readers.read(name, root)
     shutil.rmtree(root / folder)
     refused(name, root, f"/{folder} cannot be listed .*: expected the folders .* with images such as .*; create it")
     (root / folder).mkdir()
-    left = [record for record in everybody if not record.source.startswith(f"{folder}/")]
+    left = [record for record in everyone if not record.source.startswith(f"{folder}/")]
     assert readers.read(name, root) == left
     assert left
 

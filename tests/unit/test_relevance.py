@@ -95,8 +95,8 @@ def test_identical_clients_get_identical_weights(kind):
     torch.testing.assert_close(weights[1, [0, 2]], weights[3, [0, 2]])
     torch.testing.assert_close(weights[1, 3], weights[3, 1])
     torch.testing.assert_close(weights[1, 1], weights[3, 3])
-    everybody = mixing(reordered(history(), [2, 2, 2]), kind)
-    torch.testing.assert_close(everybody, torch.full_like(everybody, 1 / 3))
+    everyone = mixing(reordered(history(), [2, 2, 2]), kind)
+    torch.testing.assert_close(everyone, torch.full_like(everyone, 1 / 3))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -40,7 +40,7 @@ def test_golden_epochs_counts_and_rates(path):
         run = replay(loss, case["accuracy"][row], case["data_count"][row])
         epochs, rates = run_epochs(len(loss), run, stop, rate)
         assert len(epochs) == case["epochs_run"][row]
-        counted = epochs[:-1] if stop.bad >= 3 else epochs  # the published code leaves the last one out then
+        counted = epochs[:-1] if stop.bad >= 3 else epochs  # the reference code leaves the last one out then
         assert sum(epoch.images for epoch in counted) == case["train_cnt"][row]
         np.testing.assert_allclose(rates, case["lr_used"][row][: len(rates)])
         assert np.isnan(case["lr_used"][row][len(rates) :]).all()
@@ -52,7 +52,7 @@ def test_golden_epochs_counts_and_rates(path):
         ([5, 4, 3, 2, 1], [1, 2, 3, 4, 5], 5),
         ([1, 2, 2, 2, 2], [1, 1, 1, 1, 1], 4),
         ([3, 2, 1, 0, 0], [5, 4, 4, 4, 4], 4),  # the loss improves, the accuracy never again
-        ([3, 4, 4, 3, 4, 4, 3], [1, 1, 1, 1, 1, 1, 1], 7),  # as good as the best starts the count anew
+        ([3, 4, 4, 3, 4, 4, 3], [1, 1, 1, 1, 1, 1, 1], 7),  # as good as the best starts the count again
         ([math.nan] * 5, [1] * 5, 3),
     ],
 )

@@ -1,4 +1,4 @@
-"""Where queries are searched: in their task's gallery, in all of their client's, or in everybody's."""
+"""Where queries are searched: in their task's gallery, in all of their client's, or in the global one."""
 
 import copy
 import re
@@ -55,7 +55,7 @@ def client(number: int, scope: str, *tasks: tuple[Sequence[Sight], Sequence[Sigh
 
 
 def images(sights: Sequence[Sight]) -> Images:
-    """Of one pixel, which only shows one from another."""
+    """Images of one pixel, which only shows one from another."""
     pixels = np.array([[[[person, int(angle) % 256, camera]]] for person, angle, camera in sights], np.uint8)
     people, cameras = (np.array([sight[i] for sight in sights], np.int64) for i in (0, 2))
     return Images(pixels, people, cameras)
@@ -72,7 +72,7 @@ SECOND = (
 
 
 def search(scope: str, *learners: Learner) -> np.ndarray:
-    """Of all clients, [clients, tasks, metrics]."""
+    """All clients' metrics, [clients, tasks, metrics]."""
     global_gallery = (
         gather(InProcessExchange().share, [client_gallery(learner) for learner in learners], 2)
         if scope == "all"
@@ -112,7 +112,7 @@ def test_what_the_querys_camera_saw_at_other_clients_is_junk():
 
 
 def test_an_image_in_several_galleries_of_a_client_is_there_once():
-    """Of three distractors before person 1, two are copies of the third: it is second, not fourth."""
+    """Two of the three distractors before person 1 are duplicates of the third: it is second, not fourth."""
     distractor = (2, 10, 9)
     tasks = [([(1, 0, 0)], [(1, 30, 9), distractor]), *[([(3, 90, 0)], [distractor, (3, 100, 9)])] * 2]
     for scope in ("client", "all"):
@@ -157,7 +157,7 @@ def test_a_client_with_one_task_has_nothing_to_join():
     np.testing.assert_array_equal(federation("client", streams).search(), federation("task", streams).search())
 
 
-def test_everybodys_galleries_are_those_of_the_only_client():
+def test_the_global_gallery_is_that_of_the_only_client():
     found = [federation(scope, STREAMS[:1]).search() for scope in SCOPES]
     np.testing.assert_array_equal(found[2], found[1])
     assert (found[1] != found[0]).any()

@@ -1,4 +1,4 @@
-"""A federation that is stopped between two rounds and built anew goes on as one that was never stopped, bit for bit."""
+"""A federation that is stopped between two rounds and built again goes on as one that was never stopped, bit for bit."""
 
 import json
 from collections.abc import Iterator
@@ -107,7 +107,7 @@ OF_METHOD = {"fedweit": {"method.knowledge": 2}}
 
 class Plan(NamedTuple):
     online: list[list[int]]
-    """By round, from the first."""
+    """Online clients, one list a round."""
     streams: list
     neck: str
 
@@ -116,8 +116,8 @@ class Plan(NamedTuple):
 
 
 PLANS = {
-    "everybody": Plan([[0, 1, 2]] * 6, STREAMS, "bnneck"),
-    # Client 1 misses what is told in rounds 1 to 4, client 2 joins late, client 3 never does.
+    "all clients": Plan([[0, 1, 2]] * 6, STREAMS, "bnneck"),
+    # Client 1 misses what is sent in rounds 1 to 4, client 2 joins late, client 3 never does.
     "some": Plan([[0, 1], [0], [0, 2], [0, 2], [1, 2], [0, 1]], [*STREAMS, STRANGER], "plain"),
 }
 
@@ -132,7 +132,7 @@ def build(case: Case, plan: Plan) -> tiny.Federation:
     return tiny.federation(config(case), plan.streams, tiny.network(neck=plan.neck))
 
 
-class HeardExchange(InProcessExchange):
+class RecordingExchange(InProcessExchange):
     """Remembers what arrives, by round."""
 
     def __init__(self) -> None:
@@ -140,17 +140,17 @@ class HeardExchange(InProcessExchange):
         self.sent: dict[int, list] = {}
 
     def down(self, round, parts, online, knowledge):
-        return self._heard(round, super().down(round, parts, online, knowledge))
+        return self._record(round, super().down(round, parts, online, knowledge))
 
     def up(self, round, parts, online, updates):
-        return self._heard(round, super().up(round, parts, online, updates))
+        return self._record(round, super().up(round, parts, online, updates))
 
-    def _heard(self, round, messages):
+    def _record(self, round, messages):
         self.sent.setdefault(round, []).append(snapshot(messages))
         return messages
 
 
-class LookingTrainer(OneByOne):
+class WatchingTrainer(OneByOne):
     """Looks at the clients when they are about to train."""
 
     def train(self, round, clients, efforts, stop):
@@ -159,17 +159,17 @@ class LookingTrainer(OneByOne):
 
 
 class Seen:
-    """What can be told apart of a play, by round."""
+    """What can be compared of two runs, by round."""
 
     def __init__(self, federation: tiny.Federation):
         self.federation = federation
-        federation.parts.exchange, federation.parts.trainer = HeardExchange(), LookingTrainer(nowhere)
+        federation.parts.exchange, federation.parts.trainer = RecordingExchange(), WatchingTrainer(nowhere)
         self.sent = federation.parts.exchange.sent
         self.metrics: dict[int, bytes] = {}
         self.begun: dict[int, list[dict[str, Any]]] = {}
-        """By online client, when it is about to train; last the server, when it has distributed."""
+        """Round -> every online client when it is about to train; last the server, when it has distributed."""
         self.ended: dict[int, list[dict[str, Any]]] = {}
-        """By client, last the server."""
+        """Round -> every client, last the server."""
         self.written: dict[int, dict[str, Written]] = {}
         self.final: list = []
 
@@ -209,7 +209,7 @@ def apart(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[str]
 
 
 def states(federation: tiny.Federation) -> dict[str, Written]:
-    """Of everybody, as files hold them."""
+    """The states of server and clients, as files hold them."""
     of = {"server": federation.server.state()}
     for client, side in enumerate(federation.clients):
         of[str(client)] = {"method": side.state(), "learner": side.learner.state()}
@@ -217,7 +217,7 @@ def states(federation: tiny.Federation) -> dict[str, Written]:
 
 
 def restored(case: Case, plan: Plan, files: dict[str, Written]) -> tiny.Federation:
-    """A federation built anew that takes up these states."""
+    """A fresh federation that takes up these states."""
     federation = build(case, plan)
     of = {name: read(file) for name, file in files.items()}
 
@@ -256,19 +256,19 @@ def check(case: Case, plan: str, stop: int) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_stopped_at_the_end_of_a_task(case):
-    """Of clients 0 and 2; client 1 has another round of its own before it."""
+    """The task of clients 0 and 2; client 1 has another round of its own before it."""
     check(case, "some", 4)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.preset == "best" and not case.settings], ids=str)
 def test_stopped_within_a_task(case):
-    check(case, "everybody", 5)
+    check(case, "all clients", 5)
 
 
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("plan", "stop"), [("everybody", 1), ("everybody", 4), ("everybody", 5), ("some", 1), ("some", 5)]
+    ("plan", "stop"), [("all clients", 1), ("all clients", 4), ("all clients", 5), ("some", 1), ("some", 5)]
 )
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_stopped_anywhere(case, plan, stop):

@@ -345,7 +345,7 @@ def test_rehearsal_is_of_past_people_only_under_their_own_ids():
     side.begin_round()
     new, old = rehearsed(side, 3)
     assert sorted(new) == [4] * 4 + [10] * 4
-    assert set(old) == {1, 2, 7, 9}  # person 4 is back and is learned anew
+    assert set(old) == {1, 2, 7, 9}  # person 4 is back and is learned again
     truth = {}
     for number, task in enumerate(side.tasks[:2]):
         truth |= dict(

@@ -45,12 +45,12 @@ def labelled(images: Images) -> set[tuple[bytes, int, int]]:
     return {(pixels.tobytes(), person, camera) for pixels, person, camera in rows}
 
 
-def everybody(stream: Stream, *splits: str) -> set[tuple[bytes, int, int]]:
+def identities(stream: Stream, *splits: str) -> set[tuple[bytes, int, int]]:
     return set().union(*(labelled(getattr(stream.task(*cell), split)) for cell in CELLS for split in splits))
 
 
 def test_nothing_that_anybody_trains_on_is_searched_or_searched_for(view):
-    assert everybody(view, "train").isdisjoint(everybody(view, "query", "gallery"))
+    assert identities(view, "train").isdisjoint(identities(view, "query", "gallery"))
 
 
 def test_all_images_are_training_images_of_the_source_under_their_labels(source, view):
@@ -59,7 +59,7 @@ def test_all_images_are_training_images_of_the_source_under_their_labels(source,
         assert labelled(task.train) | labelled(task.query) == labelled(train)
         assert len(task.train) + len(task.query) == len(train)
         assert np.array_equal(view.pids(*cell), np.unique(task.train.pids))
-    assert everybody(view, "train", "query", "gallery").isdisjoint(everybody(source, "query", "gallery"))
+    assert identities(view, "train", "query", "gallery").isdisjoint(identities(source, "query", "gallery"))
 
 
 def test_the_gallery_is_what_is_held_out_of_all_tasks_of_the_others(view):
@@ -68,7 +68,7 @@ def test_the_gallery_is_what_is_held_out_of_all_tasks_of_the_others(view):
         assert labelled(view.task(client, task).gallery) == set().union(*map(labelled, others))
 
 
-def test_everyone_whom_another_client_trains_on_can_be_found(source, view):
+def test_everyone_that_another_client_trains_on_can_be_found(source, view):
     for client, task in CELLS:
         seen = {p for other, when in CELLS if other != client for p in source.pids(other, when).tolist()}
         split = view.task(client, task)
@@ -92,7 +92,7 @@ def test_it_is_switched_on_by_the_config_and_leaves_pooled_training_clean(source
     stream = open_stream(data, 1)
     assert isinstance(stream, PooledStream)
     assert labelled(stream.task(1, 0).query) == labelled(view.task(1, 0).query)
-    assert labelled(stream.task(1, 0).train).isdisjoint(everybody(view, "query", "gallery"))
+    assert labelled(stream.task(1, 0).train).isdisjoint(identities(view, "query", "gallery"))
     assert view.warmup() is not None
 
 

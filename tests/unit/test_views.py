@@ -33,11 +33,11 @@ def test_subset_refuses_clients_there_are_not(stream, clients):
         SubsetStream(stream, clients)
 
 
-def test_pooled_training_images_are_everybodys_and_tests_are_ones_own(stream):
+def test_pooled_training_images_are_those_of_all_clients_and_tests_are_ones_own(stream):
     pooled = PooledStream(stream)
     own, all_of_them = stream.task(1, 0), pooled.task(1, 0)
     assert len(all_of_them.train) == sum(len(stream.task(client, 0).train) for client in range(3))
-    everybody = {person for client in range(3) for person in stream.pids(client, 0).tolist()}
-    assert set(all_of_them.train.pids.tolist()) == set(pooled.pids(1, 0).tolist()) == everybody
+    everyone = {person for client in range(3) for person in stream.pids(client, 0).tolist()}
+    assert set(all_of_them.train.pids.tolist()) == set(pooled.pids(1, 0).tolist()) == everyone
     assert np.array_equal(all_of_them.query.pixels, own.query.pixels)
     assert np.array_equal(all_of_them.gallery.pixels, own.gallery.pixels)

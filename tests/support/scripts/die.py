@@ -23,7 +23,7 @@ times = Path(output, "times")
 
 
 class Fate:
-    """Of this rank in the experiment that is under way."""
+    """When this rank dies in the experiment that is under way."""
 
     def __init__(self, world, name, deaths=(), pause=None):
         self.world, self.name, self.pause = world, name, pause
@@ -75,7 +75,7 @@ if __name__ == "__main__":
     times.mkdir(parents=True, exist_ok=True)
     place_rank = shared_resources.place_rank
 
-    def seat_taken(*arguments, **options):
+    def placed(*arguments, **options):
         """Only now may torch be imported."""
         global epochs
         placement = place_rank(*arguments, **options)
@@ -87,7 +87,7 @@ if __name__ == "__main__":
 
         epochs, Learner._epoch = Learner._epoch, batches
         spoil(World, "wait", lambda *_: fate.strike())
-        spoil(recovery, "load_data_and_model", lambda *_: fate.approach("furnishing", 0))
+        spoil(recovery, "load_data_and_model", lambda *_: fate.approach("loading", 0))
         spoil(CheckpointManager, "restore", lambda *_: fate.approach("restoring", 0))
         spoil(recovery, "run_rounds", lambda *_: fate.world.is_server and fate.note("began"))
         spoil(MpiExchange, "down", lambda *_: fate.approach("down", 1))
@@ -99,7 +99,7 @@ if __name__ == "__main__":
         spoil(CheckpointManager, "after_round", lambda *_: fate.approach("boundary", 0))
         return placement
 
-    shared_resources.place_rank = seat_taken
+    shared_resources.place_rank = placed
     with start() as world:
         place = None
         for name, trial in json.loads(experiments).items():

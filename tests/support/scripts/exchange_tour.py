@@ -77,8 +77,8 @@ def play(world, clients: int) -> dict:
     mine = assign_clients(clients, world.size)[world.rank]
     downs, ups = [], []
     for round, online in enumerate(ROUNDS[clients]):
-        told = {part.kind: knowledge(part, round, online) for part in DOWN} if world.is_server else {}
-        messages = exchange.down(round, DOWN, online, told)
+        sent = {part.kind: knowledge(part, round, online) for part in DOWN} if world.is_server else {}
+        messages = exchange.down(round, DOWN, online, sent)
         downs.append({c: {kind: plain(row) for kind, row in m.items()} for c, m in messages.items()})
         own = {c: {part.kind: tensor(part, round, c, True) for part in UP} for c in online if c in mine}
         gathered = exchange.up(round, UP, online, own)

@@ -1,4 +1,4 @@
-"""Of 4 ranks, 1 and 2 find the same mistake, 3 finds another, and 0, which has to say so, finds none."""
+"""Among 4 ranks, 1 and 2 find the same mistake, 3 finds another, and 0, which has to say so, finds none."""
 
 from fedstil_mpi.comm.start import start
 from fedstil_mpi.util.errors import InputError
