@@ -43,8 +43,8 @@ INTRODUCTION = """# Communication: what every method sends
 {machine}, Python {python}, torch {torch}, mpi4py {mpi4py}, Open MPI {openmpi}. Nothing is trained: how large a
 message is does not depend on its values, but for parts that travel sparsely, of which {density:.0%} are taken to be not zero.
 
-Bytes are of one client's edge link, the mean over clients where they differ. *Reference code*: the messages of FedSTIL's
-reference code, by its formulas, counted on our network with {classes} classes, images of {height} x {width} (Swin
+Bytes are of one client's edge link, the mean over clients where they differ. *Reference code*: the messages
+of FedSTIL's reference code, by its formulas, counted on our network with {classes} classes, images of {height} x {width} (Swin
 resizes to 224 x 224), stride 1 in the last stage, {clients} clients, and a bank of {bank} in FedWeIT; scalars / MB. (MobileNetV2
 is not among its backbones; the formulas are the same.) *Ours*: what the methods' layouts say, by preset, in
 bytes. Rows with equal numbers stand together.
@@ -165,7 +165,7 @@ def measured_table(options: argparse.Namespace, networks: dict[str, Network]) ->
 
 
 def wanted(options: argparse.Namespace) -> list[Case]:
-    """The default preset for all numbers of clients and all backbones; the other presets for the reference code's number."""
+    """The default preset for all numbers of clients and all backbones; the other presets for the reference code's."""
     first, *others = options.backbones
     settings = [(first, k, "best") for k in options.clients]
     settings += [(first, tables.CLIENTS, preset) for preset in tables.PRESETS[1:]]

@@ -138,7 +138,7 @@ def _fitting_boxes(numbers: Tensor, again: Tensor, height: int, width: int) -> T
     return torch.stack([top, top + h, left, left + w], 1) * fits.any(1, keepdim=True)
 
 
-# -- on the device: images are float32 [n, 3, height, width], and what was drawn lies where they do ----------------------
+# -- on the device: images are float32 [n, 3, height, width], and what was drawn lies where they do --------------------
 
 
 def jittered(images: Tensor, colour: Tensor) -> Tensor:

@@ -138,6 +138,6 @@ class Collectives:
 
 
 def _check_kind(found: list[Any], kind: list[Any]) -> None:
-    """found: by rank, how many rows and of which kind (dtype and trailing shape)."""
+    """found: for each rank, how many rows and of which kind (dtype and trailing shape)."""
     if any(other != kind for _, other in found):
         raise ValueError(f"rows of one dtype and trailing shape expected on every rank, found {found}")

@@ -48,7 +48,7 @@ class World(Collectives):
     def take(self, comm: "MPI.Comm", launched: Sequence[int]) -> None:
         """Consist of this communicator's ranks from now on. Not collective.
 
-        launched: by rank, what it was as the job was started, by which messages name it.
+        launched: each rank's number when the job was started, by which messages name it.
         """
         from mpi4py import MPI
 

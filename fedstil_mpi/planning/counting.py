@@ -58,7 +58,7 @@ class CountingMemory(Memory):
         self.counts: dict[int, int] = {}
 
     def count(self, images: Mapping[int, int]) -> None:
-        """As `store`, of so many images by person."""
+        """As `store`; images: person -> number of images."""
         quota = self.admit(images)
         kept = {pid: min(count, quota) for pid, count in self.counts.items()}
         self.counts = kept | {pid: quota if self.repeat else min(count, quota) for pid, count in images.items()}

@@ -91,8 +91,8 @@ def test_ledger_is_as_predicted(plays):
 
 def test_experiments_are_not_all_the_same(plays):
     """Equal fingerprints of one experiment on different ranks say something only if those of others differ."""
-    # The newest models of multi are those of single, the reference code's EWC holds nothing in the first round of a task, and
-    # to a client that learns alone it makes no difference who else is drawn.
+    # The newest models of multi are those of single, EWC of the reference code holds nothing in a task's first round, and to
+    # a client that learns alone it makes no difference who else is drawn.
     alike = ("multi", "multi_reference", "multi_late", "ewc_reference", "client_late", "all_late")
     own = [name for name in plays[1].names if name not in alike]
     own = [name for name in own if name == "fedstil_late" or not name.endswith("_late")]

@@ -118,7 +118,7 @@ def nested(key, value, beside=None):
     return {section: inner}
 
 
-# -- what is wrong ---------------------------------------------------------------------------------------------------
+# -- what is wrong -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_values_that_do_not_go_together(refusal, text, message):
     assert refusal(text).startswith(message)
 
 
-# -- what lies above what --------------------------------------------------------------------------------------------
+# -- what lies above what ----------------------------------------------------------------------------------------------
 
 
 def test_defaults_below_preset_below_file_below_command_line(load):

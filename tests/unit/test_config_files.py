@@ -74,7 +74,7 @@ def test_an_override_that_is_no_yaml(refusal):
     assert refusal("", "name=[").startswith("cannot read the overrides ['name=[']: ")
 
 
-# -- extends ---------------------------------------------------------------------------------------------------------
+# -- extends -----------------------------------------------------------------------------------------------------------
 
 
 def test_extends_a_chain_relative_to_each_file(tmp_path):

@@ -155,7 +155,7 @@ def test_nothing_travels(method):
     assert result.ledger.entries == []
 
 
-# -- as the reference code ------------------------------------------------------------------------------------------------------
+# -- as the reference code ---------------------------------------------------------------------------------------------
 
 
 def test_reference_ewc_forgets_the_newest_task_and_holds_where_the_round_ended():

@@ -229,7 +229,7 @@ def test_other_models_are_refused(tmp_path):
         assert "float64, expected" in refusal(file, small(3).tail)
 
 
-# -- which images --------------------------------------------------------------------------------------------------------
+# -- which images ------------------------------------------------------------------------------------------------------
 
 
 def labelled(pids: list[int], cameras: list[int]) -> Images:
@@ -270,7 +270,7 @@ def test_a_line_of_numbers():
     }
 
 
-# -- the command line ----------------------------------------------------------------------------------------------------
+# -- the command line --------------------------------------------------------------------------------------------------
 
 
 def command(*arguments: object) -> None:

@@ -102,7 +102,7 @@ def test_only_old_classes_of_rehearsed_samples_are_distilled(targets):
     assert touched.any(0).sum() == len(classes)
 
 
-# -- which sample meets which old logits ---------------------------------------------------------------------------------
+# -- which sample meets which old logits -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("settings", [{}, {"memory.share": None}, {"prototypes.exchange": True}])

@@ -195,7 +195,7 @@ def test_rows_of_people_a_client_does_not_know_are_not_important(estimate):
     assert rows.any(1).tolist() == [person in client.known for person in range(tiny.CLASSES)]
 
 
-# -- the reference code's estimate --------------------------------------------------------------------------------------
+# -- the reference code's estimate -------------------------------------------------------------------------------------
 
 
 def test_reference_estimate_of_one_batch():

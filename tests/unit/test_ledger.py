@@ -59,7 +59,7 @@ def test_difference_counts():
     assert ledger(*BOOKED).difference(twice) == [f"only there: {entry}"]
 
 
-# -- ResNet-18 with 8000 classes and images of 128 x 64, whose scalars were counted in the reference code ---------------
+# -- ResNet-18 with 8000 classes and images of 128 x 64, whose scalars were counted in the reference code --------------
 
 FULL, SIXTY_ROUNDS = (
     15_284_181,

@@ -31,7 +31,7 @@ def scalars(tensors: Mapping[str, Tensor]) -> int:
 
 
 def on_meta(name: str, **options) -> Network:
-    """With the reference code's 8000 classes and image size, whose scalar counts are known; shapes only, no memory, no time."""
+    """With the reference code's 8000 classes and image size, whose counts are known; shapes only, no memory, no time."""
     with torch.device("meta"):
         return build(name, num_classes=8000, image_size=(128, 64), **options)
 
@@ -94,8 +94,8 @@ def test_counts_swin():
     network = on_meta("swin_t")
     assert scalars(adaptive_parameters(network.tail)) == 20_299_776
     assert scalars(trainable_parameters(network.tail)) == 20_327_856
-    # The reference code's count includes attention masks, 49 x 49 for each window of the shifted blocks of stages 1 to 3 (64,
-    # 16 and 3 x 4 windows). torchvision computes them when they are needed.
+    # The reference code's count includes attention masks, 49 x 49 for each window of the shifted blocks of stages 1 to 3
+    # (64, 16 and 3 x 4 windows). torchvision computes them when they are needed.
     assert scalars(network_state(network)) == 33_916_131 - 49 * 49 * (64 + 16 + 3 * 4)
     assert representation_shape(network, (128, 64)) == (7, 7, 768)
 

@@ -66,7 +66,7 @@ def test_labels_are_those_of_the_images(tmp_path):
                 assert np.array_equal(labels[split], getattr(images, split).pids), type(stream)
 
 
-# -- forward passes ------------------------------------------------------------------------------------------------------------
+# -- forward passes ----------------------------------------------------------------------------------------------------
 
 
 SETTINGS = {

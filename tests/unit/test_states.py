@@ -1,4 +1,4 @@
-"""A federation that is stopped between two rounds and built again goes on as one that was never stopped, bit for bit."""
+"""A federation that is stopped between two rounds and built again goes on as if it had not been stopped, bit for bit."""
 
 import json
 from collections.abc import Iterator
