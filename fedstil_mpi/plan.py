@@ -71,7 +71,7 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
     console.print(summary.headline(experiment, plan.schedule), soft_wrap=True)
     at_most = " (at most: some of it passes a codec)" if predicted.packed else ""
     tables = {
-        f"Where {len(placements)} ranks would sit if all were on this host": summary.placement_table(placements),
+        f"Placement of {len(placements)} ranks if all were on this host": summary.placement_table(placements),
         f"What crosses the edge links, by round{at_most}": plan_tables.rounds_table(predicted),
         "What crosses the edge links, by kind": plan_tables.kinds_table(predicted),
         "By client, with the images that pass the stem, the tail in training, the tail in search": (
@@ -88,7 +88,7 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
 
 
 def placement(clients: int, ranks: int, placement: Placement) -> list[RankPlacement]:
-    """Where the ranks of a run would sit if all were on this host. Raises InputError where they cannot."""
+    """The placement of a run's ranks if all were on this host. Raises InputError where they cannot."""
     if ranks < 1:
         raise InputError(f"--ranks {ranks}; expected at least 1")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

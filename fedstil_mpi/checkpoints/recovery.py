@@ -33,7 +33,7 @@ class Output(Protocol):
     def begin(self, f: Federation, placements: list[dict[str, Any]], done: int) -> Observer:
         """An attempt begins after `done` rounds; returns what observes it. Raises InputError where nothing can be written."""
 
-    def tell(self, event: dict[str, Any]) -> None:
+    def show_event(self, event: dict[str, Any]) -> None:
         """Print an interruption of the run."""
 
 
@@ -46,7 +46,7 @@ def run_with_recovery(
     finish: Callable[[Plan, Federation], T],
     before: float,
 ) -> T:
-    """Play all rounds, going back to the last checkpoint when ranks are lost. Collective: all ranks must call.
+    """Run all rounds, going back to the last checkpoint when ranks are lost. Collective: all ranks must call.
 
     output: on rank 0, elsewhere None. finish: what is left to do after the last round, with the plan as it has become
     (without lost clients) and the federation; collective. before: seconds that went into the run so far.
@@ -83,7 +83,7 @@ class Recovery:
     """The interruptions that this process has seen. Kept on rank 0."""
 
     def attempt(self) -> tuple[Plan, Federation]:
-        """Play what is left of the run. Collective: all ranks must call."""
+        """Run what is left. Collective: all ranks must call."""
         began = time.perf_counter()
         self.world.where.clear()  # where an attempt was that was broken off
         world, resources, checkpoints = self.world, self.resources, self.checkpoints
@@ -95,7 +95,7 @@ class Recovery:
         if not self.settle_losses(done):
             began -= self.before
             if checkpoint is not None:
-                self._tell({"event": RESUMED, "after_round": done, "ranks": world.size})
+                self._report({"event": RESUMED, "after_round": done, "ranks": world.size})
         plan = replace(self.plan, schedule=replace(self.plan.schedule, lost=self.lost))
         load_data_and_model(world, plan, resources, start)
         f = assemble(world, plan, resources)
@@ -131,7 +131,7 @@ class Recovery:
             raise OrderlyEnd(1)
         if any_dead:
             reassign_clients(self.world, self.resources)
-        self._tell_losses(dead, orphans, done + 1)
+        self._report_losses(dead, orphans, done + 1)
         return any_dead
 
     def _end(self, done: int) -> str | None:
@@ -140,7 +140,7 @@ class Recovery:
             return f"ranks were lost in this round {LOSSES} times"
         return "no client is left" if len(self.lost) == self.plan.schedule.clients else None
 
-    def _tell_losses(self, dead: list[dict[str, Any]], orphans: list[int], round: int) -> None:
+    def _report_losses(self, dead: list[dict[str, Any]], orphans: list[int], round: int) -> None:
         """dead: placements as they were; on other ranks than 0 there are none."""
         rows = self.resources.placements or ()
         adopters = {client: row["rank"] for row in rows for client in row["clients"]}
@@ -148,9 +148,9 @@ class Recovery:
             clients = [client for client in row["clients"] if client in orphans]
             adopted = [adopters[client] for client in clients if client not in self.lost]
             where = {"round": round, "rank": row["rank"], "host": row["host"]}
-            self._tell({"event": LOST, **where, "clients": clients, "adopted_by": adopted or None})
+            self._report({"event": LOST, **where, "clients": clients, "adopted_by": adopted or None})
 
-    def _tell(self, event: dict[str, Any]) -> None:
+    def _report(self, event: dict[str, Any]) -> None:
         if self.output is not None:
             self.events.append(event)
-            self.output.tell(event)
+            self.output.show_event(event)

@@ -93,7 +93,7 @@ class InProcessExchange:
 
 
 class CountingExchange(InProcessExchange):
-    """Moves sizes only, which the parts and the numbers of their items tell, whatever the tensors hold.
+    """Moves sizes only, which the parts and the numbers of their items give, whatever the tensors hold.
 
     No codec is asked what it would make of them: the ledger then knows the bytes before it.
     """

@@ -1,7 +1,7 @@
 """Scatter and broadcast knowledge, gather updates: flat preallocated buffers, upper-case collectives, no pickle.
 
-Clients sit on the ranks in contiguous blocks in client order, so the rows of the online clients, in client order, are
-in rank order too, and one Scatterv or Gatherv moves them without rearranging. The collectives are used in their
+Clients are assigned to ranks in contiguous blocks in client order, so the rows of the online clients, in client order,
+are in rank order too, and one Scatterv or Gatherv moves them without rearranging. The collectives are used in their
 nonblocking form and polled with sleeps (`World.wait`), so that a rank which waits does not burn its core.
 """
 

@@ -51,7 +51,7 @@ class Experiment:
     """When ranks with clients die, the others go back to the last checkpoint and go on; needs mpirun --with-ft ulfm of
     Open MPI 5. The loss of rank 0, the server, ends the job."""
     lost_clients: str = choice("adopt", "offline")
-    """What becomes of a dead rank's clients: adopt (other ranks play them on; the results are those of a run in which
+    """What becomes of a dead rank's clients: adopt (other ranks take them over; the results are those of a run in which
     nobody died) | offline (they take no part from then on, as cameras would that have broken)."""
     save_models: bool = False
     """Keep the stem and every client's last tail in the run folder, as safetensors."""

@@ -1,6 +1,6 @@
 """The rounds, in the order of the paper: distil and send, learn, validate, send back.
 
-This is the only place that knows the order. A run plays it with MPI and real images; a plan plays it with an exchange
+This is the only place that knows the order. A run uses it with MPI and real images; a plan uses it with an exchange
 and a trainer that count (`planning.counting`).
 """
 

@@ -30,7 +30,7 @@ class Federation:
     gallery: str
     """Where queries are searched: `evaluation.gallery`."""
     clients: dict[int, Client]
-    """The clients this rank plays."""
+    """This rank's clients."""
     server: Server | None
     """On rank 0; elsewhere None."""
     task_aware: bool = False

@@ -99,7 +99,7 @@ class Forecast:
 
 
 def make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Forecast:
-    """The forecast of a run whose ranks are placed so: its rounds played without images and weights.
+    """The forecast of a run whose ranks are placed so: its rounds run without images and weights.
 
     Raises InputError where the model cannot be built.
     """

@@ -1,4 +1,4 @@
-"""A network of which every tensor holds one number: what a plan plays a method with.
+"""A network of which every tensor holds one number: what a plan runs a method on.
 
 A method's own code then decides what is sent, kept and made of what, at hardly any cost; how large things really are is
 read from the layouts of the real network (on the device meta). Tensors on meta would do for the loop too, but an

@@ -25,7 +25,7 @@ class RoundKinds(Observer):
     NAMES = ("first contact", "a task begins", "other rounds", "closing")
 
     def __init__(self, f: Federation):
-        """All clients are played in this process."""
+        """f: all clients, in this process."""
         self._f = f
         self._groups = {name: Group(name, 0, 0, 0, 0) for name in self.NAMES}
 

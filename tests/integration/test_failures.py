@@ -49,7 +49,7 @@ def test_kill_in_training(tmp_path):
         config = [TINY, f"output={tmp_path}", f"name={name}", "--resume"]
         resumed = mpirun(ranks, ["-m", "fedstil_mpi.run", *config], timeout=300)
         assert resumed.returncode == 0, resumed.stderr
-        assert ("goes on after round 1" in resumed.stdout) == (name == "tiny")
+        assert ("resumes after round 1" in resumed.stdout) == (name == "tiny")
     assert not different(results(tmp_path / "tiny"), results(tmp_path / "whole"))
 
 

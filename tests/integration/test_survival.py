@@ -119,9 +119,9 @@ def test_lost_and_adopting_ranks_are_reported(adopted, name):
         assert len(event["clients"]) == len(event["adopted_by"]) > 0
         assert living.issuperset(event["adopted_by"])
         line = (
-            f"rank {event['rank']} on {HOST} was lost in round {event['round']}; client {event['clients'][0]} is played"
+            f"rank {event['rank']} on {HOST} was lost in round {event['round']}; client {event['clients'][0]} continues"
         )
-        assert adopted.output.count(line) == 2  # when it came to pass, and in the end
+        assert adopted.output.count(line) == 2  # when it happened, and at the end
     if name == "last":
         assert stored[0]["adopted_by"] == [0] * CLIENTS
 

@@ -1,4 +1,4 @@
-"""The ranks of a run under a real mpirun: what they tell each other, how they wait, and how a job ends."""
+"""The ranks of a run under a real mpirun: what they exchange, how they wait, and how a job ends."""
 
 import json
 import os

@@ -149,7 +149,7 @@ def test_a_job_that_is_signalled_comes_back_and_completes(cluster, whole, tmp_pa
     assert (shown["JobState"], shown["Restarts"]) == ("COMPLETED", "1"), log.read_text()
     text = log.read_text()
     assert "asked to stop, and stopped" in text
-    assert "goes on after round" in text
+    assert "resumes after round" in text
     assert_equal(tmp_path / "run", whole)
 
 

@@ -84,7 +84,7 @@ def count(
     start: Network | None = None,
     size: tuple[int, int] = (16, 8),
 ) -> Federation:
-    """All rounds as a plan plays them; size: height and width of an image."""
+    """All rounds as a plan runs them; size: height and width of an image."""
     plan, network = plan_of(config, schedule, *size), start or tiny.network()
     schema = message_schema(plan.experiment, plan.method, schedule.clients, network)
     f, _ = counting_federation(plan, Given(streams), hollow(network), schema)

@@ -53,7 +53,7 @@ def test_temperature_distillation_by_hand():
     "loss",
     [lambda s, t: distillation_loss(s, t, 1.0), lambda s, t: distillation_loss(s, t, 4.0), sigmoid_distillation_loss],
 )
-def test_a_student_that_answers_as_its_teacher_is_left_alone(loss):
+def test_a_student_with_the_teachers_logits_is_left_alone(loss):
     teacher = scores(1)
     assert gradient(lambda s: loss(s, teacher), teacher).abs().max() < 1e-6
     assert loss(scores(2), teacher) > loss(teacher, teacher)

@@ -229,7 +229,7 @@ def test_lists_need_an_importance_of_every_round():
 # -- FedCurv: what travels ---------------------------------------------------------------------------------------------
 
 
-def test_news_by_hand():
+def test_pending_updates_by_hand():
     pending = PendingUpdates(3)
     assert not any(pending.take(client) for client in ALL)
     pending.mark(1)

@@ -84,14 +84,14 @@ def server_after(relevance: str, uploads: list[list[int]], **options) -> fedstil
 
 
 @pytest.mark.parametrize("relevance", [*MEASURES, "reference_code"])
-def test_rows_of_the_mixing_matrix_sum_to_1_whoever_was_heard(relevance):
+def test_rows_of_the_mixing_matrix_sum_to_1_whichever_clients_were_seen(relevance):
     for uploads in ([[0, 1, 2, 3]] * 4, [[1, 2]], [[3]], [[0, 3], [1], [0, 1], [3]]):
         server = server_after(relevance, uploads)
         weights = server.attention.matrix()
         seen_clients = sorted(set().union(*uploads))
-        unheard = [client for client in range(4) if client not in seen_clients]
+        unseen = [client for client in range(4) if client not in seen_clients]
         torch.testing.assert_close(weights.sum(1), torch.ones(4))
-        assert (weights[:, unheard] == 0).all()
+        assert (weights[:, unseen] == 0).all()
         assert torch.equal(server.attention.matrix(), weights)
         if len(seen_clients) == 1:
             assert (weights[:, seen_clients[0]] == 1).all()

@@ -168,7 +168,7 @@ def test_both_ends_know_the_same_weights_to_the_last_bit(reset, alpha):
 
 
 @resets
-def test_a_late_joiner_starts_from_the_mean_of_those_heard(reset):
+def test_a_late_joiner_starts_from_the_mean_of_the_seen_clients(reset):
     result = federation(reset)
     result.play(1, [0, 1])
     mean = thetas(result)[:2].mean(0)

@@ -79,7 +79,7 @@ def test_golden_server(path):
     assert sorted(slots.tolist()) == sorted(expected.tolist())  # only the set matters
 
 
-def test_the_reference_bank_is_drawn_anew_each_round_when_it_can_be_filled():
+def test_the_reference_bank_is_drawn_again_each_round_when_it_can_be_filled():
     def banks() -> list[list[float]]:
         bank, seen = ReferenceCodeBank(3, 1, 0), []
         for number in range(20):
@@ -150,7 +150,7 @@ def test_the_bank_keeps_copies():
 # -- a task's life -----------------------------------------------------------------------------------------------------
 
 
-def test_a_tasks_own_parts_persist_over_its_rounds_and_are_set_anew_after_it():
+def test_a_tasks_own_parts_persist_over_its_rounds_and_are_reset_after_it():
     result = federation()
     play(result, 1, 1)
     side = result.clients[0]
@@ -436,7 +436,7 @@ def test_a_run_by_hand():
     assert [booked.total(DOWN, r, 0) - HEADER_BYTES for r in (2, 3, 4, 5)] == [base, 3 * base, base, base]
 
 
-def test_what_is_pruned_costs_nothing_on_the_wire():
+def test_what_is_pruned_is_not_sent():
     result = federation({"method.sparsity": 0.3, "method.threshold": 1.5e-3})
     play(result, 1, 1)
     result.distribute(2, ALL)

@@ -67,7 +67,7 @@ def test_golden_loss_of_rehearsed_samples(path):
     torch.testing.assert_close(tiny.penalty(side, batch, case["student"]).double(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_undecided_scores_cost_a_coin_toss_per_question():
+def test_undecided_scores_cost_ln_2_per_class():
     """ln 2 per question, whatever the label; and ln 2 against old logits of 0, that is, a probability of one half."""
     for softmax in ("known", "all"):
         side = begun({"method.distillation": 0.7, "train.softmax": softmax})
@@ -144,7 +144,7 @@ def test_the_order_of_a_batch_does_not_matter_but_the_pairing_does():
 
 
 @pytest.mark.parametrize("targets", ["sigmoid", "softmax"])
-def test_a_model_that_still_answers_as_before_is_not_pulled(targets):
+def test_a_model_with_its_old_logits_is_not_pulled(targets):
     """With its own old scores, and only with them, the gradient of distillation vanishes."""
     side = begun({"method.targets": targets})
     batch = batches(side, 3)[0]
@@ -163,7 +163,7 @@ def test_a_model_that_still_answers_as_before_is_not_pulled(targets):
     assert pull(old_logits.roll(1, 0)) > 1e-6
 
 
-def test_answers_are_those_of_evaluation_mode_and_cost_no_gradient():
+def test_old_logits_are_those_of_evaluation_mode_and_cost_no_gradient():
     side = begun()
     statistics = side.learner.tail.neck.running_mean.clone()
     passed = side.learner.forward_counts["search"]
@@ -207,7 +207,7 @@ def test_without_distillation_it_is_single_bit_for_bit(size):
         assert mine.learner.forward_counts == other.learner.forward_counts
 
 
-def test_distillation_keeps_old_answers():
+def test_distillation_keeps_old_logits():
     def moved(weight: float) -> float:
         side = begun({"method.distillation": weight, "train.steps": 30, "train.lr": 1e-2})
         old = side.learner.memory.recall().representations

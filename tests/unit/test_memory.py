@@ -125,7 +125,7 @@ def test_older_lists_are_cut_to_their_first_picks():
     assert numbers(memory.recall(without={3, 4})) == before[:2] + before[4:6]
 
 
-def test_storing_a_person_anew_replaces_its_exemplars():
+def test_storing_a_person_again_replaces_its_exemplars():
     memory = Memory(6)
     store(memory, people(1, 2, images=3))
     store(memory, people(2, images=3, first=70))

@@ -68,7 +68,7 @@ def test_what_is_found_in_a_finished_task_stays_found():
     assert not torch.equal(*features)
 
 
-def test_nothing_travels_and_tasks_are_told_apart():
+def test_nothing_travels_and_only_multi_is_task_aware():
     result = federation("multi")
     for number in (1, 2, 3):
         result.play(number, [0, 1])

@@ -121,7 +121,7 @@ def test_somebody_is_always_there(settings):
     assert len({there[0] for there in rounds if len(there) == 1}) > 3  # drawn at random, not always the same
 
 
-def test_who_is_called_has_joined_if_anybody_has():
+def test_a_client_drawn_alone_has_joined_if_any_has():
     late = attendance(clients=6, total=40, late=0.5, late_until=20, dropout=1.0)
     assert all(late.joins[late.present(round)[0]] <= round for round in range(1, 41))
 
@@ -311,7 +311,7 @@ SCENARIOS = {
 }
 
 
-def test_the_scenes_are_what_they_are_called():
+def test_the_scenarios_are_what_they_are_called():
     mixed = SCENARIOS["mixed"]
     assert sorted(mixed.attendance.joins) == [1, 1, 2, 3]
     assert any(len(online) < 4 for _, online in mixed.rounds(done=3))  # after all have joined

@@ -267,7 +267,7 @@ def env(monkeypatch):
     return env
 
 
-def test_the_seat_is_put_into_the_environment(env):
+def test_the_placement_is_put_into_the_environment(env):
     placement = place_rank(TwoRanks(), 3)
     assert (env["CUDA_VISIBLE_DEVICES"], env["OMP_NUM_THREADS"]) == ("1", "4")
     assert (placement.rank, placement.host, placement.clients, placement.device, placement.gpu) == (
@@ -281,7 +281,7 @@ def test_the_seat_is_put_into_the_environment(env):
     assert table([placement]) == [asdict(placement) | {"clients": [0, 1, 2]}]
 
 
-def test_a_seat_on_the_cpu_hides_the_gpus(env):
+def test_a_placement_on_the_cpu_hides_the_gpus(env):
     placement = place_rank(TwoRanks(), 3, device="cpu", threads=2)
     assert (env["CUDA_VISIBLE_DEVICES"], env["OMP_NUM_THREADS"]) == ("", "2")
     assert (placement.device, placement.gpu, placement.threads) == ("cpu", None, 2)

@@ -324,7 +324,7 @@ def test_warm_up_trains_the_whole_backbone():
 # -- placement and the command -----------------------------------------------------------------------------------------
 
 
-def test_seats():
+def test_placements():
     placements = plan.placement(5, 3, Placement(device="cpu", threads=2))
     assert [(placement.rank, placement.clients, placement.device, placement.threads) for placement in placements] == [
         (0, (), "cpu", 2),
@@ -342,7 +342,7 @@ def printed(capsys, *arguments):
 
 def test_command_prints_totals(capsys):
     text = printed(capsys, "method.name=fedavg", "--ranks", "2")
-    assert "Where 2 ranks would sit" in text
+    assert "Placement of 2 ranks" in text
     rows = {row[0]: row for row in (line.split() for line in text.splitlines()) if row}
     down, up = 3 * (START + 2 * 4 * TRAVELS), 3 * 2 * (4 * TRAVELS + 8)
     assert rows["total"][1:] == ["2", *(f"{size / 1e6:.3f}" for size in (down / 3, up / 3, down, up))]

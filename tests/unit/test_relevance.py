@@ -120,7 +120,7 @@ def test_attention_by_hand():
     torch.testing.assert_close(sharper, torch.tensor([[0.0, 0.8, 0.2], [0.25, 0.5, 0.25], [0.0, 0.0, 1.0]]))
 
 
-def test_attention_over_those_heard_of():
+def test_attention_over_the_seen_clients():
     weights = attention(torch.zeros(4, 4), 0.2, [0.25] * 4, [0, 2])
     rows = [[0.25, 0, 0.75, 0], [0.5, 0, 0.5, 0], [0.75, 0, 0.25, 0], [0.5, 0, 0.5, 0]]
     torch.testing.assert_close(weights, torch.tensor(rows))

@@ -140,7 +140,7 @@ def test_a_saving_is_nothing_against_an_equal(tmp_path):
 
 
 @pytest.mark.parametrize(("size", "shown"), [(10.0, "-900.0 %"), (10.1, "10 times"), (418.4, "418 times")])
-def test_many_times_as_much_is_told_as_such(size, shown):
+def test_many_times_as_much_is_written_as_such(size, shown):
     assert sections.saving(size, 1.0) == shown
 
 

@@ -44,7 +44,7 @@ class RunOutput:
         self.record = Record(self.folder, f.schedule, f.exchange.ledger, f.events)
         return Observers(self.record, RoundsBar(self.console, f.schedule.total - done))
 
-    def tell(self, event: dict[str, Any]) -> None:
+    def show_event(self, event: dict[str, Any]) -> None:
         """Print an interruption of the run."""
         self.console.print(summary.event_line(event), soft_wrap=True)
 

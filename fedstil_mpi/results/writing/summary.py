@@ -1,4 +1,4 @@
-"""What a run prints: where the ranks sit, one line of progress, and the final tables."""
+"""What a run prints: the placement of ranks, one line of progress, and the final tables."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -90,14 +90,14 @@ def bytes_table(record: Record) -> Table:
 def event_line(event: dict[str, Any]) -> str:
     """One line on an entry of `Record.events`."""
     if event["event"] == RESUMED:
-        return f"goes on after round {event['after_round']} with {event['ranks']} ranks"
+        return f"resumes after round {event['after_round']} with {event['ranks']} ranks"
     start = f"rank {event['rank']} on {event['host']} was lost in round {event['round']}"
     if not event["clients"]:
-        return f"{start}; it played no client"
+        return f"{start}; it had no clients"
     if event["adopted_by"] is None:
         return f"{start}; {', '.join(f'client {client} is absent' for client in event['clients'])} from then on"
     adopted = zip(event["clients"], event["adopted_by"], strict=True)
-    return f"{start}; {', '.join(f'client {client} is played on by rank {rank}' for client, rank in adopted)}"
+    return f"{start}; {', '.join(f'client {client} continues on rank {rank}' for client, rank in adopted)}"
 
 
 def time_table(timings: Sequence[dict[str, float]], placements: Sequence[dict[str, Any]]) -> Table:
