@@ -44,7 +44,7 @@ test: $(READY) ## every kind of test, in minutes; a selection: ARGS="-m 'not slo
 test-long: $(READY) ## what `make test` leaves out: more of the same kinds
 	$(BIN)/python -m pytest -m long $(ARGS)
 
-check: $(READY) ## lint, formatting, types, and who may import whom
+check: $(READY) ## lint, formatting, types, and what may import what
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
