@@ -21,7 +21,7 @@ from fedstil_mpi.models.network import (
 BANK = 5
 """Adaptive weights in FedWeIT's knowledge base."""
 ICARL_CLASSES = 10
-"""Rows of the classifier that iCaRL puts in the place of the usual one before it has met anybody."""
+"""Rows of the classifier that iCaRL puts in the place of the usual one before it has met any person."""
 REFERENCE_SWIN = 33_916_131
 """Scalars of the reference code's network with Swin-T, which is not torchvision's."""
 

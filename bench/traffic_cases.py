@@ -23,7 +23,7 @@ from fedstil_mpi.planning.hollow import hollow
 CLASSES = 8000
 IMAGE = (128, 64)
 PEOPLE = 12
-"""People of a task, half of which turn up at a neighbour's later: the synthetic stream's defaults."""
+"""People of a task, half of which turn up at a neighbouring camera later: the synthetic stream's defaults."""
 DENSITY = 0.1
 """Share of an item's scalars that are not zero where its part travels sparsely."""
 

@@ -199,22 +199,22 @@ class Learner:
         return self.clean_representations(self.task, "train").flatten(1).mean(0).cpu()
 
     def identity_prototypes(self) -> tuple[Tensor, Tensor]:
-        """People of the current task (int64 [n]) and each one's mean representation ([n, D]), on the CPU."""
+        """Pids of the current task (int64 [n]) and each one's mean representation ([n, D]), on the CPU."""
         samples = self.clean_samples()
-        people = samples.pids.unique()
-        means = [samples.representations[samples.pids == person].flatten(1).mean(0) for person in people]
-        return people.cpu(), torch.stack(means).cpu()
+        pids = samples.pids.unique()
+        means = [samples.representations[samples.pids == person].flatten(1).mean(0) for person in pids]
+        return pids.cpu(), torch.stack(means).cpu()
 
-    def receive_prototypes(self, people: Tensor, prototypes: Tensor) -> None:
-        """Add relayed prototypes ([n, D], of people int64 [n]) to what is rehearsed."""
-        if not len(people):
+    def receive_prototypes(self, pids: Tensor, prototypes: Tensor) -> None:
+        """Add relayed prototypes ([n, D], of pids int64 [n]) to what is rehearsed."""
+        if not len(pids):
             return
         shape = self.clean_representations(self.task if self.task >= 0 else 0, "train").shape[1:]
         self.relayed.append(
             Samples(
                 prototypes.to(self.device, copy=True).view(-1, *shape),
-                people.to(self.device, copy=True),
-                torch.full((len(people),), -1, device=self.device),
+                pids.to(self.device, copy=True),
+                torch.full((len(pids),), -1, device=self.device),
             )
         )
 

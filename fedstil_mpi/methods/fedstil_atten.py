@@ -182,9 +182,9 @@ class Server(base.Server):
         self.seen_clients: set[int] = set()
 
     def knowledge(self, online: list[int]) -> Rows:
-        strangers = [client for client in range(self.setup.clients) if client not in self.seen_clients]
-        if strangers:
-            self.theta_KP[strangers] = self.theta_KP[sorted(self.seen_clients)].mean(0)
+        unseen = [client for client in range(self.setup.clients) if client not in self.seen_clients]
+        if unseen:
+            self.theta_KP[unseen] = self.theta_KP[sorted(self.seen_clients)].mean(0)
         return {BANK: self.theta_KP.view(-1)}
 
     def collect(self, online: list[int], updates: Rows) -> None:

@@ -17,4 +17,4 @@ STRANGER = [tiny.task(1, 9, seed=10), tiny.task(2, 3, seed=11), tiny.task(4, 5, 
 EPOCHS = {"train.steps": 0, "train.epochs": 2}
 
 OF_THEIR_OWN = {"ewc", "mas", "fedcurv", "icarl"}
-"""Methods that pass images for importances, or for what an old model says to them."""
+"""Methods that pass images for importances, or for an old model's logits."""

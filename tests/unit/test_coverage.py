@@ -1,4 +1,4 @@
-"""A method that keeps more than its state tells is found out."""
+"""A method that keeps more than its state holds is found out."""
 
 import re
 from pathlib import Path

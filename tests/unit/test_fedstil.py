@@ -108,7 +108,7 @@ def test_own_weight():
     ("relevance", "tasks"), [("overlap", 2), ("token_js", 2), ("uniform", 1), ("reference_code", 1)]
 )
 def test_history_of_tasks(relevance, tasks):
-    """Four rounds, two a task; measures that read tasks tell them apart, and the newest token is the task's."""
+    """Four rounds, two a task; measures that read tasks distinguish them, and the newest token is the task's."""
     history = server_after(relevance, [[0, 1, 2, 3]] * 4).attention.history
     assert [len(of_client) for of_client in history.tasks] == [tasks] * 4
     if relevance == "overlap":

@@ -108,7 +108,7 @@ def test_only_old_classes_of_rehearsed_samples_are_distilled(targets):
 @pytest.mark.parametrize("settings", [{}, {"memory.share": None}, {"prototypes.exchange": True}])
 @pytest.mark.parametrize("rounds", [3, 4, 5, 6])
 def test_every_rehearsed_sample_meets_its_own_logits(settings, rounds):
-    """What is stored for a batch's rows is what the model of the round's beginning says of these very samples."""
+    """What is stored for a batch's rows is what the model of the round's beginning gives for these very samples."""
     side = begun(settings, rounds)
     side = getattr(side, "inner", side)
     old = OLD[side.learner.task]

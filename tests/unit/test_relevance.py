@@ -63,7 +63,7 @@ def test_golden_relevance_share_and_weights(path):
 
 @pytest.mark.parametrize("path", golden("a_relevance"), ids=lambda path: path.stem)
 def test_golden_divergence(path):
-    """With one token a client the relevance is 1 / (1e-8 + KL), so that it tells the divergence of every token."""
+    """With one token a client the relevance is 1 / (1e-8 + KL), so that it shows the divergence of every token."""
     case = np.load(path, allow_pickle=False)
     uploads = token_memories(case)
     for i, mine in enumerate(uploads):

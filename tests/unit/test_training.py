@@ -95,7 +95,7 @@ def test_batches_follow_the_generator():
 
 
 def samples(n: int = 24, classes: int = 3, seed: int = 0) -> Samples:
-    """People who differ in brightness, so that a round of training tells them apart."""
+    """People who differ in brightness, so that a round of training separates them."""
     pids = torch.arange(n) % classes
     noise = torch.rand(n, *tiny.SHAPE, generator=rng(seed))
     return Samples(noise + pids.view(-1, 1, 1, 1).float(), pids, pids)
@@ -379,8 +379,8 @@ def test_token_and_identity_prototypes_are_means_over_images():
     side = play(learner(rounds__per_task=1), 2)
     images = side.clean_representations(1, "train").flatten(1)
     torch.testing.assert_close(side.token(), images.mean(0))
-    people, prototypes = side.identity_prototypes()
-    assert people.tolist() == [2, 7, 9]
+    pids, prototypes = side.identity_prototypes()
+    assert pids.tolist() == [2, 7, 9]
     torch.testing.assert_close(prototypes, images.view(3, 4, -1).mean(1))
 
 

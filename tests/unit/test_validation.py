@@ -17,7 +17,7 @@ CELLS = [(client, task) for client in range(3) for task in range(2)]
 
 
 class Counted(Stream):
-    """Pictures of one pixel whose value tells them apart; `counts` images of person 0, 1, ... at every client."""
+    """Pictures of one pixel each of another value; `counts` images of person 0, 1, ... at every client."""
 
     clients, tasks = 2, 1
 

@@ -28,7 +28,7 @@ def prototypes_part(setup: Setup) -> Part:
     return Part("prototypes", setup.representation, ragged=True)
 
 
-def people_of_new_task(learner: Learner) -> Tensor:
+def pids_of_new_task(learner: Learner) -> Tensor:
     """Person ids int64 [n, 1] in a client's first round on a task, none in its later rounds."""
     if not learner.task_is_new:
         return torch.empty(0, 1, dtype=torch.int64)
@@ -75,10 +75,10 @@ class PrototypeClient(Client):
 
     def update(self) -> Message:
         if self.learner.task_is_new:
-            people, prototypes = self.learner.identity_prototypes()
+            pids, prototypes = self.learner.identity_prototypes()
         else:
-            people, prototypes = torch.empty(0, dtype=torch.int64), torch.empty(0, self.setup.representation)
-        return {PEOPLE.kind: people[:, None], "prototypes": prototypes} | self.inner.update()
+            pids, prototypes = torch.empty(0, dtype=torch.int64), torch.empty(0, self.setup.representation)
+        return {PEOPLE.kind: pids[:, None], "prototypes": prototypes} | self.inner.update()
 
     def state(self) -> State:
         return self.inner.state()
@@ -103,14 +103,14 @@ class Relay:
         self.due: list[list[int]] = [[] for _ in range(clients)]
         """Client -> places in `prototypes` of what it has not got yet."""
 
-    def collect(self, client: int, people: list[int], prototypes: Tensor) -> None:
+    def collect(self, client: int, pids: list[int], prototypes: Tensor) -> None:
         """Take in what a client reports: people of its task, and their prototypes [n, D]."""
-        for person in people:
+        for person in pids:
             if person not in self.known[client]:
                 self.known[client].add(person)
                 self.knowers[person].append(client)
                 self.due[client] += self.of_person[person]
-        for person, row in zip(people, prototypes, strict=True):
+        for person, row in zip(pids, prototypes, strict=True):
             for other in self.knowers[person]:
                 if other != client:
                     self.due[other].append(len(self.prototypes))
@@ -151,14 +151,14 @@ class PrototypeServer(Server):
         self.relevance_KK = self.inner.relevance_KK
         deliveries = [self.relay.deliver(client) for client in online]
         empty = torch.empty(0, self.setup.representation)
-        people = [torch.tensor(people, dtype=torch.int64)[:, None] for people, _ in deliveries]
+        pids = [torch.tensor(pids, dtype=torch.int64)[:, None] for pids, _ in deliveries]
         prototypes = [torch.stack(rows) if rows else empty for _, rows in deliveries]
-        return message | {PEOPLE.kind: people, "prototypes": prototypes}
+        return message | {PEOPLE.kind: pids, "prototypes": prototypes}
 
     def collect(self, online: list[int], updates: Rows) -> None:
         for row, client in enumerate(online):
-            people = updates[PEOPLE.kind][row][:, 0].tolist()
-            self.relay.collect(client, people, updates["prototypes"][row])
+            pids = updates[PEOPLE.kind][row][:, 0].tolist()
+            self.relay.collect(client, pids, updates["prototypes"][row])
         self.inner.collect(online, updates)
 
     def state(self) -> State:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Message, Part, Rows
-from fedstil_mpi.methods.aids.prototypes import PEOPLE, people_of_new_task
+from fedstil_mpi.methods.aids.prototypes import PEOPLE, pids_of_new_task
 from fedstil_mpi.methods.fedstil.attention import attention, own_weights, reference_code_relevance
 from fedstil_mpi.methods.fedstil.history import History
 from fedstil_mpi.methods.fedstil.relevance import MEASURES
@@ -33,7 +33,7 @@ def parts(measure: str, representation: int) -> tuple[Part, ...]:
 def report(measure: str, learner: Learner) -> Message:
     """The client's message with these parts, after its training."""
     if measure == "overlap":
-        return {PEOPLE.kind: people_of_new_task(learner)}
+        return {PEOPLE.kind: pids_of_new_task(learner)}
     if measure == "uniform":
         return {}
     token = {"token": learner.token()}
@@ -63,14 +63,14 @@ class Attention:
     def note(self, online: list[int], updates: Rows) -> None:
         """Take in the reports of the online clients, rows in the order of `online`."""
         for row, client in enumerate(online):
-            people = updates[PEOPLE.kind][row][:, 0].tolist() if PEOPLE.kind in self._reported else []
+            pids = updates[PEOPLE.kind][row][:, 0].tolist() if PEOPLE.kind in self._reported else []
             token = updates["token"][row].clone() if "token" in self._reported else None
-            begins = bool(people) or not self.history.tasks[client]
+            begins = bool(pids) or not self.history.tasks[client]
             if TASK.kind in self._reported:
                 task = int(updates[TASK.kind][row])
                 begins = task != self._newest_task.get(client)
                 self._newest_task[client] = task
-            self.history.note(client, begins, frozenset(people), token)
+            self.history.note(client, begins, frozenset(pids), token)
             if self.measure == "reference_code" and token is not None:
                 self.history.uploads[client].append(token)
 

@@ -37,16 +37,16 @@ def overlap(history: History, forgetting: float) -> Tensor:
 def _shared(weights: list[dict[int, float]]) -> np.ndarray:
     """The smaller of two clients' weights, summed over the people that both know: float64 [K, K].
 
-    weights: by client and person. Pairs are counted person by person, for most clients share nobody; the people with
+    weights: for each client, person -> weight. Pairs are counted person by person, for most clients share nobody; the people with
     equally many knowers together.
     """
     clients = len(weights)
-    people = np.array([person for of_client in weights for person in of_client], int)
+    pids = np.array([person for of_client in weights for person in of_client], int)
     knowers = np.repeat(np.arange(clients), [len(of_client) for of_client in weights])
     values = np.array([weight for of_client in weights for weight in of_client.values()])
-    by_person = np.argsort(people, kind="stable")
+    by_person = np.argsort(pids, kind="stable")
     knowers, values = knowers[by_person], values[by_person]
-    counts = np.unique(people, return_counts=True)[1]
+    counts = np.unique(pids, return_counts=True)[1]
     starts = np.cumsum(counts) - counts
     both = np.zeros(clients**2)
     for count in np.unique(counts[counts > 1]):

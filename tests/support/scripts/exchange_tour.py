@@ -43,7 +43,7 @@ def value(kind: str, round: int, client: int, item: int, scalar: int, up: bool) 
 
 
 def items(round: int, client: int, up: bool) -> int:
-    """How many items of a ragged part: 0 to 3, and nobody any in round 2."""
+    """How many items of a ragged part: 0 to 3, and none at all in round 2."""
     return 0 if round == 2 else (client + round + up) % 4
 
 
