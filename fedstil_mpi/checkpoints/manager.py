@@ -65,7 +65,7 @@ class CheckpointManager:
     _covered: bool = False
     """Whether the method's states were found to hold all that it keeps."""
     _patience: float = inf
-    """Until when its files may still appear, as time.monotonic() tells it."""
+    """Until when its files may still appear, on the clock of time.monotonic()."""
 
     def keep_start(self, network: Network) -> None:
         """The start model as rank 0 has it, which warmed it up."""
@@ -80,7 +80,7 @@ class CheckpointManager:
             pause = self.world.agree(self.asked())
         due = self._is_due(round) or (pause and self.every > 0)
         with f.clock("checkpoint"):
-            self.settle(make_room=due)
+            self.settle(free_space=due)
         if due:
             with f.clock("wait"):
                 seconds = self.world.gather_json(dict(f.clock.seconds))
@@ -100,7 +100,7 @@ class CheckpointManager:
         """After local training, which ends early where a rank was asked to stop: keep how far it came, and end the run."""
         if not self.world.agree(self.asked()):
             if self.world.is_server and self._is_due(round):
-                self._clearing.start(self.store.make_room)
+                self._clearing.start(self.store.free_space)
             return
         self.settle()
         done = round - 1
@@ -134,7 +134,7 @@ class CheckpointManager:
         return dict(interruptions["lost"]) if interruptions is not None else {}
 
     def _interruptions(self, checkpoint: Checkpoint) -> State | None:
-        """The interruptions of the run until it was last kept."""
+        """The interruptions of the run up to its newest checkpoint."""
         if self.store.was_learning(checkpoint.round):
             return self.store.at(checkpoint.round, learning=True).read("interruptions")
         return checkpoint.read("interruptions")
@@ -165,19 +165,19 @@ class CheckpointManager:
             if f.server is not None and (interruptions := self._interruptions(checkpoint)) is not None:
                 f.events[:] = interruptions["events"]
 
-    def settle(self, *, make_room: bool = False) -> None:
+    def settle(self, *, free_space: bool = False) -> None:
         """Wait until the checkpoint that was begun last, if any, is complete; free disk space for the next one."""
         try:
             if self._pending:
                 with self.world.verdict():
                     self._writing.finish()
                 self._patience = time.monotonic() + APPEARS
-            if self._pending or make_room:
+            if self._pending or free_space:
                 with self.world.verdict():
                     self._clearing.finish()
                     self._completing.finish()
-                    if self.world.is_server and make_room:
-                        self.store.make_room()
+                    if self.world.is_server and free_space:
+                        self.store.free_space()
         except BaseException:
             self._given_up.set()  # else rank 0 would wait for files that never come
             raise

@@ -22,7 +22,7 @@ from fedstil_mpi.federation.state import LOST, RESUMED, Federation
 from fedstil_mpi.util.terminal import say
 
 LOSSES = 3
-"""So often may a round be lost before the job ends."""
+"""How often ranks may be lost in one round before the job ends."""
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ class Recovery:
         return plan, f
 
     def settle_losses(self, done: int) -> bool:
-        """Note what becomes of the clients of ranks that have died since the last attempt; returns whether any have.
+        """Record what happens to the clients of ranks that died since the last attempt; returns whether any have.
 
         Rank 0 decides, for another rank may have been stopped half-way. done: the last round that was finished.
         """

@@ -82,7 +82,7 @@ class CheckpointStore:
         shutil.rmtree(place, ignore_errors=True)
         complete(partial(place), place)
 
-    def make_room(self) -> None:
+    def free_space(self) -> None:
         """Remove all but the newest, before another one is written: there are never more than two, complete or not."""
         for old in self._rounds()[: 1 - KEPT]:
             shutil.rmtree(self._place(old))

@@ -78,7 +78,7 @@ class Memory:
         self.collide = collide
         self.quota = quota
         self.people: set[int] = set()
-        """Everyone this client has trained on."""
+        """All people this client has trained on."""
         self._exemplars: dict[int, Samples] = {}
 
     def admit(self, pids: Iterable[int]) -> int:

@@ -1,4 +1,4 @@
-"""First contact: what a client needs of the start model before anything else can be said to it."""
+"""First contact: what a client needs of the start model before anything else can be sent to it."""
 
 from collections.abc import Collection
 
@@ -10,7 +10,7 @@ from fedstil_mpi.models.network import Network, network_state
 
 
 class InitialModel:
-    """Sends the start model to clients the server never met.
+    """Sends the start model to clients that have not had it yet.
 
     Tensors that a shared checkpoint already gave to every client are not sent. Nor are the travelling weights to a
     client that joins after the first round, since the server's knowledge brings their current values.

@@ -1,4 +1,4 @@
-"""Who wants to know how a run goes: the record, the terminal, the check of what was predicted."""
+"""What observes a run without changing it: the record, the terminal, the check of what was predicted."""
 
 from collections.abc import Sequence
 

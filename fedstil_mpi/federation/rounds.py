@@ -70,7 +70,7 @@ def run_rounds(f: Federation, checkpoints: Checkpoints, done: int = 0) -> None:
 
 
 def distribute(f: Federation, round: int, online: list[int]) -> None:
-    """The server sends each online client its own knowledge; clients it never met before also get the start model."""
+    """The server sends each online client its own knowledge; new clients also get the start model."""
     for client in f.initial_model.send_to_new_clients(f.exchange, round, online):
         if client in f.clients:
             f.clients[client].learner.start_from(f.initial_model.network)

@@ -17,7 +17,7 @@ RESUMED, LOST = "resumed", "rank lost"
 
 
 def nowhere(**place: Any) -> None:
-    """Nobody asks where this process is."""
+    """Notes nothing: the default of `Federation.at`."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The server warms a model up on its own labelled images, before any client is asked."""
+"""The server warms a model up on its own labelled images, before the first round."""
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from fedstil_mpi.util import seeding
 
 
 def warm_up(network: Network, images: Images, settings: Warmup, seed: int) -> float:
-    """Train stem and trunk of `network` in place to tell the people of `images` apart; returns the last loss.
+    """Train stem and trunk of `network` in place to classify the people of `images`; returns the last loss.
 
     The classifier used for it has one row per person of `images` and is thrown away; the network's own stays as it was.
     """

@@ -1,10 +1,10 @@
-"""The exception for what the user can mend, and what its messages have in common."""
+"""The exception for what the user can correct, and what its messages have in common."""
 
 import difflib
 from collections.abc import Iterable
 
 INPUT_ERROR = 2
-"""The exit code for what the user can mend."""
+"""The exit code for what the user can correct."""
 
 
 class InputError(Exception):

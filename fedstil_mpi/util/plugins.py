@@ -79,7 +79,7 @@ def load(key: str, name: str, needs: Iterable[str] = (), *, early: bool = False)
 
 
 def _execute(path: Path) -> ModuleType:
-    """The module of a file. It has a name of its own, so that two files of one name do not meet."""
+    """The module of a file. It has a name of its own, so that two files of one name do not clash."""
     name = f"{path.stem}_{zlib.crc32(os.fsencode(path)):08x}"
     if name in sys.modules:
         return sys.modules[name]

@@ -1,4 +1,4 @@
-"""What the program says: to standard error, and in a console as wide as logs are."""
+"""What the program prints: to standard error, and in a console as wide as logs are."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""From how alike clients are to how much each takes from which other.
+"""From how alike clients are to how much each takes from each other one.
 
 W[i, j] is the weight of contributor j in receiver i's base; the rows of a relevance matrix W sum to 1.
 """

@@ -42,7 +42,7 @@ def report(measure: str, learner: Learner) -> Message:
 
 @dataclass
 class Attention:
-    """The server's side: remembers what was reported, and says who should take how much from which client."""
+    """The server's side: keeps the reports, and computes how much each client takes from each other one."""
 
     clients: int
     measure: str

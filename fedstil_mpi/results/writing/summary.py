@@ -53,7 +53,7 @@ def result_line(record: Record, timings: Sequence[dict[str, float]]) -> str:
 
 def placement_table(rows: Sequence[dict[str, Any]]) -> Table:
     """rows: one per rank, as `placement.table` gives them."""
-    table = plain("rank", "host", "plays", "device", "threads", left=("host", "plays", "device"))
+    table = plain("rank", "host", "roles", "device", "threads", left=("host", "roles", "device"))
     for row in rows:
         roles = ["server"] * (row["rank"] == 0) + [f"client {client}" for client in row["clients"]]
         table.add_row(
