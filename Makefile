@@ -39,10 +39,10 @@ quickstart: $(READY) ## one server and five clients on this machine; more settin
 	$(BIN)/mpirun -n 6 $(BIN)/python -m fedstil_mpi.run configs/quickstart.yaml name=quickstart-$$(date +%Y%m%d-%H%M%S) $(ARGS)
 
 test: $(READY) ## every kind of test, in minutes; a selection: ARGS="-m 'not slow' tests/unit"
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-long: $(READY) ## what `make test` leaves out: more of the same kinds
-	$(BIN)/python -m pytest -m long $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m long $(ARGS)
 
 check: $(READY) ## lint, formatting, types, and what may import what
 	$(BIN)/ruff check

@@ -150,7 +150,10 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def _largest_messages(schema: MessageSchema, ledger: Ledger, clients_of: Sequence[Sequence[int]]) -> list[int]:
-    """Bytes, one number a rank: of each kind the largest that is there in a round, with the buffer it goes through."""
+    """Bytes, one number a rank: of each kind the largest that is there in a round, with the buffer it goes through.
+
+    Within one process messages are handed over without buffers.
+    """
     shared = {(DOWN, part.kind) for part in (*schema.traffic.down, *schema.initial_model.parts(1)) if part.shared}
     rank_of = {client: rank for rank, clients in enumerate(clients_of) for client in clients}
     common: Counter[str] = Counter()
@@ -161,8 +164,9 @@ def _largest_messages(schema: MessageSchema, ledger: Ledger, clients_of: Sequenc
             continue
         for place, rank in (("client", rank_of[entry.client]), ("server", 0)):
             rows[place, rank, entry.direction, entry.kind][entry.round] += entry.raw
-    copies = {("client", DOWN): 1, ("client", UP): 2, ("server", DOWN): 2, ("server", UP): 1}
-    sums = [common.total() * (2 if rank == 0 else 1) for rank in range(len(clients_of))]
+    buffers = int(len(clients_of) > 1)
+    copies = {("client", DOWN): buffers, ("client", UP): 1 + buffers, ("server", DOWN): 2, ("server", UP): 1}
+    sums = [common.total() * (1 + buffers * (rank == 0)) for rank in range(len(clients_of))]
     for (place, rank, direction, _), by_round in rows.items():
         sums[rank] += copies[place, direction] * max(by_round.values())
     return sums
