@@ -33,7 +33,7 @@ def rank1(tmp_path):
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_exchange_pays_on_the_synthetic_stream(rank1):
     """Two of the quickstart's six tasks; all six are in bench/quickstart.md."""
     found = rank1("quickstart.yaml", "data.tasks=2")

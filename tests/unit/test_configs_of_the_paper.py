@@ -190,7 +190,7 @@ def test_every_file_is_small_says_what_it_is_and_extends_another():
         assert len(path.read_text().splitlines()) < (40 if name == "paper/base" else 20), name
 
 
-@pytest.mark.parametrize("folder", ["paper", "ablation", "backbone", "sweep"])
+@pytest.mark.parametrize("folder", ["paper", "ablation", "backbone", pytest.param("sweep", marks=pytest.mark.long)])
 def test_numbers_in_the_comment(folder):
     for name in (name for name in VALUES if name.startswith(folder)):
         assert costs(name) in comment(name), name
