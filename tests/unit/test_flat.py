@@ -1,8 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from fedstil_mpi.comm.flat import Layout, Part
+from fedstil_mpi.comm.flat import Layout, Part, to_device, to_host
 
 
 def tensors() -> dict[str, Tensor]:
@@ -76,3 +78,31 @@ def test_bytes_of_a_part():
     assert Part("weights", 5).itemsize == 20
     assert Part("people", 3, torch.int64, ragged=True).itemsize == 24
     assert Part("half", 3, torch.float16).itemsize == 6
+
+
+# -- to and from a GPU -------------------------------------------------------------------------------------------------
+
+
+def test_in_host_memory_nothing_is_copied():
+    flat = torch.randn(5)
+    assert to_host(flat) is to_device(flat, torch.device("cpu")) is flat
+
+
+def test_a_gpus_tensor_is_copied_once_into_pinned_memory_and_waited_for(monkeypatch):
+    log = []
+    host = SimpleNamespace(copy_=lambda source, non_blocking: log.append(("copy", source, non_blocking)))
+    stream = SimpleNamespace(synchronize=lambda: log.append("synchronised"))
+    on_gpu = SimpleNamespace(is_cuda=True, device="cuda:0")
+    monkeypatch.setattr(torch, "empty_like", lambda like, device, pin_memory: log.append((device, pin_memory)) or host)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    assert to_host(on_gpu) is host
+    assert log == [("cpu", True), ("copy", on_gpu, True), "synchronised"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_what_goes_to_a_gpu_comes_back():
+    layout, gpu = Layout.of({"weight": torch.empty(1000, 1000)}), torch.device("cuda")
+    sent, weight = torch.randn(1_000_000), torch.zeros(1000, 1000, device=gpu)
+    layout.load(sent, {"weight": weight})
+    weight *= 2  # on its way when the copy back begins
+    assert torch.equal(to_host(layout.pack({"weight": weight})), 2 * sent)
