@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from fedstil_mpi.client.augmentation import ERASED, Augmentation, Streams, cropped, draw, erased, flipped, jittered
+from fedstil_mpi.comm.flat import to_device
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -23,17 +24,14 @@ def represent(
     streams = Streams.of(seed)
     outputs = []
     for start in range(0, len(pixels), BATCH):
-        images = augmented(to_device(pixels[start : start + BATCH], device), how, streams)
+        images = augmented(on_device(pixels[start : start + BATCH], device), how, streams)
         outputs.append(stem(images).float())
     return torch.cat(outputs)
 
 
-def to_device(pixels: np.ndarray, device: torch.device) -> Tensor:
-    """uint8 [n, height, width, 3] on the device; a copy to a GPU goes through pinned memory and does not block."""
-    tensor = torch.from_numpy(np.ascontiguousarray(pixels))
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+def on_device(pixels: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 [n, height, width, 3] on the device."""
+    return to_device(torch.from_numpy(np.ascontiguousarray(pixels)), device)
 
 
 def normalise(pixels: Tensor) -> Tensor:

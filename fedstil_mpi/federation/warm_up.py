@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fedstil_mpi.client.augmentation import Augmentation, Streams
-from fedstil_mpi.client.representations import augmented, to_device
+from fedstil_mpi.client.representations import augmented, on_device
 from fedstil_mpi.config.schema import Warmup
 from fedstil_mpi.data.streams.base import Images
 from fedstil_mpi.models.losses import smoothed_cross_entropy
@@ -32,7 +32,7 @@ def warm_up(network: Network, images: Images, settings: Warmup, seed: int) -> fl
     backbone.train()
     for _ in range(settings.steps):
         index = torch.randint(len(targets), (settings.batch,), generator=streams.level)
-        batch = augmented(to_device(images.pixels[index.numpy()], device), how, streams)
+        batch = augmented(on_device(images.pixels[index.numpy()], device), how, streams)
         loss = smoothed_cross_entropy(head(backbone(batch)), targets[index.to(device)], 0.1)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
