@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+from fedstil_mpi.util.text import one_line
+
 INPUT_ERROR = 2
 """The exit code for what the user can correct."""
 
@@ -11,8 +13,11 @@ class InputError(Exception):
     """Bad input: a config, a data set, a launch or an output folder that cannot be used.
 
     The message is one line that says what was found, what was expected and the remedy. `comm.world` prints it once,
-    without a traceback, and ends the job with exit code 2 on every rank.
+    without a traceback, and ends the job with exit code 2 on every rank. Whatever it quotes, it is one printable line.
     """
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
 
 
 def did_you_mean(found: object, known: Iterable[str], prefix: str = "") -> str:

@@ -1,13 +1,44 @@
-"""Files and folders that are there only when they are complete."""
+"""Files: those that others give are looked at before they are opened; those written are there only when complete."""
 
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fedstil_mpi.util.errors import InputError
+
 PARTIAL = ".partial"
 """How the name of what is not complete ends."""
+
+
+def regular_file(path: str | Path, what: str, at_most: int, remedy: str | None = None) -> Path:
+    """The path of a file that can be opened and read to its end, with `~` expanded.
+
+    what: what the file is, for the message: "config file". at_most: bytes. remedy: what the user can do; by default, to
+    give the path of such a file. Raises InputError where there is nothing, a folder, a pipe, a device, or more bytes.
+    """
+    path = expanded(path)
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        problem = "does not exist"
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+    else:
+        if not stat.S_ISREG(found.st_mode):
+            problem = f"is a {'folder' if stat.S_ISDIR(found.st_mode) else 'pipe or a device'}, no file"
+        elif found.st_size > at_most:
+            problem = f"has {found.st_size:,} bytes, expected at most {at_most:,}"
+        else:
+            return path
+    raise InputError(f"{what} {path} {problem}; {remedy or f'give the path of a {what}'}")
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with a leading `~` or `~user` replaced by that home folder, where it is known."""
+    return Path(os.path.expanduser(path))
 
 
 @contextmanager

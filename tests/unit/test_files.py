@@ -1,8 +1,11 @@
-"""A file is there only when it is complete; a failure leaves what was there before, and nothing else."""
+"""A file is there only when it is complete, a failure leaves what was there before; what others give is looked at first."""
+
+import os
 
 import pytest
 
-from fedstil_mpi.util.files import atomic, complete, write_text
+from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.files import atomic, complete, regular_file, write_text
 
 
 def test_a_file_gets_its_name_when_the_block_ends(tmp_path):
@@ -40,3 +43,36 @@ def test_a_folder_replaces_an_empty_one_only(tmp_path):
     tree.mkdir()
     with pytest.raises(OSError, match="not empty"):
         complete(tree, place)
+
+
+def test_a_regular_file_of_sane_size_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.yaml").write_text("four")
+    assert regular_file("~/a.yaml", "config file", at_most=4) == tmp_path / "a.yaml"
+
+
+def test_what_cannot_be_read_to_its_end_is_refused_before_it_is_opened(tmp_path):
+    (tmp_path / "a.yaml").write_text("four")
+    os.mkfifo(tmp_path / "pipe")
+    for path, problem in {
+        tmp_path / "a.yaml": "has 4 bytes, expected at most 3; give another",
+        tmp_path / "pipe": "is a pipe or a device, no file; give another",
+        "/dev/zero": "is a pipe or a device, no file; give another",
+        tmp_path: "is a folder, no file; give another",
+        tmp_path / "none": "does not exist; give another",
+        tmp_path / "a.yaml" / "b": "cannot be read (Not a directory); give another",
+        tmp_path / ("b" * 300): "cannot be read (File name too long); give another",
+        "nu\0ll": "cannot be read (",
+    }.items():
+        with pytest.raises(InputError) as caught:
+            regular_file(path, "pack", at_most=3, remedy="give another")
+        assert str(caught.value).startswith("pack ")
+        assert problem in str(caught.value)
+
+
+def test_a_message_is_one_printable_line_whatever_it_quotes():
+    message = str(InputError(f"name = \x1b[2J\0 ü\n{'a' * 10**7}; expected less"))
+    assert message.startswith(r"name = \x1b[2J\x00 ü aaa")
+    assert message.endswith("aaa; expected less")
+    assert message.isprintable()
+    assert len(message) < 2100
