@@ -156,13 +156,6 @@ def test_read_resizes_with_antialiasing(tmp_path):
     assert np.abs(small.astype(int) - 127).max() < 16
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
-def test_read_makes_rgb(tmp_path, mode):
-    path = tmp_path / ("image.jpg" if mode == "CMYK" else "image.png")
-    Image.new("RGB", (4, 4), "white").convert(mode).save(path)
-    np.testing.assert_array_equal(read(path, 4, 4), 255)
-
-
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp"])
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9])
 def test_read_refuses_truncated_files(tmp_path, suffix, kept):
