@@ -20,8 +20,9 @@ from fedstil_mpi import methods
 from fedstil_mpi.client.representations import normalise
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import Parser, cli_main
-from fedstil_mpi.data.sources import open_stream
+from fedstil_mpi.data.sources import open_original
 from fedstil_mpi.data.streams.base import Stream, Task
+from fedstil_mpi.data.streams.dense import dense
 from fedstil_mpi.evaluation.gradcam import default_layer, heat, likeness
 from fedstil_mpi.evaluation.matches import Match, best, similarities
 from fedstil_mpi.federation.plan import Plan
@@ -57,11 +58,12 @@ def explain(options: Namespace) -> None:
     source = loading.read(options.config / "config.yaml" if in_folder else options.config, options.overrides)
     draft = loading.resolve(source)
     method = methods.load(draft.method.name)
-    stream = open_stream(draft.data, draft.seed)
+    original = open_original(draft.data, draft.seed)
+    stream = dense(original)
     plan = make_plan(loading.resolve(source, method.Options, method.PRESETS), method, stream)
     _check("--client", [options.client], stream.clients, "clients")
     _check("--task", [options.task], stream.tasks, "tasks")
-    task = stream.task(options.client, options.task)
+    task = original.task(options.client, options.task)
     _check("--images", options.images, len(task.query), "queries")
     model = options.model or (model_file(options.config, options.client) if in_folder else None)
     network = load_network(plan, stream, model)

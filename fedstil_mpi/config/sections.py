@@ -46,7 +46,7 @@ class Model:
     weights: str = "none"
     """imagenet (torchvision's or timm's) | none (drawn from the seed) | a local .pt, .pth or .safetensors file."""
     num_classes: int | None = bounded(None, 1)
-    """Width of the classifier; every person id must be below it; null: the largest id of the stream plus 1."""
+    """Width of the classifier, at least as many as are trained on; null: as many. They are numbered without gaps for it."""
 
 
 @dataclass(kw_only=True)

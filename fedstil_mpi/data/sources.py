@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedstil_mpi.config.schema import Data
 from fedstil_mpi.data.streams.base import Stream
+from fedstil_mpi.data.streams.dense import dense
 from fedstil_mpi.data.streams.pooled import PooledStream
 from fedstil_mpi.data.streams.subset import SubsetStream
 from fedstil_mpi.data.streams.validation import ValidationStream
@@ -17,7 +18,15 @@ from fedstil_mpi.util.errors import InputError
 
 
 def open_stream(data: Data, seed: int) -> Stream:
-    """The stream of this config, scanned but not decoded. Raises InputError where the source cannot be used."""
+    """The stream of this config, scanned but not decoded, with the people trained on numbered from 0 without gaps.
+
+    Raises InputError where the source cannot be used.
+    """
+    return dense(open_original(data, seed))
+
+
+def open_original(data: Data, seed: int) -> Stream:
+    """The same stream with the person ids of its source, for what users see."""
     stream = _source(data, seed)
     if data.validation:  # innermost: what is held out must not come back among the pooled images
         stream = ValidationStream(stream)

@@ -37,7 +37,7 @@ def make_plan(experiment: Experiment, method: MethodModule, stream: Stream) -> P
     num_classes = experiment.model.num_classes or largest + 1
     if largest >= num_classes:
         raise InputError(
-            f"person id {largest} does not fit model.num_classes = {num_classes}; set it to {largest + 1} or more, "
+            f"model.num_classes = {num_classes} for {largest + 1} people to train on; set it to {largest + 1} or more, "
             "or leave it out"
         )
     r = experiment.rounds

@@ -113,9 +113,9 @@ def test_task_without_images(refused, images):
 
 
 @pytest.mark.slow
-def test_person_that_the_classifier_has_no_row_for(refused, images):
-    line = refused(of_folder(images, num_classes=14))
-    assert line.startswith("person id 14 does not fit model.num_classes = 14; set it to 15 or more")
+def test_people_that_the_classifier_has_no_rows_for(refused, images):
+    line = refused(of_folder(images, num_classes=1))
+    assert line.startswith("model.num_classes = 1 for 2 people to train on; set it to 2 or more")
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fedstil_mpi import explain, methods
 from fedstil_mpi.config import loading
-from fedstil_mpi.data.sources import open_stream
+from fedstil_mpi.data.sources import open_original, open_stream
 from fedstil_mpi.data.streams.base import Images, Task
 from fedstil_mpi.evaluation.gradcam import default_layer, heat, layers, likeness
 from fedstil_mpi.evaluation.matches import Match, best
@@ -315,6 +315,18 @@ def test_pictures_and_numbers(explained):
         assert (int(true["rank"]) < int(false["rank"])) == (float(true["cosine"]) > float(false["cosine"]))
     assert {path.name for path in explained.iterdir()} == {"query-0.png", "query-3.png", "explain.csv"}
     assert len(Image.open(explained / "query-0.png").convert("RGB").getcolors(1 << 24)) > 100
+
+
+def test_people_have_the_ids_of_the_source(tmp_path):
+    """Of a single client of several, who are numbered otherwise for the classifier."""
+    only = ["data.clients=[2]", "warmup.steps=0"]
+    command(TINY, *only, "--client", 0, "--task", 1, "--images", 0, "--output", tmp_path)
+    experiment = loading.resolve(loading.read(TINY, only))
+    shown, inside = (
+        opened(experiment.data, experiment.seed).task(0, 1).query.pids[0] for opened in (open_original, open_stream)
+    )
+    assert [int(line["person"]) for line in lines(tmp_path)] == [shown, shown]
+    assert shown != inside
 
 
 def test_deterministic(explained, tmp_path):

@@ -13,7 +13,7 @@ from fedstil_mpi.data.building.disk_space import make_folder
 from fedstil_mpi.data.commands import tables
 from fedstil_mpi.data.pack import PackStream
 from fedstil_mpi.data.pack.packing import pack_stream
-from fedstil_mpi.data.sources import open_stream
+from fedstil_mpi.data.sources import open_original
 from fedstil_mpi.util import plugins, terminal
 from fedstil_mpi.util.progress import shown
 
@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
 def run(given: argparse.Namespace) -> None:
     experiment = loading.resolve(loading.read(given.config, given.overrides))
     data, out = experiment.data, given.out
-    stream = open_stream(data, experiment.seed)
+    stream = open_original(data, experiment.seed)
     make_folder(out)
     watch = shown("packing", stream.clients * stream.tasks, "tasks")
     size = {"height": data.height, "width": data.width}
