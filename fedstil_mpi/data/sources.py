@@ -5,8 +5,6 @@ The user's own is a module with
 Every rank opens it, before torch may be imported: it must not import torch.
 """
 
-from pathlib import Path
-
 from fedstil_mpi.config.schema import Data
 from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.data.streams.dense import dense
@@ -15,6 +13,7 @@ from fedstil_mpi.data.streams.subset import SubsetStream
 from fedstil_mpi.data.streams.validation import ValidationStream
 from fedstil_mpi.util import plugins
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.files import expanded
 
 
 def open_stream(data: Data, seed: int) -> Stream:
@@ -46,15 +45,15 @@ def _source(data: Data, seed: int) -> Stream:
     if data.kind == "folder":
         from fedstil_mpi.data.streams.folder import FolderStream
 
-        return FolderStream(Path(str(data.path)), data.height, data.width)
+        return FolderStream(expanded(str(data.path)), data.height, data.width)
     if data.kind == "pku":
         from fedstil_mpi.data.streams.pku import PkuStream
 
-        return PkuStream(Path(str(data.path)), tasks=data.tasks, height=data.height, width=data.width, seed=seed)
+        return PkuStream(expanded(str(data.path)), tasks=data.tasks, height=data.height, width=data.width, seed=seed)
     if data.kind == "pack":
         from fedstil_mpi.data.pack.stream import PackStream
 
-        return PackStream(Path(str(data.path)), data.height, data.width)
+        return PackStream(expanded(str(data.path)), data.height, data.width)
     from fedstil_mpi.data.streams.synthetic import SyntheticStream
 
     return SyntheticStream(data.synthetic, seed, tasks=data.tasks, height=data.height, width=data.width)

@@ -6,13 +6,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from fedstil_mpi.util.text import printable
+
 COLUMNS = 100
 """Width of what is printed, so that logs look alike wherever they are made."""
 
 
 def say(message: str) -> None:
     """Print one line of the program on standard error."""
-    print(f"fedstil_mpi: {message}", file=sys.stderr, flush=True)
+    print(f"fedstil_mpi: {printable(message)}", file=sys.stderr, flush=True)
 
 
 def console() -> Console:
@@ -23,7 +25,7 @@ def console() -> Console:
 
 def show(line: str) -> None:
     """Print one line on standard output as it is, however long."""
-    console().print(line, soft_wrap=True, markup=False, highlight=False)
+    console().print(printable(line), soft_wrap=True, markup=False, highlight=False)
 
 
 def is_watched() -> bool:

@@ -2,9 +2,10 @@
 
 import hashlib
 
+import h5py
 import numpy as np
 
-from fedstil_mpi.data.pack import write_pack
+from fedstil_mpi.data.pack import seal, write_pack
 from fedstil_mpi.data.pack.manifest import Manifest, Plan, Selection
 
 HEIGHT, WIDTH = 4, 2
@@ -43,3 +44,17 @@ PLAN = Plan(2, 1, MANIFEST, SPLITS)
 
 def write(path, plan=PLAN, pixels=None, about=ABOUT):
     write_pack(path, plan, np.array_split(PIXELS, 3) if pixels is None else pixels, **SIZE, about=about)
+
+
+def resealed(path, change):
+    """The pack after `change` of its HDF5 contents, with a right seal again."""
+    pixels = seal.check(path)
+    with h5py.File(path, "r+") as file:
+        change(file)
+    write_sealed(path, path.read_bytes(), pixels)
+
+
+def write_sealed(path, whole, pixels):
+    """These bytes, with a right seal in place of their first."""
+    before, after = whole[: pixels.start], whole[pixels.end :]
+    path.write_bytes(seal.seal(before, after, pixels) + whole[seal.SIZE :])

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -15,11 +16,24 @@ import numpy as np
 import pytest
 
 from fedstil_mpi.data.pack import PackStream, seal, target, verify, write_pack
-from fedstil_mpi.data.pack.format import read
+from fedstil_mpi.data.pack.format import NUMBERS, read
 from fedstil_mpi.data.pack.manifest import Manifest, Plan, Selection
 from fedstil_mpi.data.pack.pixels import copied
 from fedstil_mpi.util.errors import InputError
-from support.made_packs import ABOUT, HEIGHT, MANIFEST, PIXELS, PLAN, ROWS, SPLITS, WIDTH, hashed, numbers, write
+from support.made_packs import (
+    ABOUT,
+    HEIGHT,
+    MANIFEST,
+    PIXELS,
+    PLAN,
+    ROWS,
+    SPLITS,
+    WIDTH,
+    hashed,
+    numbers,
+    resealed,
+    write,
+)
 
 
 @pytest.fixture
@@ -202,16 +216,6 @@ def test_no_pack(tmp_path):
     refused(tmp_path / ("x" * 300), r"cannot be read \(File name too long\)")
 
 
-def resealed(path, change):
-    """The pack after `change` of its HDF5 contents, with a right seal again."""
-    pixels = seal.check(path)
-    with h5py.File(path, "r+") as file:
-        change(file)
-    whole = path.read_bytes()
-    before, after = whole[: pixels.start], whole[pixels.end :]
-    path.write_bytes(seal.seal(before, after, pixels) + whole[seal.SIZE :])
-
-
 def out_of_range(file):
     file["splits/train/rows"][0] = 11
 
@@ -231,6 +235,75 @@ def other_pixels(file):
 
 def fewer_offsets(file):
     file.attrs["tasks"] = 2
+
+
+def instead(name, **how):
+    """Another data set of this name."""
+
+    def change(file):
+        del file[name]
+        file.create_dataset(name, **how)
+
+    return change
+
+
+def linked(name, link):
+    def change(file):
+        del file[name]
+        file[name] = link
+
+    return change
+
+
+def claims(file):
+    """10^12 images, all columns in accord."""
+    for name in ("crc32", *(f"manifest/{name}" for name in NUMBERS), "pixels"):
+        kind = file[name].dtype, file[name].shape[1:]
+        instead(name, shape=(10**12, *kind[1]), dtype=kind[0])(file)
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout((11,), np.uint32)
+    layout[:] = h5py.VirtualSource("other.h5", "crc32", (11,))
+    del file["crc32"]
+    file.create_virtual_dataset("crc32", layout)
+
+
+def attributes(**values):
+    return lambda file: file.attrs.update(values)
+
+
+FORGED = {
+    "claims": claims,
+    "many entries": instead("crc32", shape=(10**12,), dtype=np.uint32),
+    "compressed": instead("crc32", data=np.zeros(10**7, np.uint32), compression="gzip"),
+    "storage elsewhere": instead("crc32", shape=(11,), dtype=np.uint32, external=[("/etc/passwd", 0, 44)]),
+    "virtual": virtual,
+    "a link to elsewhere": linked("crc32", h5py.ExternalLink("other.h5", "crc32")),
+    "a linked folder": linked("manifest", h5py.ExternalLink("other.h5", "manifest")),
+    "a soft link": linked("manifest/person", h5py.SoftLink("/manifest/camera")),
+    "texts of any length": instead("manifest/source", data=["x"] * 11, dtype=h5py.string_dtype()),
+    "fractions": instead("splits/train/rows", data=np.array([3.0, 2.0, 6.0])),
+    "text for a number": attributes(clients="2"),
+    "numbers for a number": attributes(clients=np.array([2, 2])),
+    "many clients": attributes(clients=2**62),
+    "no clients": attributes(clients=0),
+    "nested": instead("about", data=np.bytes_(b"[" * 100_000)),
+    "a list about it": instead("about", data=np.bytes_(b"[1]")),
+    "numbers about it": instead("about", data=np.bytes_(b'{"a": 1}')),
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_what_a_file_says_of_itself_is_not_believed(pack, what):
+    resealed(pack, FORGED[what])
+    limit = resource.getrlimit(resource.RLIMIT_AS)
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + 200_000_000, limit[1]))
+    try:
+        refused(pack, r"has a seal, but not the contents of a pack \(.+\); expected what fedstil_mpi writes")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limit)
 
 
 @pytest.mark.parametrize("change", [out_of_range, without_a_column, without_pixels, other_pixels, fewer_offsets])
@@ -329,7 +402,7 @@ def test_what_does_not_fit(tmp_path):
     ("changes", "message"),
     [
         ({"camera": MANIFEST.camera[1:]}, "10 entries of camera for 11 images"),
-        ({"person": MANIFEST.person.astype(np.int32)}, "person is int32, expected int64"),
+        ({"person": MANIFEST.person.astype(np.int32)}, r"person is int32 \(11,\), expected int64 \(11,\)"),
         ({"role": MANIFEST.role + np.uint8(1)}, "role 4, but there are 4"),
     ],
 )

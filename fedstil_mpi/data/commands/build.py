@@ -14,6 +14,7 @@ from fedstil_mpi.data.building.tasks import ORDERS
 from fedstil_mpi.data.commands import tables
 from fedstil_mpi.util import terminal
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.files import expanded
 from fedstil_mpi.util.progress import shown
 
 SIZE = re.compile(r"([0-9]{1,4})x([0-9]{1,4})")
@@ -125,7 +126,7 @@ def _set(text: str) -> tuple[str, Path]:
     if not (name and equals and root):
         raise InputError(f"--set {text}; expected a set's name and its folder, such as market1501=/data/Market-1501")
     readers.check_name(name)
-    return name, Path(root)
+    return name, expanded(root)
 
 
 def _show(out: Path, made: Summary) -> None:

@@ -13,6 +13,7 @@ What stands beside the pixels is small, some 200 bytes an image, and is written 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -20,6 +21,7 @@ import numpy as np
 
 from fedstil_mpi.data.pack import seal
 from fedstil_mpi.data.pack.manifest import COLUMNS, ROLES, Manifest, Plan, Selection
+from fedstil_mpi.data.pack.stored import array, dataset, number
 from fedstil_mpi.data.streams.base import SPLITS
 from fedstil_mpi.util.errors import InputError
 
@@ -64,7 +66,7 @@ def read(path: Path) -> Contents:
     """All of a pack but its pixels. Raises InputError for a file that is no pack, or not as it was written."""
     pixels = seal.check(path)
     try:
-        contents = _parse(path)
+        contents = _parse(path, pixels.length, path.stat().st_size - pixels.length)
         check(contents.plan, len(contents.crc32))
         if (contents.start, len(contents.crc32) * contents.height * contents.width * 3) != pixels:
             raise ValueError("its pixels lie elsewhere")
@@ -82,12 +84,18 @@ def check(plan: Plan, count: int) -> None:
         if len(getattr(manifest, name)) != count:
             raise ValueError(f"{len(getattr(manifest, name))} entries of {name} for {count} images")
     for name, dtype in NUMBERS.items():
-        if getattr(manifest, name).dtype != dtype:
-            raise ValueError(f"{name} is {getattr(manifest, name).dtype}, expected {np.dtype(dtype)}")
+        column = getattr(manifest, name)
+        shape = (count, 32) if name.endswith("sha256") else (count,)
+        if (column.dtype, column.shape) != (dtype, shape):
+            raise ValueError(f"{name} is {column.dtype} {column.shape}, expected {np.dtype(dtype)} {shape}")
+    if plan.clients < 1 or plan.tasks < 1:
+        raise ValueError(f"{plan.clients} clients and {plan.tasks} tasks")
     if (manifest.role >= len(ROLES)).any():
         raise ValueError(f"role {manifest.role.max()}, but there are {len(ROLES)}")
     for split in SPLITS:
         rows, offsets = plan.splits[split].rows, plan.splits[split].offsets
+        if not all(numbers.dtype == np.int64 and numbers.ndim == 1 for numbers in (rows, offsets)):
+            raise ValueError(f"{split}: rows or offsets are not int64 [n]")
         if len(offsets) != plan.clients * plan.tasks + 1 or offsets[0] != 0 or offsets[-1] != len(rows):
             raise ValueError(
                 f"{split}: {len(offsets)} offsets for {plan.clients} x {plan.tasks} tasks of {len(rows)} images"
@@ -96,22 +104,24 @@ def check(plan: Plan, count: int) -> None:
             raise ValueError(f"{split}: rows or offsets out of range")
 
 
-def _parse(path: Path) -> Contents:
+def _parse(path: Path, pixel_bytes: int, other_bytes: int) -> Contents:
+    """The file has so many bytes of pixels, and of all else."""
     with h5py.File(path, "r", locking=False) as file:  # not every file system of a cluster has locks
+        pixels = dataset(file, PIXELS, pixel_bytes)
+        _, height, width, channels = pixels.shape
+        if (pixels.dtype, channels) != (np.uint8, 3):
+            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}")
+        read_all = partial(array, file, at_most=other_bytes)
+        about = json.loads(read_all("about").item())
+        if not isinstance(about, dict) or not all(isinstance(text, str) for text in about.values()):
+            raise ValueError("about is not an object of texts")
         manifest = Manifest(
-            source=tuple(source.decode() for source in file["manifest/source"][()].tolist()),
-            **{name: file[f"manifest/{name}"][()] for name in NUMBERS},
+            source=tuple(source.decode() for source in read_all("manifest/source").tolist()),
+            **{name: read_all(f"manifest/{name}") for name in NUMBERS},
         )
-        splits = {s: Selection(file[f"splits/{s}/rows"][()], file[f"splits/{s}/offsets"][()]) for s in SPLITS}
-        _, height, width, _ = file[PIXELS].shape
-        return Contents(
-            plan=Plan(int(file.attrs["clients"]), int(file.attrs["tasks"]), manifest, splits),
-            about=json.loads(file["about"][()]),
-            crc32=file["crc32"][()],
-            height=height,
-            width=width,
-            start=file[PIXELS].id.get_offset(),
-        )
+        splits = {s: Selection(read_all(f"splits/{s}/rows"), read_all(f"splits/{s}/offsets")) for s in SPLITS}
+        plan = Plan(number(file, "clients"), number(file, "tasks"), manifest, splits)
+        return Contents(plan, about, read_all("crc32"), height, width, pixels.id.get_offset())
 
 
 def _encoded(source: str) -> bytes:

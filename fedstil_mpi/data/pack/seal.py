@@ -1,4 +1,7 @@
-"""The seal in front of a pack tells whether the file is whole and unchanged, before any library parses it."""
+"""The seal in front of a pack tells whether the file is whole and unchanged, before any library parses it.
+
+It is a checksum, no signature: whoever can write the file can write its seal. Take packs only from whom you trust.
+"""
 
 import hashlib
 import os
