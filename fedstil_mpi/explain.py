@@ -34,6 +34,7 @@ from fedstil_mpi.results.report import explanation
 from fedstil_mpi.results.report.explanation import Shown
 from fedstil_mpi.results.report.tables import write_csv
 from fedstil_mpi.results.writing.models import STEM, load_tail, model_file
+from fedstil_mpi.util import terminal
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import atomic
 
@@ -83,7 +84,7 @@ def explain(options: Namespace) -> None:
         write_csv(options.output / "explain.csv", rows)
     except OSError as error:
         raise InputError(f"cannot write to {options.output}: {error.strerror}; choose another --output") from None
-    print(f"pictures of {layer} for {len(options.images)} queries, and explain.csv, in {options.output}")
+    terminal.show(f"pictures of {layer} for {len(options.images)} queries, and explain.csv, in {options.output}")
 
 
 def load_network(plan: Plan, stream: Stream, model: Path | None) -> Network:

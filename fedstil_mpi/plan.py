@@ -83,7 +83,7 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
         "Disk (about)": plan_tables.files_table(predicted),
     }
     for title, content in tables.items():
-        console.print(f"\n[bold]{title}")
+        console.print(f"\n{title}", style="bold")
         console.print(content)
 
 

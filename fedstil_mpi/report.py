@@ -18,6 +18,7 @@ from fedstil_mpi.util import terminal
 from fedstil_mpi.util.errors import InputError, did_you_mean
 from fedstil_mpi.util.files import write_text
 from fedstil_mpi.util.terminal import say
+from fedstil_mpi.util.text import printable_lines
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _write(comparison: Comparison, output: Path) -> Path:
         drawn = plots.write_all(comparison.variants, comparison.reference, output)
         tables.write_csv(output / "table.csv", tables.as_rows(tables.main_table(comparison.variants)))
         file = output / "report.md"
-        write_text(file, text(comparison, drawn))
+        write_text(file, printable_lines(text(comparison, drawn)))
     except OSError as error:
         raise InputError(
             f"cannot write to {output}: {error.strerror or error}; choose another folder with --output"
@@ -124,7 +125,7 @@ def show(comparison: Comparison, file: Path) -> None:
         say(f"warning: not comparable: {line}")
     for note in comparison.notes:
         say(f"note: {note}")
-    console.print(f"report in {file}", soft_wrap=True, markup=False)
+    console.print(f"report in {file}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from fedstil_mpi.comm.failures import GivenUp, OrderlyEnd, Overdue
 from fedstil_mpi.comm.world import World
-from fedstil_mpi.util.errors import INPUT_ERROR, InputError
+from fedstil_mpi.util.errors import InputError
 
 STUCK = 5.0
 """Seconds that MPI gets for what it may hang in where a link is cut."""
@@ -31,7 +31,7 @@ def abort_on_error(world: World) -> Iterator[None]:
     """End the job if the block, or any thread, fails on this rank. All ranks enter.
 
     An exception: traceback, exit code 1. `sys.exit(n)`: the same with code n, but never 0, because the other ranks
-    would be left waiting: end a rank by leaving the block. An InputError: its one line, exit code 2. An OrderlyEnd
+    would be left waiting: end a rank by leaving the block. An InputError: its one line and its exit code. An OrderlyEnd
     passes. Where the others go on without a rank that fails, it ends itself alone.
     """
 
@@ -133,6 +133,6 @@ def _report(world: World, error: BaseException) -> str:
 
 def _exit_code(error: BaseException) -> int:
     if isinstance(error, InputError):
-        return INPUT_ERROR
+        return error.code
     code = error.code if isinstance(error, SystemExit) else 1
     return code if isinstance(code, int) and 0 < code < 256 else 1

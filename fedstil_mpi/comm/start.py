@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from fedstil_mpi.comm.guard import abort_on_error
 from fedstil_mpi.comm.world import World
-from fedstil_mpi.util.errors import INPUT_ERROR, InputError
+from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.terminal import say
 
 
@@ -18,7 +18,7 @@ def start() -> Iterator[World]:
         world = _open_world()
     except InputError as error:
         say(str(error))
-        raise SystemExit(INPUT_ERROR) from None
+        raise SystemExit(error.code) from None
     with abort_on_error(world):
         yield world
 

@@ -119,17 +119,18 @@ class World(Collectives):
     def verdict(self) -> Iterator[None]:
         """Check something, on all ranks or on some: an InputError on any rank ends the run on all of them.
 
-        Rank 0 prints each distinct message once, as one line; MPI is finalised and the exit code is 2. Collective: all
-        ranks must enter, and in the block no rank may raise before a collective that others call in it.
+        Rank 0 prints each distinct message once, as one line; MPI is finalised and the exit code is the lowest of theirs.
+        Collective: all ranks must enter, and in the block no rank may raise before a collective that others call in it.
         """
-        message = None
+        found = None
         try:
             yield
         except InputError as error:
-            message = str(error)
-        if self.agree(message is not None):
-            messages = self.broadcast_json(self.gather_json(message))  # nobody leaves before rank 0 knows them all
+            found = [str(error), error.code]
+        if self.agree(found is not None):
+            everyone = self.broadcast_json(self.gather_json(found))  # nobody leaves before rank 0 knows them all
+            errors = dict(one for one in everyone if one is not None)
             if self.rank == 0:
-                for line in dict.fromkeys(m for m in messages if m is not None):
+                for line in errors:
                     say(line)
-            raise OrderlyEnd
+            raise OrderlyEnd(min(errors.values()))

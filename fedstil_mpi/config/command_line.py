@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from fedstil_mpi.util.errors import INPUT_ERROR, InputError
+from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.terminal import say
 
 
@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def cli_main(work: Callable[[], None], interrupted: str = "interrupted") -> None:
-    """Do the work of a program without MPI; an InputError becomes its one line on standard error and exit code 2.
+    """Do the work of a program without MPI; an InputError becomes its one line on standard error and its exit code.
 
     interrupted: what is said where the user interrupts it.
     """
@@ -35,7 +35,7 @@ def cli_main(work: Callable[[], None], interrupted: str = "interrupted") -> None
         work()
         return
     except InputError as error:
-        message, code = str(error), INPUT_ERROR
+        message, code = str(error), error.code
     except KeyboardInterrupt:
         message, code = interrupted, 128 + signal.SIGINT
     # Only now that the error and its frames are gone has been closed what they held, such as a progress bar.

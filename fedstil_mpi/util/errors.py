@@ -7,6 +7,8 @@ from fedstil_mpi.util.text import one_line
 
 INPUT_ERROR = 2
 """The exit code for what the user can correct."""
+NOT_STORED = 74
+"""The exit code for what the disk did not take (EX_IOERR): what was stored before is whole, and can be gone on from."""
 
 
 class InputError(Exception):
@@ -16,8 +18,16 @@ class InputError(Exception):
     without a traceback, and ends the job with exit code 2 on every rank. Whatever it quotes, it is one printable line.
     """
 
+    code = INPUT_ERROR
+
     def __init__(self, message: str):
         super().__init__(one_line(message))
+
+
+class StorageError(InputError):
+    """A file that could not be written, because the disk is full or its folder is gone; ends the job with NOT_STORED."""
+
+    code = NOT_STORED
 
 
 def did_you_mean(found: object, known: Iterable[str], prefix: str = "") -> str:

@@ -1,13 +1,14 @@
 """Files: those that others give are looked at before they are opened; those written are there only when complete."""
 
 import os
+import shutil
 import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.errors import InputError, StorageError
 
 PARTIAL = ".partial"
 """How the name of what is not complete ends."""
@@ -57,10 +58,36 @@ def atomic(path: Path) -> Iterator[Path]:
             partial.unlink()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write or replace a UTF-8 file, which is there only when it is complete. Raises OSError."""
+def write(path: Path, data: bytes) -> None:
+    """Write or replace a file, which is there only when it is complete. Raises OSError."""
     with atomic(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="")
+        partial.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """The same for UTF-8 text. Raises OSError."""
+    write(path, text.encode())
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """What the system refuses in the block becomes a StorageError that names the path and how to go on."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written ({error.strerror or error}): see that its folder is there and can be written to, and "
+            "that the disk has space left, then go on with --resume"
+        ) from None
+
+
+def clear_partials(folder: Path) -> None:
+    """Remove what interrupted writes have left in a folder, and in those below it. Raises OSError."""
+    for rest in sorted(folder.glob(f"**/*{PARTIAL}")):
+        if rest.is_dir():
+            shutil.rmtree(rest)
+        else:
+            rest.unlink(missing_ok=True)
 
 
 def complete(partial: Path, path: Path) -> None:

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 from rich import progress as bars
+from rich.markup import escape
 from rich.text import Text
 
 from fedstil_mpi.util import terminal
+from fedstil_mpi.util.text import printable
 
 Watch = Callable[[Iterable[Any]], Iterable[Any]]
 """Passes things on, perhaps showing how many have passed."""
@@ -31,7 +33,7 @@ def shown(what: str, total: int, unit: str = "images", step: int = 1) -> Watch:
         console = terminal.console()
         columns = (*bars.Progress.get_default_columns(), bars.MofNCompleteColumn(), _Rate(unit))
         with bars.Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-            task, done = bar.add_task(what, total=total), 0
+            task, done = bar.add_task(escape(printable(what)), total=total), 0
             for thing in things:
                 yield thing
                 done += len(thing) if isinstance(thing, np.ndarray) else step

@@ -3,10 +3,12 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
-from fedstil_mpi.util.text import printable
+from fedstil_mpi.util.text import one_line, printable, printable_lines
 
 COLUMNS = 100
 """Width of what is printed, so that logs look alike wherever they are made."""
@@ -14,18 +16,27 @@ COLUMNS = 100
 
 def say(message: str) -> None:
     """Print one line of the program on standard error."""
-    print(f"fedstil_mpi: {printable(message)}", file=sys.stderr, flush=True)
+    print(f"fedstil_mpi: {one_line(message)}", file=sys.stderr, flush=True)
+
+
+class _Console(Console):
+    """Texts are shown as they are: no markup is read from them, and what is no visible character is written as in Python."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable_lines(text), **options)
 
 
 def console() -> Console:
-    """A console on standard output: plain text unless a terminal shows it."""
+    """A console on standard output: plain text unless a terminal shows it. Bold and the like are for `style=`."""
     watched = is_watched()
-    return Console(width=COLUMNS, force_terminal=watched, color_system="auto" if watched else None)
+    return _Console(
+        width=COLUMNS, force_terminal=watched, color_system="auto" if watched else None, markup=False, emoji=False
+    )
 
 
 def show(line: str) -> None:
-    """Print one line on standard output as it is, however long."""
-    console().print(printable(line), soft_wrap=True, markup=False, highlight=False)
+    """Print one line on standard output, however long."""
+    console().print(printable(line), soft_wrap=True, highlight=False)
 
 
 def is_watched() -> bool:

@@ -9,6 +9,11 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
+def printable_lines(text: object) -> str:
+    """The same, but for line ends."""
+    return "\n".join(map(printable, str(text).split("\n")))
+
+
 def one_line(text: object) -> str:
     """The text as one printable line of bounded length."""
     line = " ".join(part.strip() for part in str(text).splitlines())

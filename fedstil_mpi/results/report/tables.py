@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table as Printed
+from rich.text import Text
 
 from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.results.reading.measures import Spread, at_end, megabytes, over_seeds, seconds, spread
@@ -92,9 +92,11 @@ def _table(variants: Sequence[Variant], columns: list[Column]) -> Table:
 # -- as text -----------------------------------------------------------------------------------------------------------
 
 
-def cells(table: Table, bold: str) -> dict[str, list[str]]:
-    """Label -> its cells as text; `bold`, for example "**{}**", is the form of the best of a column."""
-    texts = {label: [c.text(v) for c, v in zip(table.columns, row, strict=True)] for label, row in table.rows.items()}
+def cells(table: Table, bold: Callable[[str], Any]) -> dict[str, list[Any]]:
+    """Label -> its cells as text; `bold` makes what stands for the best of a column."""
+    texts: dict[str, list[Any]] = {
+        label: [c.text(v) for c, v in zip(table.columns, row, strict=True)] for label, row in table.rows.items()
+    }
     for index, column in enumerate(table.columns):
         values = {label: row[index] for label, row in table.rows.items() if not np.isnan(row[index].mean)}
         means = {label: column.mean(value) for label, value in values.items()}
@@ -102,7 +104,7 @@ def cells(table: Table, bold: str) -> dict[str, list[str]]:
             best = column.best([value.mean for value in values.values()])
             winner = column.mean(Spread(best, np.nan, 1))
             for label in (label for label, mean in means.items() if mean == winner):
-                texts[label][index] = bold.format(texts[label][index])
+                texts[label][index] = bold(texts[label][index])
     return texts
 
 
@@ -110,7 +112,7 @@ def as_markdown(table: Table, starred: Sequence[str] = ()) -> str:
     header = ["variant", "n", *_titles(table)]
     rows = [
         [label + (" \\*" if label in starred else ""), str(len(table.seeds[label])), *row]
-        for label, row in cells(table, "**{}**").items()
+        for label, row in cells(table, "**{}**".format).items()
     ]
     return markdown(header, rows)
 
@@ -122,8 +124,8 @@ def printed(table: Table, starred: Sequence[str] = ()) -> Printed:
     shown.add_column("n", justify="right")
     for title in _titles(table):
         shown.add_column("\n".join(title.rsplit(" ", 1)), justify="right", max_width=PRINTED_WIDTH)
-    for label, row in cells(table, "[bold]{}[/bold]").items():
-        shown.add_row(escape(label) + (" *" if label in starred else ""), str(len(table.seeds[label])), *row)
+    for label, row in cells(table, lambda text: Text(text, style="bold")).items():
+        shown.add_row(label + (" *" if label in starred else ""), str(len(table.seeds[label])), *row)
     return shown
 
 

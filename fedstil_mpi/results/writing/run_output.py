@@ -68,7 +68,7 @@ class RunOutput:
             **more,
         }
         for title, table in tables.items():
-            self.console.print(f"\n[bold]{title}")
+            self.console.print(f"\n{title}", style="bold")
             self.console.print(table)
         self.console.print()
         self._print([*lines, *lost, f"results in {self.folder.path}"])
