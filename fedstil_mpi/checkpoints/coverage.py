@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.methods.aids.compression import CompressedClient, CompressedServer
 from fedstil_mpi.methods.aids.prototypes import PrototypeClient, PrototypeServer
 from fedstil_mpi.methods.base import Client, Server
 from fedstil_mpi.models.network import Network
@@ -99,7 +100,9 @@ def _name(side: object) -> str:
 
 
 def _inner(side: Any) -> Any:
-    return side.inner if isinstance(side, PrototypeClient | PrototypeServer) else side
+    while isinstance(side, CompressedClient | CompressedServer | PrototypeClient | PrototypeServer):
+        side = side.inner
+    return side
 
 
 def _is_plugin(side: object) -> bool:

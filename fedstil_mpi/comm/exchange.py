@@ -95,11 +95,15 @@ class InProcessExchange:
 class CountingExchange(InProcessExchange):
     """Moves sizes only, which the parts and the numbers of their items give, whatever the tensors hold.
 
-    No codec is asked what it would make of them: the ledger then knows the bytes before it.
+    No codec is asked what it would make of them: the ledger then knows the bytes before it, or the most after it.
     """
 
     def _carry(self, round: int, direction: str, part: Part, online: Sequence[int], rows: list[Tensor]) -> list[Tensor]:
-        self.ledger.book_rows(round, direction, part, online, rows)
+        counted: Sequence[Any] = rows
+        if part.at_most is not None:
+            self.ledger.leave_open(part.kind)
+            counted = [range(part.at_most)] * len(rows)
+        self.ledger.book_rows(round, direction, part, online, counted)
         return rows
 
 

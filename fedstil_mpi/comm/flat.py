@@ -82,6 +82,10 @@ class Part:
     shared: bool = False
     codec: str = "dense"
     """How the items of a ragged part are encoded for sending; see `codec`."""
+    raw: int | None = None
+    """Bytes of an item, of a message of bytes all in all, as dense scalars, where the sender has compressed it."""
+    at_most: int | None = None
+    """Of a message of bytes whose number varies: the largest number."""
 
     @property
     def itemsize(self) -> int:

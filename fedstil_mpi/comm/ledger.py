@@ -40,7 +40,7 @@ class Ledger:
     _sums: Counter = field(default_factory=Counter)
     """Encoded bytes by (direction, round or None for all, client or None for all)."""
     _open: set[str] = field(default_factory=set)
-    """Kinds of which only the raw bytes are known, and stand for the encoded ones."""
+    """Kinds of which the encoded bytes are not known; the raw ones stand for them, or the most there can be."""
 
     def book(self, round: int, client: int, direction: str, kind: str, raw: int, encoded: int | None = None) -> None:
         """Book one payload of one client; payloads of zero bytes leave no entry."""
@@ -52,6 +52,10 @@ class Ledger:
             for of_client in (client, None):
                 self._sums[direction, of_round, of_client] += entry.encoded
 
+    def leave_open(self, kind: str) -> None:
+        """Say that the encoded bytes of this kind are not those that will be measured."""
+        self._open.add(kind)
+
     def book_part(
         self, round: int, client: int, direction: str, part: "Part", items: int, encoded: int | None = None
     ) -> None:
@@ -60,8 +64,12 @@ class Ledger:
         encoded: what a codec made of them, None where this is not known (yet).
         """
         if part.codec != "dense" and encoded is None:
-            self._open.add(part.kind)
-        self.book(round, client, direction, part.kind, items * part.itemsize, encoded)
+            self.leave_open(part.kind)
+        if part.raw is None:
+            raw = items * part.itemsize
+        else:
+            raw, encoded = part.raw * (items if part.at_most is None else 1), items * part.itemsize
+        self.book(round, client, direction, part.kind, raw, encoded)
         if part.ragged:
             self.book(round, client, direction, "header", HEADER_BYTES)
 

@@ -8,6 +8,7 @@ from typing import Any
 from fedstil_mpi.config.fields import check_values, choice
 from fedstil_mpi.config.sections import (
     Checkpoint,
+    Compression,
     Data,
     Evaluation,
     Exchange,
@@ -63,6 +64,7 @@ class Experiment:
     train: Train = field(default_factory=Train)
     memory: Memory = field(default_factory=Memory)
     prototypes: Prototypes = field(default_factory=Prototypes)
+    compression: Compression = field(default_factory=Compression)
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     exchange: Exchange = field(default_factory=Exchange)

@@ -6,6 +6,9 @@ from typing import Any
 from fedstil_mpi.config.fields import bounded, choice
 from fedstil_mpi.config.synthetic import SyntheticOptions
 
+LOSSY = ("float16", "bfloat16", "int8", "int4", "int3", "ternary", "ternary_entropy", "sign")
+"""The codecs of weights, see `comm.lossy`."""
+
 
 @dataclass(kw_only=True)
 class Data:
@@ -152,6 +155,24 @@ class Prototypes:
     exchange: bool = False
     """Send each task's mean representation of every person once; the server relays it to the clients that know the
     person. It is a mean over a handful of images and leaves the client: switch it off where that is not acceptable."""
+
+
+@dataclass(kw_only=True)
+class Compression:
+    """Codecs of what travels: none (float32) | float16 | bfloat16 | int8 | int4 | int3 | ternary (1.6 bits a scalar) |
+    ternary_entropy (about 1.0) | sign (1.0), all with a scale for each output channel and with error feedback."""
+
+    up: str = choice("none", *LOSSY)
+    """Of how far a client's weights moved."""
+    down: str = choice("none", *LOSSY)
+    """Of the weights that the server sends, against those that the client holds. Then a late joiner gets the start model's
+    too, and FedAvg's weights are no longer the same message for all."""
+    first_contact: str = choice("none", "float16", "bfloat16", "int8")
+    """Of the start model. The server then starts from what the clients get."""
+    prototypes: str = choice("none", "float16", "bfloat16")
+    """Of identity prototypes and task tokens."""
+    importance: str = choice("none", "float16", "bfloat16")
+    """Of FedCurv's importances; bfloat16 has the range of float32."""
 
 
 @dataclass(kw_only=True)

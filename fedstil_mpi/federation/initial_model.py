@@ -3,9 +3,11 @@
 from collections.abc import Collection
 
 import torch
+from torch import Tensor
 
 from fedstil_mpi.comm.exchange import Exchange
-from fedstil_mpi.comm.flat import Layout, Part
+from fedstil_mpi.comm.flat import Layout, Part, to_host
+from fedstil_mpi.comm.lossy import LossyCodec, groups, payload_part
 from fedstil_mpi.models.network import Network, network_state
 
 
@@ -16,15 +18,20 @@ class InitialModel:
     client that joins after the first round, since the server's knowledge brings their current values.
     """
 
-    def __init__(self, network: Network, provided: Collection[str], travelling: Collection[str]):
-        """travelling: names, relative to the tail, of the parameters that the method's knowledge carries."""
+    def __init__(self, network: Network, provided: Collection[str], travelling: Collection[str], codec: str = "none"):
+        """travelling: names, relative to the tail, of the parameters that the method's knowledge carries.
+
+        codec: what floats are sent with. The network, unless it is on the device meta, takes up what arrives of it.
+        """
         self.met: set[int] = set()
         self.network = network
         self._state = network_state(network)
         missing = {name: tensor for name, tensor in self._state.items() if name not in provided}
         carried = {f"tail.{name}" for name in travelling}
-        self._first = _Payload(missing)
-        self._late = _Payload({name: tensor for name, tensor in missing.items() if name not in carried})
+        self._first = _Payload(missing, codec)
+        self._late = _Payload({name: tensor for name, tensor in missing.items() if name not in carried}, codec)
+        if codec != "none":
+            self._first.load(self._first.pack(self._state), self._state)
 
     def send_to_new_clients(self, exchange: Exchange, round: int, online: list[int]) -> list[int]:
         """Send the start model to those of `online` that are new, and return them. Collective: all ranks must call.
@@ -48,21 +55,26 @@ class InitialModel:
 
 
 class _Payload:
-    """Some of the state's tensors as two flat parts: floats, and the counters of batch norms."""
+    """Some of the state's tensors as flat parts: matrices, vectors, and the counters of batch norms."""
 
-    def __init__(self, tensors: dict[str, torch.Tensor]):
+    def __init__(self, tensors: dict[str, Tensor], codec: str):
+        """codec: of the floats. int8 spares the vectors, among which variances can differ by orders of magnitude."""
         floats = {name: t for name, t in tensors.items() if t.is_floating_point()}
-        integers = {name: t for name, t in tensors.items() if not t.is_floating_point()}
-        self._layouts = {"model": Layout.of(floats), "counters": Layout.of(integers, torch.int64)}
-        self.parts = tuple(
-            Part(kind, layout.scalars, layout.dtype, shared=True)
-            for kind, layout in self._layouts.items()
-            if layout.scalars
-        )
+        vectors = {name: t for name, t in floats.items() if t.dim() < 2 and codec == "int8"}
+        matrices = {name: t for name, t in floats.items() if name not in vectors}
+        counters = {name: t for name, t in tensors.items() if not t.is_floating_point()}
+        kinds = {"model": matrices, "vectors": vectors, "counters": counters}
+        dtypes = {"counters": torch.int64}
+        self._layouts = {k: Layout.of(of_k, dtypes.get(k, torch.float32)) for k, of_k in kinds.items() if of_k}
+        names = {"model": codec, "vectors": "float16"} if codec != "none" else {}
+        self._codecs = {k: LossyCodec(names[k], groups(layout)) for k, layout in self._layouts.items() if k in names}
+        plain = {k: Part(k, layout.scalars, layout.dtype, shared=True) for k, layout in self._layouts.items()}
+        self.parts = tuple(payload_part(p, self._codecs[k]) if k in self._codecs else p for k, p in plain.items())
 
-    def pack(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {part.kind: self._layouts[part.kind].pack(state) for part in self.parts}
+    def pack(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        flat = {k: layout.pack(state) for k, layout in self._layouts.items()}
+        return flat | {k: codec.encode(to_host(flat[k])) for k, codec in self._codecs.items()}
 
-    def load(self, message: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> None:
-        for part in self.parts:
-            self._layouts[part.kind].load(message[part.kind], state)
+    def load(self, message: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+        for k, layout in self._layouts.items():
+            layout.load(self._codecs[k].decode(message[k]) if k in self._codecs else message[k], state)

@@ -1,12 +1,13 @@
 """What will travel between the server and the clients, from the config and the start model's layers alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from fedstil_mpi.comm.flat import Layout, to_host
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.federation.initial_model import InitialModel
+from fedstil_mpi.methods.aids.compression import Codecs
 from fedstil_mpi.methods.aids.prototypes import add_parts
 from fedstil_mpi.methods.base import MethodModule, Setup, Traffic
 from fedstil_mpi.models.network import Network, representation_shape
@@ -20,18 +21,23 @@ class MessageSchema:
     traffic: Traffic
     """The method's, with the parts of aids that the config adds."""
     initial_model: InitialModel
+    codecs: Codecs
 
 
 def message_schema(experiment: Experiment, method: MethodModule, clients: int, network: Network) -> MessageSchema:
     """All ranks compute it alike. The network may be without values, on the device meta; then so is `setup.start`."""
-    options = experiment.method.options
+    options, compression = experiment.method.options, experiment.compression
     travelling = method.Client.travelling(network.tail, options)
     layout = Layout.of(travelling)
     shape = representation_shape(network, (experiment.data.height, experiment.data.width))
-    start = layout.pack(travelling)
-    setup = Setup(clients, layout, torch.Size(shape).numel(), to_host(start), experiment.seed)
-    own = method.Client.traffic(setup, options)
+    setup = Setup(clients, layout, torch.Size(shape).numel(), torch.empty(0), experiment.seed)
+    traffic = method.Client.traffic(setup, options)
+    codecs = Codecs.of(compression, layout, traffic)
+    # Compressed knowledge is only the difference to the start model, which has to be there first.
+    from_knowledge = travelling if traffic.down and codecs.down is None else ()
     provided = frozenset() if experiment.warmup.steps else network.provided
-    initial_model = InitialModel(network, provided, travelling if own.down else ())
-    traffic = add_parts(own, setup) if experiment.prototypes.exchange else own
-    return MessageSchema(setup, shape, traffic, initial_model)
+    initial_model = InitialModel(network, provided, from_knowledge, compression.first_contact)
+    setup = replace(setup, start=to_host(layout.pack(travelling)))
+    if experiment.prototypes.exchange:
+        traffic = add_parts(traffic, setup)
+    return MessageSchema(setup, shape, codecs.compress(traffic), initial_model, codecs)

@@ -83,6 +83,8 @@ def distribute(f: Federation, round: int, online: list[int]) -> None:
         f.at(client=client)
         f.clients[client].absorb(message)
     f.at(client=None)
+    if f.server is not None and parts:
+        f.server.sent(online, knowledge)
 
 
 def learn(f: Federation, round: int, online: list[int], checkpoints: Checkpoints) -> None:
@@ -160,5 +162,7 @@ def collect(f: Federation, round: int, online: list[int]) -> None:
     """The online clients send their updates back, and the server takes them in."""
     own = {client: f.clients[client].update() for client in online if client in f.clients}
     updates = f.exchange.up(round, f.traffic.up, online, own)
+    for client, update in own.items():
+        f.clients[client].sent(update)
     if f.server is not None:
         f.server.collect(online, updates)

@@ -6,8 +6,11 @@ In this order: `make_plan` (of numbers and labels alone), `load_data_and_model`,
 from collections.abc import Sequence
 from dataclasses import replace
 
+from torch import Tensor
+
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.exchange import Exchange, InProcessExchange
+from fedstil_mpi.comm.flat import to_host
 from fedstil_mpi.comm.mpi_exchange import MpiExchange
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.config.schema import Experiment
@@ -21,9 +24,10 @@ from fedstil_mpi.federation.start_model import Kept, load_network, start_network
 from fedstil_mpi.federation.state import Federation
 from fedstil_mpi.federation.trainer import LocalTrainer, OneByOne
 from fedstil_mpi.launch.placement import assign_clients
+from fedstil_mpi.methods.aids.compression import CompressedClient, CompressedServer
 from fedstil_mpi.methods.aids.prototypes import PrototypeClient, PrototypeServer
 from fedstil_mpi.methods.base import Client, MethodModule, Server
-from fedstil_mpi.models.network import Network
+from fedstil_mpi.models.network import Network, Tail
 from fedstil_mpi.util.clock import Clock
 from fedstil_mpi.util.errors import InputError
 
@@ -115,6 +119,13 @@ def connect(
     if experiment.prototypes.exchange:
         clients = {client: PrototypeClient(side) for client, side in clients.items()}
         server = PrototypeServer(server) if server is not None else None
+    if schema.codecs.any:
+
+        def start_of(tail: Tail) -> Tensor:
+            return to_host(schema.setup.layout.pack(method.Client.travelling(tail, options)))
+
+        clients = {client: CompressedClient(side, schema.codecs, start_of) for client, side in clients.items()}
+        server = CompressedServer(server, schema.codecs) if server is not None else None
     return Federation(
         schedule=plan.schedule,
         exchange=exchange,

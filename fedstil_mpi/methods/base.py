@@ -52,7 +52,7 @@ class Traffic:
 class Client:
     """A client's side of a method. This one learns alone: it takes nothing and sends nothing.
 
-    In a round: `absorb`, `begin`, `context`, `penalty` for every batch, `end`, `update`.
+    In a round: `absorb`, `begin`, `context`, `penalty` for every batch, `end`, `update`, `sent`.
     """
 
     task_aware = False
@@ -108,6 +108,9 @@ class Client:
         """What goes up after local training."""
         return {}
 
+    def sent(self, update: Message) -> None:
+        """What the server got of `update`: equal to it but where a codec loses something."""
+
     def tail_for(self, task: int) -> Tail:
         """The model that a task is searched with."""
         return self.learner.tail
@@ -139,6 +142,9 @@ class Server:
     def knowledge(self, online: list[int]) -> Rows:
         """What the online clients get, by part: [scalars], [online, scalars] or a list of [items, scalars]."""
         return {}
+
+    def sent(self, online: list[int], knowledge: Rows) -> None:
+        """What the online clients got of `knowledge`: equal to it but where a codec loses something."""
 
     def collect(self, online: list[int], updates: Rows) -> None:
         """Take in the online clients' updates, rows in the order of `online`."""

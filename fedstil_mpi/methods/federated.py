@@ -55,9 +55,10 @@ class FederatedClient(Client):
         return base_P
 
     def update(self) -> Message:
-        delta = self.theta() - self.start
-        self.load(self.start + delta)
-        return {WEIGHTS: delta, "samples": torch.tensor([self.learner.samples])}
+        return {WEIGHTS: self.theta() - self.start, "samples": torch.tensor([self.learner.samples])}
+
+    def sent(self, update: Message) -> None:
+        self.load(self.start + update[WEIGHTS])
 
 
 class Tying(NamedTuple):

@@ -80,6 +80,9 @@ class PrototypeClient(Client):
             pids, prototypes = torch.empty(0, dtype=torch.int64), torch.empty(0, self.setup.representation)
         return {PEOPLE.kind: pids[:, None], "prototypes": prototypes} | self.inner.update()
 
+    def sent(self, update: Message) -> None:
+        self.inner.sent(update)
+
     def state(self) -> State:
         return self.inner.state()
 
@@ -154,6 +157,9 @@ class PrototypeServer(Server):
         pids = [torch.tensor(pids, dtype=torch.int64)[:, None] for pids, _ in deliveries]
         prototypes = [torch.stack(rows) if rows else empty for _, rows in deliveries]
         return message | {PEOPLE.kind: pids, "prototypes": prototypes}
+
+    def sent(self, online: list[int], knowledge: Rows) -> None:
+        self.inner.sent(online, knowledge)
 
     def collect(self, online: list[int], updates: Rows) -> None:
         for row, client in enumerate(online):

@@ -137,6 +137,10 @@ class Client(FederatedClient):
             return {}
         return super().update() | mixing.report(self.options.relevance, self.learner)
 
+    def sent(self, update: Message) -> None:
+        if self.options.mixes:
+            super().sent(update)
+
 
 class Server(base.Server):
     options: Options
@@ -155,12 +159,13 @@ class Server(base.Server):
         if not self.options.mixes:
             return {}
         self.relevance_KK = self.attention.matrix()
-        base_KP = self.relevance_KK @ self.mixed_KP
+        return {WEIGHTS: (self.relevance_KK @ self.mixed_KP)[online]}
+
+    def sent(self, online: list[int], knowledge: Rows) -> None:
         seen_clients = self.attention.history.seen_clients()
-        for client in online:
+        for client, base_P in zip(online, knowledge.get(WEIGHTS, ()), strict=False):
             alpha = self.options.step_to_base if client in seen_clients else 1.0
-            self.theta_KP[client] = interpolate(self.theta_KP[client], base_KP[client], alpha)
-        return {WEIGHTS: base_KP[online]}
+            self.theta_KP[client] = interpolate(self.theta_KP[client], base_P, alpha)
 
     def collect(self, online: list[int], updates: Rows) -> None:
         if not self.options.mixes:

@@ -175,6 +175,9 @@ class Client(FederatedClient):
             adaptive = self.adaptive(prune=True)[None]
         return {WEIGHTS: moved, ADAPTIVE: adaptive, "samples": torch.tensor([self.learner.samples])}
 
+    def sent(self, update: Message) -> None:
+        """The base stays where training left it, until the server's arrives."""
+
     def adaptive(self, prune: bool) -> Tensor:
         """The task's adaptive weights, float32 [P] on the CPU."""
         return to_host(self.setup.layout.pack({name: part.added(prune) for name, part in self.parts.items()}))

@@ -1,0 +1,109 @@
+"""Codecs of weights: how many bytes, how large the error, and what happens to damaged payloads."""
+
+import math
+
+import pytest
+import torch
+
+from fedstil_mpi.comm.flat import Layout
+from fedstil_mpi.comm.lossy import NAMES, LossyCodec, groups
+from fedstil_mpi.config.sections import LOSSY
+
+LAYOUT = Layout(("depthwise", "linear", "scale"), ((32, 1, 3, 3), (10, 90), (33,)), torch.float32)
+SCALARS = 32 * 9 + 900 + 33
+
+
+def codec(name):
+    return LossyCodec(name, groups(LAYOUT))
+
+
+def values(seed=0):
+    return torch.randn(SCALARS, generator=torch.Generator().manual_seed(seed)) * 1e-3
+
+
+def test_the_config_has_them_all():
+    assert LOSSY == NAMES
+
+
+def test_a_scale_for_each_output_channel_of_at_least_64_scalars():
+    assert groups(LAYOUT) == ((4, 72), (10, 90), (1, 33))  # eight channels of 9 together
+    assert groups(Layout(("prime", "none"), ((7, 3), (0, 5)), torch.float32)) == ((1, 21), (1, 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"), [("float16", 16), ("bfloat16", 16), ("int8", 8), ("int4", 4), ("int3", 3), ("sign", 1)]
+)
+def test_bytes_by_hand(name, bits):
+    scales = 0 if bits == 16 else 2 * 15
+    payload = codec(name).encode(values())
+    assert len(payload) == codec(name).size == 4 + scales + math.ceil(bits * SCALARS / 8)
+
+
+def test_five_ternary_digits_to_a_byte():
+    assert len(codec("ternary").encode(values())) == codec("ternary").size == 4 + 2 * 15 + math.ceil(SCALARS / 5)
+
+
+def test_an_entropy_code_of_one_bit_a_scalar():
+    large = LossyCodec("ternary_entropy", ((1000, 1000),))
+    x = torch.randn(1_000_000, generator=torch.Generator().manual_seed(1))
+    payload = large.encode(x)
+    assert 8 * len(payload) / 1e6 < 1.04
+    assert len(payload) < large.size
+    error = (large.decode(payload) - x).square().sum() / x.square().sum()
+    assert error == pytest.approx(0.345, abs=0.005)
+
+
+@pytest.mark.parametrize(("name", "top"), [("int8", 127), ("int4", 7), ("int3", 3)])
+def test_an_integer_code_is_off_by_half_a_step_at_most(name, top):
+    x = values()
+    back = codec(name).decode(codec(name).encode(x))
+    for got, wanted in zip(back.split([288, 900, 33]), x.split([288, 900, 33]), strict=True):
+        assert (got - wanted).abs().max() <= 0.51 * wanted.abs().max() / top
+
+
+@pytest.mark.parametrize("name", ["ternary", "ternary_entropy"])
+def test_ternary_scales_are_the_least_squares_ones(name):
+    x = values()[288:1188].view(10, 90)
+    back = codec(name).decode(codec(name).encode(values()))[288:1188].view(10, 90)
+    for row, got in zip(x, back, strict=True):
+        q = got.sign()
+        assert len(got.unique()) == 3
+        assert got.abs().max().item() == pytest.approx((row @ q / (q @ q)).item(), rel=2**-8)  # a bfloat16
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_zeros_stay_zeros(name):
+    assert not codec(name).decode(codec(name).encode(torch.zeros(SCALARS))).any()
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "int8"])
+def test_what_was_rounded_once_is_not_rounded_again(name):
+    once = codec(name).decode(codec(name).encode(values()))
+    assert torch.equal(codec(name).decode(codec(name).encode(once)), once)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_damaged_payload_is_refused(name):
+    payload = codec(name).encode(values())
+    for place in range(0, len(payload), 37):
+        damaged = payload.clone()
+        damaged[place] ^= 16
+        with pytest.raises(ValueError, match="damaged"):
+            codec(name).decode(damaged)
+    for length in (0, 3, len(payload) - 1):
+        with pytest.raises(ValueError, match="damaged"):
+            codec(name).decode(payload[:length])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_what_is_not_finite_is_not_sent(name, number):
+    x = values()
+    x[700] = number
+    with pytest.raises(ValueError, match="not finite"):
+        codec(name).encode(x)
+
+
+def test_half_precision_does_not_overflow_in_silence():
+    with pytest.raises(ValueError, match="too large"):
+        codec("float16").encode(torch.full((SCALARS,), 1e5))
