@@ -13,6 +13,7 @@ import pytest
 
 from fedstil_mpi import methods
 from fedstil_mpi.config import loading
+from fedstil_mpi.config.sections import LOSSY
 from support import TINY
 from support.launch import SCRIPTS, alone, mpirun
 from support.results import different, equal, results
@@ -25,6 +26,15 @@ BOTH = ("short", pytest.param("long", marks=[pytest.mark.slow, pytest.mark.long]
 METHODS = methods.names()
 EPOCHS = ["train.steps=0", "train.epochs=2"]  # as the reference counts
 LATE = ["rounds.clients_per_round=2", "prototypes.exchange=true"]
+FEDERATED = ("fedavg", "fedcurv", "fedprox", "fedstil", "fedstil_atten", "fedweit")
+CODECS = {
+    "up": "ternary_entropy",
+    "down": "int4",
+    "first_contact": "int8",
+    "prototypes": "float16",
+    "importance": "bfloat16",
+}
+COMPRESSED = [f"compression.{part}={codec}" for part, codec in CODECS.items()]
 MEMORY = dict.fromkeys(METHODS, 0) | {"fedstil": 30, "fedstil_atten": 30, "icarl": 30}
 ALL = {
     **{name: [f"method.name={name}"] for name in METHODS},
@@ -38,6 +48,8 @@ ALL = {
         ]
         for name in METHODS
     },
+    **{f"{name}_compressed": [f"method.name={name}", *LATE, *COMPRESSED] for name in FEDERATED},
+    **{f"fedstil_{codec}": [f"compression.up={codec}", f"compression.down={codec}"] for codec in LOSSY},
     "paper": ["method.preset=paper"],
     "losses": ["train.contrast=1", "train.triplet=1", "save_models=true"],
     "late": ["warmup.steps=2", "rounds.clients_per_round=1", "rounds.total=5", "evaluation.tasks=all"],
@@ -47,7 +59,7 @@ ALL = {
     "all_late": ["method.name=fedweit", "evaluation.gallery=all", *LATE],
 }
 SHORT = [*(f"{name}_late" for name in METHODS), "single", "fedstil", "fedcurv_reference", "fedweit_reference"]
-SHORT += ["losses", "late", "elastic", "late_reference", "client_late", "all_late"]
+SHORT += ["fedstil_compressed", "losses", "late", "elastic", "late_reference", "client_late", "all_late"]
 CORE = {"short": ["fedstil", "late"], "long": [*METHODS, "late"]}
 
 

@@ -100,6 +100,21 @@ CASES = [
     case("fedstil", "reference_code", method__alpha=0.3, method__server_memory=0.3),
     case("fedstil_atten", "best", method__reset="persist", method__tying=1e-3),
     case("fedweit", "best", prototypes__exchange=True, method__threshold=0.0),
+    case("fedavg", "best", compression__up="sign", compression__down="int4"),
+    case("fedprox", "best", method__anchor="previous", compression__down="ternary"),
+    case("fedcurv", "best", compression__up="int3", compression__importance="bfloat16"),
+    case(
+        "fedstil",
+        "best",
+        compression__up="ternary_entropy",
+        compression__down="ternary",
+        compression__prototypes="float16",
+    ),
+    case(
+        "fedstil", "reference_code", compression__up="int8", compression__down="int8", compression__first_contact="int8"
+    ),
+    case("fedstil_atten", "best", compression__up="ternary", compression__down="ternary"),
+    case("fedweit", "best", compression__up="ternary", compression__down="ternary"),
 ]
 MORE = {"rounds.per_task": 2, "train.early_stop": False, "evaluation.protocol": "market"}
 OF_METHOD = {"fedweit": {"method.knowledge": 2}}
