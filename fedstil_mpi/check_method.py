@@ -230,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.help_first(arguments)
     environment = SETTINGS | os.environ  # before MPI adds to it what must not reach another job
     with start() as world, world.verdict():
-        given = parser.parse_intermixed_args(arguments)
+        given = parser.parse(arguments)
         if world.size > 1:
             raise InputError(f"{world.size} ranks; expected one: start it without mpirun, which it calls itself")
         good = check(world, given.method, given.overrides, environment)

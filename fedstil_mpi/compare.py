@@ -5,6 +5,8 @@
 What is complete is not run again, and a run that was interrupted goes on from its last checkpoint: a comparison is
 continued by the command that began it. Runs of one seed share the images, the start model and what its stem makes of the
 images.
+
+A preset is what it says: a key of a preset is refused with another value, unless the variant itself gives it that value.
 """
 
 import ctypes
@@ -19,14 +21,19 @@ from fedstil_mpi import methods
 from fedstil_mpi.comm.start import start
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.config import loading
-from fedstil_mpi.config.command_line import Parser
+from fedstil_mpi.config.command_line import Parser, integer
+from fedstil_mpi.config.schema import check_folder_name
 from fedstil_mpi.federation.shared_resources import open_shared_resources
 from fedstil_mpi.launch.signals import listening
 from fedstil_mpi.results.writing.run_folder import RunFolder
 from fedstil_mpi.run import execute
 from fedstil_mpi.util.errors import InputError, did_you_mean
-from fedstil_mpi.util.files import write_text
+from fedstil_mpi.util.files import expanded, write_text
 from fedstil_mpi.util.terminal import say
+
+VARIANT = "the variant"
+OWN_KEYS = ("name", "output")
+"""Keys of the comparison that the command line may set; its others are for every run."""
 
 
 @dataclass(kw_only=True)
@@ -57,13 +64,20 @@ class Entry:
     folder: str
     source: dict[str, Any]
     """As `config.loading.read` gives it."""
+    set_by: dict[str, str]
+    """"section.key" -> what sets it above the base: VARIANT, the file's settings, the command line."""
 
 
 def command_line() -> Parser:
     parser = Parser("fedstil_mpi.compare", "Run several methods on several seeds and report.")
     parser.add_argument("config", help="a YAML file; see configs/compare/")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="for every run")
-    parser.add_argument("--seeds", type=int, nargs="+", help="instead of the file's")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="section.key=value",
+        help="for every run; name= and output= are the comparison's",
+    )
+    parser.add_argument("--seeds", type=integer, nargs="+", help="instead of the file's")
     parser.add_argument("--only", nargs="+", metavar="LABEL", help="these variants only")
     parser.add_argument("--no-report", action="store_true", help="runs only: for jobs that share a comparison")
     return parser
@@ -74,8 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.help_first(arguments)
     with start() as world, listening() as asked:
         with world.verdict():
-            options = parser.parse_intermixed_args(arguments)
-            plan = read(options.config) if world.is_server else None
+            options = parser.parse(arguments)
+            plan = read(options.config, options.overrides) if world.is_server else None
             entries = expand(plan, options.config, options.overrides, options.seeds, options.only) if plan else []
         compare(world, [Entry(**entry) for entry in world.broadcast_json([asdict(entry) for entry in entries])], asked)
         with world.verdict():
@@ -85,9 +99,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 report_on(plan, entries)
 
 
-def read(path: str) -> Comparison:
-    """A comparison's config, which may extend others. Raises InputError where it cannot be used."""
-    plan: Comparison = loading.structured(Comparison, [loading.load(Path(path))], "comparison.")
+def read(path: str, overrides: Sequence[str] = ()) -> Comparison:
+    """A comparison's config, which may extend others, below its own keys among the overrides.
+
+    Raises InputError where it cannot be used.
+    """
+    own = loading.from_command_line([override for override in overrides if _key(override) in OWN_KEYS])
+    layers = [loading.load(Path(path)), own]
+    if "base" not in layers[0]:
+        raise InputError(f"{path} has no base:, so it is no comparison; python -m fedstil_mpi.run is for a single run")
+    plan: Comparison = loading.structured(Comparison, layers, "comparison.")
+    check_folder_name(plan.name)
+    plan.output = str(expanded(plan.output))
     if not plan.variants or not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
         raise InputError(f"{path} has variants {list(plan.variants)} and seeds {plan.seeds}; give one or more of each")
     if plan.against is not None and plan.against not in plan.variants:
@@ -104,24 +127,37 @@ def expand(
             raise InputError(
                 f"--only {label!r}; {did_you_mean(label, plan.variants)}there are {', '.join(plan.variants)}"
             )
+    overrides = [override for override in overrides if _key(override) not in OWN_KEYS]
     for override in overrides:
-        key = override.partition("=")[0]
-        if key in ("seed", "name", "output"):
-            raise InputError(
-                f"{override}: the runs' {key} is the comparison's to give; set name, output or seeds in {path}"
-            )
-    base, folder = Path(path).parent / plan.base, Path(plan.output) / plan.name
+        if _key(override) in ("seed", "resume"):
+            raise InputError(f"{override}: that is for the comparison to set; give --seeds, or seeds in {path}")
+    base, folder = Path(path).parent / expanded(plan.base), Path(plan.output) / plan.name
     entries = []
     for seed in seeds or plan.seeds:
         for label in only or plan.variants:
             name = f"{re.sub(r'[^a-z0-9]+', '-', label.lower()).strip('-')}-{seed}"
             settings = [f"{key}={json.dumps(value)}" for key, value in (plan.settings | plan.variants[label]).items()]
             own = [f"seed={seed}", f"name={name}", f"output={folder}", "resume=auto"]
-            entries.append(Entry(label, seed, str(folder / name), loading.read(base, [*settings, *overrides, *own])))
+            source = loading.read(base, [*settings, *overrides, *own])
+            entries.append(Entry(label, seed, str(folder / name), source, _set_by(plan, label, overrides)))
     names = [entry.folder for entry in entries]
     if len(set(names)) < len(names):
         raise InputError(f"{path} has labels that give one folder name: {', '.join(plan.variants)}; rename one")
     return entries
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0]
+
+
+def _set_by(plan: Comparison, label: str, overrides: list[str]) -> dict[str, str]:
+    """ "section.key" -> what sets it, above the base."""
+    layers = {
+        "the comparison's settings": plan.settings,
+        VARIANT: plan.variants[label],
+        "the command line": loading.from_command_line(overrides),
+    }
+    return {key: name for name, layer in layers.items() for key, _ in loading.leaves(layer)}
 
 
 def compare(world: World, entries: list[Entry], asked: Callable[[], bool]) -> None:
@@ -133,7 +169,7 @@ def compare(world: World, entries: list[Entry], asked: Callable[[], bool]) -> No
         first = loading.resolve(entries[0].source)
     resources = open_shared_resources(world, first)
     with world.verdict():
-        states = [_prepare(entry) for entry in entries] if world.is_server else None
+        states = [prepare(entry) for entry in entries] if world.is_server else None
     states = world.broadcast_json(states)
     for number, (entry, state) in enumerate(zip(entries, states, strict=True), 1):
         if state == "complete":
@@ -144,10 +180,16 @@ def compare(world: World, entries: list[Entry], asked: Callable[[], bool]) -> No
         _give_back_memory()
 
 
-def _prepare(entry: Entry) -> str:
+def prepare(entry: Entry) -> str:
     """Check the run's config; returns the state of its folder."""
     method = methods.load(loading.resolve(entry.source).method.name)
     experiment = loading.resolve(entry.source, method.Options, method.PRESETS)
+    for key, value in experiment.method.overridden.items():
+        if (by := entry.set_by.get(key, "the base")) != VARIANT:
+            raise InputError(
+                f"variant {entry.label!r} has preset {experiment.method.preset}, but {by} sets {key}={value}; set {key} in "
+                "the variant itself, where it can be seen, or leave it to the preset"
+            )
     return RunFolder(Path(entry.folder)).state(experiment)
 
 

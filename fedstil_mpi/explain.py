@@ -19,7 +19,7 @@ import torch
 from fedstil_mpi import methods
 from fedstil_mpi.client.representations import normalise
 from fedstil_mpi.config import loading
-from fedstil_mpi.config.command_line import Parser, cli_main
+from fedstil_mpi.config.command_line import Parser, cli_main, integer
 from fedstil_mpi.data.sources import open_original
 from fedstil_mpi.data.streams.base import Stream, Task
 from fedstil_mpi.data.streams.dense import dense
@@ -45,12 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="come after the file")
     parser.add_argument("--client", type=int, required=True)
     parser.add_argument("--task", type=int, required=True, help="from 0")
-    parser.add_argument("--images", type=int, nargs="+", required=True, metavar="N", help="queries of the task, from 0")
+    parser.add_argument(
+        "--images", type=integer, nargs="+", required=True, metavar="N", help="queries of the task, from 0"
+    )
     parser.add_argument("--model", type=Path, help="safetensors file of a tail; default: the client's in a run folder")
     parser.add_argument("--layer", help="stage whose map is shown; default: the last that is not too coarse")
     parser.add_argument("--output", type=Path, required=True, help="folder for the pictures and explain.csv")
     parser.help_first(arguments)
-    cli_main(lambda: explain(parser.parse_intermixed_args(arguments)))
+    cli_main(lambda: explain(parser.parse(arguments)))
 
 
 def explain(options: Namespace) -> None:

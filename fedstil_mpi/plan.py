@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.help_first(arguments)
 
     def plan() -> None:
-        options = parser.parse_intermixed_args(arguments)
+        options = parser.parse(arguments)
         show(options.config, options.overrides, options.ranks, as_json=options.json)
 
     cli_main(plan)

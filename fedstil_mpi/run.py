@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.help_first(arguments)
     with start() as world, listening() as asked:
         with world.verdict():
-            options = parser.parse_intermixed_args(arguments)
+            options = parser.parse(arguments)
             overrides = [*options.overrides, *(["resume=auto"] if options.resume else [])]
         run(world, options.config, overrides, asked)
 

@@ -4,10 +4,14 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import NoReturn
 
+from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.terminal import say
+
+SECTIONS = frozenset(field.name for field in fields(Experiment))
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,11 +23,31 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; expected {' '.join(self.format_usage().removeprefix('usage: ').split())}")
 
+    def parse(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+        """The options; an override is one wherever it stands, also behind an option that takes several values."""
+        options = self.parse_intermixed_args(arguments)
+        for name, values in vars(options).items():
+            if isinstance(values, list) and name != "overrides":
+                options.overrides += filter(is_override, values)
+                values[:] = [value for value in values if not is_override(value)]
+        return options
+
     def help_first(self, arguments: Sequence[str] | None) -> None:
         """Print the help and leave, where it is asked for, before MPI is started."""
         given = sys.argv[1:] if arguments is None else arguments
         if not {"-h", "--help"}.isdisjoint(given):
             self.parse_args(given)
+
+
+def is_override(value: object) -> bool:
+    """Whether it is of the form section.key=value, with a section, or a key without one, that experiments have."""
+    key, equals, _ = str(value).partition("=")
+    return bool(equals) and key.partition(".")[0] in SECTIONS
+
+
+def integer(text: str) -> int | str:
+    """One of several numbers of an option, or an override that stands behind them."""
+    return text if is_override(text) else int(text)
 
 
 def cli_main(work: Callable[[], None], interrupted: str = "interrupted") -> None:

@@ -43,7 +43,7 @@ def read(path: str | Path, overrides: list[str] | None = None) -> dict[str, Any]
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        merged = OmegaConf.merge(load(Path(path)), _overrides(overrides or []))
+        merged = OmegaConf.merge(load(Path(path)), from_command_line(overrides or []))
         source: Any = OmegaConf.to_container(merged, resolve=True)
         json.dumps(source)  # how it will travel to the other ranks
     except (OmegaConfBaseException, TypeError) as error:
@@ -92,7 +92,8 @@ def parse(path: Path, reason: str = "") -> dict[Any, Any]:
     return tree
 
 
-def _overrides(arguments: list[str]) -> Any:
+def from_command_line(arguments: list[str]) -> Any:
+    """The keys of `section.key=value` arguments, as a config. Raises InputError."""
     import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -143,6 +144,7 @@ def resolve(
     tree = OmegaConf.create({**source, "method": common})
     below = OmegaConf.create({})
     own = section
+    preset: Mapping[str, Any] = {}
     if options is not None:
         preset = _preset(common.get("name", Method.name), common.get("preset", Method.preset), presets or {})
         for key, value in preset.items():
@@ -153,7 +155,21 @@ def resolve(
     if options is not None:
         experiment.method.options = structured(options, [OmegaConf.create(own)], "method.")
     check(experiment)
+    experiment.method.overridden = _overridden(experiment, preset)
     return experiment
+
+
+def _overridden(experiment: Experiment, preset: Mapping[str, Any]) -> dict[str, str]:
+    found = dict(leaves(json.loads(experiment.as_json())))
+    return {
+        key: f"{_written(found[key])} (preset: {_written(value)})"
+        for key, value in preset.items()
+        if found.get(key, value) != value
+    }
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _preset(method: str, name: str, presets: Mapping[str, Mapping]) -> Mapping[str, Any]:

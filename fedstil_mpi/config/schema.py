@@ -24,6 +24,9 @@ from fedstil_mpi.config.sections import (
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.plugins import is_plugin
 
+LONGEST_NAME = 200
+"""Bytes."""
+
 
 @dataclass(kw_only=True)
 class Method:
@@ -34,6 +37,13 @@ class Method:
     preset: str = "best"
     options: Any = None
     """The method's Options, filled in from its preset and the keys beside name and preset."""
+    overridden: dict[str, str] = field(default_factory=dict)
+    """What is not as the preset has it: "memory.size" -> "48 (preset: 0)". Found, no key of a config."""
+
+    @property
+    def preset_and_more(self) -> str:
+        """The preset's name, with what is not as it has it."""
+        return ", ".join([self.preset, *(f"but {key}={value}" for key, value in self.overridden.items())])
 
 
 @dataclass(kw_only=True)
@@ -74,6 +84,7 @@ class Experiment:
     def as_json(self) -> str:
         """As a config file that gives this experiment again: the method's options stand beside its name and preset."""
         tree = asdict(self)
+        del tree["method"]["overridden"]
         options = tree["method"].pop("options") or {}
         tree["method"] |= options
         return json.dumps(tree, indent=2)
@@ -84,8 +95,7 @@ def check(experiment: Experiment) -> None:
     check_values(experiment)
     if is_dataclass(experiment.method.options):
         check_values(experiment.method.options, "method.")
-    if not re.fullmatch(r"[\w][\w.-]*", experiment.name):
-        raise InputError(f"name = {experiment.name!r}; expected letters, digits, '_', '-' and '.': it names a folder")
+    check_folder_name(experiment.name)
     if experiment.fault_tolerance and not experiment.checkpoint.every:
         raise InputError("fault_tolerance goes back to checkpoints, but checkpoint.every is 0; set it to 1 or more")
     kind = experiment.data.kind
@@ -98,3 +108,11 @@ def check(experiment: Experiment) -> None:
         raise InputError("train.steps and train.epochs are both 0; set one of them")
     if experiment.train.early_stop and experiment.train.steps > 0:
         raise InputError("train.early_stop counts epochs, but train.steps is set; set train.steps=0 to count epochs")
+
+
+def check_folder_name(name: str) -> None:
+    """Raise InputError where the name of a run, or of a comparison, is none that a folder can have everywhere."""
+    if not re.fullmatch(r"\w[\w.-]*", name) or len(name.encode()) > LONGEST_NAME:
+        raise InputError(
+            f"name = {name!r}; expected at most {LONGEST_NAME} letters, digits, '_', '-' and '.': it names a folder"
+        )

@@ -49,9 +49,8 @@ class Options:
 PRESETS: dict[str, dict[str, Any]] = {
     "best": {},
     "paper": {"train.softmax": "all", "memory.share": None},
-    "reference_code": single.PRESETS["reference_code"]
+    "reference_code": single.REFERENCE_CODE
     | {
-        "memory.size": 12000,
         "memory.share": None,
         "memory.herding": "repeat",
         "memory.quota": "width",

@@ -9,7 +9,7 @@ from support.launch import alone, mpirun
 from support.results import different, results
 
 VARIANTS = {
-    "alone": {"method.name": "single", "method.preset": "paper"},
+    "alone": {"method.name": "single", "method.preset": "paper", "memory.size": 0},
     "FedAvg": {"method.name": "fedavg"},
     "FedSTIL": {"method.name": "fedstil", "method.relevance": "uniform"},
 }
@@ -92,7 +92,7 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(tmp_path):
         ({"variants": {}}, [], "give one or more of each"),
         ({"against": "FedSTYL"}, [], "expected one of alone, FedAvg, FedSTIL"),
         ({}, ["--only", "fedavg"], "did you mean FedAvg?"),
-        ({}, ["output=elsewhere"], "output=elsewhere: the runs' output is the comparison's to give; set name, output"),
+        ({}, ["--only", "FedAvg", "seed=3"], "seed=3: that is for the comparison to set; give --seeds, or seeds in"),
         ({"variants": {"a b": {}, "A-B": {}}}, [], "rename one"),
         ({"base": "nowhere.yaml"}, [], "nowhere.yaml does not exist"),
     ],

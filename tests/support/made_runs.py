@@ -33,6 +33,7 @@ def write(
     task_free=None,
     method="fedstil",
     preset="best",
+    overridden=None,
     options=None,
     seed=1,
     per_task=1,
@@ -57,7 +58,7 @@ def write(
     participation = Participation(**sections.get("participation", {}))
     schedule = plan(seed, clients, tasks, per_task, rounds[-1], drawn, 1, participation)
     experiment = Experiment(name=folder.name, output=str(folder.parent), seed=seed)
-    experiment.method = Method(name=method, preset=preset, options=options or {})
+    experiment.method = Method(name=method, preset=preset, options=options or {}, overridden=overridden or {})
     experiment.rounds.per_task, experiment.data.tasks, experiment.rounds.clients_per_round = per_task, tasks, drawn
     for section, values in sections.items():
         setattr(experiment, section, replace(getattr(experiment, section), **values))

@@ -223,6 +223,13 @@ def test_presets_and_comparisons_name_variants(tmp_path):
     assert [row[0] for row in rows[1:]] == ["fedstil paper", "alone ! at home"]
 
 
+def test_what_is_not_as_the_preset_has_it_is_said(tmp_path):
+    made_runs.write(tmp_path / "a", FIRST, preset="paper", overridden={"memory.size": "48 (preset: 0)"})
+    made_runs.write(tmp_path / "b", FIRST, method="single")
+    assert "- fedstil paper: preset paper, but memory.size=48 (preset: 0)" in text_of(tmp_path).splitlines()
+    assert text_of(tmp_path).count("preset paper") == 1
+
+
 def test_a_repetition_is_no_second_seed(tmp_path):
     for name in "ab":
         made_runs.write(tmp_path / name, FIRST)

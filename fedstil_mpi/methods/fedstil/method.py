@@ -86,14 +86,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "method.tau": 1.0,
         "train.softmax": "all",
     },
-    "reference_code": single.PRESETS["reference_code"]
+    "reference_code": single.REFERENCE_CODE
     | {
         "method.decomposition": "reference_code",
         "method.alpha": 0.9,
         "method.tying": 1e-4,
         "method.relevance": "reference_code",
         "method.forgetting": 0.8,
-        "memory.size": 18000,
         "memory.share": None,
         "memory.herding": "repeat",
         "memory.labels": "collide",

@@ -57,10 +57,19 @@ def compared(variants: Sequence[Variant]) -> str:
         f"- ran on: torch {_each([run.environment.get('packages', {}).get('torch', 'unknown') for run in runs])}, ranks: "
         f"{_each([len(run.seconds) for run in runs])}",
     ]
+    lines += [f"- {variant.label}: preset {text}" for variant in variants if (text := _overridden(variant))]
     own = {key: labels for key, labels in differences(variants).items() if key.partition(".")[0] not in SHARED}
     own.pop("method.name", None)
     lines += ["", "What differs:", "", *(f"- `{key}`: {listed(labels)}" for key, labels in own.items())] if own else []
     return "\n".join(lines)
+
+
+def _overridden(variant: Variant) -> str:
+    """The preset's name and what is not as it has it; empty where all is."""
+    changed = variant.runs[0].environment.get("overridden")
+    if not changed or not isinstance(changed, dict):
+        return ""
+    return ", ".join([variant.config["method.preset"], *(f"but {key}={value}" for key, value in changed.items())])
 
 
 def savings(variants: Sequence[Variant]) -> str:

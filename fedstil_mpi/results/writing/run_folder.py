@@ -82,6 +82,7 @@ class RunFolder:
             "cpu": cpu(),
             "packages": {name: _version(name) for name in PACKAGES},
             "placement": placement,
+            "overridden": experiment.method.overridden,
         }
         write_text(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
 

@@ -22,7 +22,7 @@ def headline(experiment: Experiment, schedule: Schedule) -> str:
     """One line that says what is about to run."""
     method, data, model = experiment.method, experiment.data, experiment.model
     return (
-        f"{experiment.name}: {label(method.name)} ({method.preset}) on {label(data.kind)}, {schedule.clients} clients x "
+        f"{experiment.name}: {label(method.name)} ({method.preset_and_more}) on {label(data.kind)}, {schedule.clients} clients x "
         f"{schedule.tasks} tasks, {schedule.total} rounds, {label(model.backbone)}, seed {experiment.seed}{_absences(schedule)}"
     )
 

@@ -1,0 +1,77 @@
+"""A comparison's file and command line: what they set, and what is refused before anything runs."""
+
+import json
+
+import pytest
+
+from fedstil_mpi import compare
+from fedstil_mpi.config.command_line import Parser, integer
+from fedstil_mpi.util.errors import InputError
+from support.configs import write
+
+
+def plan(folder, **changes):
+    """The path of a comparison of FedAvg as in its paper."""
+    write(folder, "base.yaml", "memory: {size: 48}")
+    keys = {"base": "base.yaml", "seeds": [1], "variants": {"A": {"method.name": "fedavg", "method.preset": "paper"}}}
+    return str(write(folder, "compare.yaml", json.dumps(keys | changes)))
+
+
+def prepared(path, *overrides):
+    """The settings that differ from the presets, by label."""
+    found = compare.expand(compare.read(path, overrides), path, list(overrides), None, None)
+    return {entry.label: compare.prepare(entry) for entry in found}
+
+
+@pytest.mark.parametrize(
+    ("changes", "overrides", "by"),
+    [
+        ({}, (), "the base"),
+        ({"settings": {"memory": {"size": 5}}}, (), "the comparison's settings"),
+        ({"settings": {"memory.size": 5}}, ("memory.size=6",), "the command line"),
+    ],
+)
+def test_a_preset_that_is_overridden_elsewhere_is_refused(tmp_path, changes, overrides, by):
+    with pytest.raises(
+        InputError, match=rf"^variant 'A' has preset paper, but {by} sets memory.size=\d+ \(preset: 0\)"
+    ):
+        prepared(plan(tmp_path, **changes), *overrides)
+
+
+@pytest.mark.parametrize("size", [0, 48])
+def test_the_variant_itself_may_set_it(tmp_path, size):
+    variants = {"A": {"method.name": "fedavg", "method.preset": "paper", "memory.size": size}}
+    assert prepared(plan(tmp_path, variants=variants)) == {"A": "absent"}
+
+
+def test_name_and_output_are_the_comparisons(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path, own = plan(tmp_path, output="elsewhere"), ["name=mine", "output=~/results", "train.lr=0.5"]
+    (entry,) = compare.expand(compare.read(path, own), path, own, None, None)
+    assert entry.folder == f"{tmp_path}/results/mine/a-1"
+    assert entry.source["train"] == {"lr": 0.5}
+
+
+def test_an_override_behind_an_option_of_several_values_is_one():
+    parser = Parser("compare", "")
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--only", nargs="+")
+    parser.add_argument("--seeds", type=integer, nargs="+")
+    given = parser.parse(["--only", "A", "tau=0.5", "train.lr=1", "--seeds", "1", "2", "name=x"])
+    assert (given.only, given.seeds) == (["A", "tau=0.5"], [1, 2])
+    assert sorted(given.overrides) == ["name=x", "train.lr=1"]
+    with pytest.raises(InputError, match="invalid integer value: 'x'"):
+        parser.parse(["--seeds", "1", "x"])
+
+
+@pytest.mark.parametrize("name", ["../x", "x" * 201])
+def test_a_name_that_no_folder_can_have_is_refused(tmp_path, name):
+    with pytest.raises(InputError, match="it names a folder"):
+        compare.read(plan(tmp_path, name=name))
+
+
+def test_a_run_config_is_no_comparison(tmp_path):
+    with pytest.raises(
+        InputError, match=r"has no base:, so it is no comparison; python -m fedstil_mpi\.run is for a single"
+    ):
+        compare.read(str(write(tmp_path, text="seed: 1")))
