@@ -69,6 +69,8 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
         return
     console = terminal.console()
     console.print(summary.headline(experiment, plan.schedule), soft_wrap=True)
+    for line in plan_tables.warnings(predicted):
+        console.print(line, soft_wrap=True)
     at_most = " (at most: some of it passes a codec)" if predicted.packed else ""
     tables = {
         f"Placement of {len(placements)} ranks if all were on this host": summary.placement_table(placements),

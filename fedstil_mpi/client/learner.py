@@ -56,7 +56,11 @@ class Learner:
         self.device = next(self.tail.parameters()).device
         memory = experiment.memory
         self.memory = self.memory_type(
-            memory.size, repeat=memory.herding == "repeat", collide=memory.labels == "collide", quota=memory.quota
+            memory.size,
+            repeat=memory.herding == "repeat",
+            collide=memory.labels == "collide",
+            quota=memory.quota,
+            seed=seeding.integer(experiment.seed, "memory", client),
         )
         self.known: set[int] = set()
         """People this client has met as training people."""

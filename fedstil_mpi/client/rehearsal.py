@@ -1,12 +1,14 @@
 """What a client remembers: exemplars of past people, chosen by herding, and prototypes of them from other clients."""
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from fedstil_mpi.util import seeding
 from fedstil_mpi.util.state_tree import State
 
 
@@ -28,6 +30,25 @@ def herd(features: Tensor, quota: int, *, repeat: bool = False) -> list[int]:
         picks.append(int(distance.argmin()))
         total = total + features[picks[-1]]
     return picks
+
+
+def share_out(places: int, wanted: Mapping[int, int], turns: Mapping[int, int]) -> dict[int, int]:
+    """Places for each person: as even as whole numbers allow, and none left over while anyone wants more.
+
+    wanted: person -> the most it can use. turns: who comes first, lowest first, for places that are too few for all.
+    """
+    given = dict.fromkeys(wanted, 0)
+    hungry = [person for person in wanted if wanted[person]]
+    while places and hungry:
+        if places < len(hungry):
+            hungry = sorted(hungry, key=turns.__getitem__)[:places]
+        level = places // len(hungry)
+        for person in hungry:
+            more = min(level, wanted[person] - given[person])
+            given[person] += more
+            places -= more
+        hungry = [person for person in hungry if given[person] < wanted[person]]
+    return given
 
 
 @dataclass
@@ -65,39 +86,55 @@ class Samples:
 
 
 class Memory:
-    """The exemplars of one client: at most `size` representations, shared evenly by the people it has seen.
+    """The exemplars of one client: at most `size` representations, shared evenly by the people it has met.
+
+    Every place is used as long as there are images for it: what cannot be divided goes to people drawn from the seed, so
+    that a memory of 90 places keeps an image of 90 of 91 people, and the people it keeps are a fair sample of all. Past
+    images are gone: what a person had to give up it does not get back before it is met again.
 
     repeat: as FedSTIL's reference code, herding fills every person's quota, rounded up, with repeats.
     collide: see `recall`. quota: "seen"; "width", as the reference code's iCaRL: shared by everyone up to the largest
     person id seen, whether seen or not.
     """
 
-    def __init__(self, size: int, *, repeat: bool = False, collide: bool = False, quota: str = "seen"):
+    def __init__(self, size: int, *, repeat: bool = False, collide: bool = False, quota: str = "seen", seed: int = 0):
         self.size = size
         self.repeat = repeat
         self.collide = collide
         self.quota = quota
-        self.people: set[int] = set()
-        """All people this client has trained on."""
+        self.seed = seed
+        self.people: dict[int, int] = {}
+        """All people this client has trained on, and each one's turn where places cannot be divided evenly."""
         self._exemplars: dict[int, Samples] = {}
 
-    def admit(self, pids: Iterable[int]) -> int:
-        """Let these people share the memory from now on; returns how many exemplars each person may have."""
-        self.people.update(pids)
+    def share_out(self, held: Mapping[int, int], new: Mapping[int, int]) -> dict[int, int]:
+        """How many exemplars each person may have, once the people of the current task are met.
+
+        held: person -> exemplars so far; new: person of the current task -> images to choose from.
+        """
+        self.people |= {person: self._turn(person) for person in new if person not in self.people}
+        wanted = {**held, **new}
         sharers = max(self.people) + 1 if self.quota == "width" else len(self.people)
-        return math.ceil(self.size / sharers) if self.repeat else self.size // sharers
+        if self.repeat:
+            return dict.fromkeys(wanted, math.ceil(self.size / sharers))
+        return share_out(self.size * len(self.people) // sharers, wanted, self.people)
+
+    def _turn(self, person: int) -> int:
+        return seeding.integer(self.seed, "memory", person)
 
     def store(self, samples: Samples, features: Tensor) -> None:
-        """Choose exemplars of the people in `samples` again, and cut the others' lists to the new quota.
+        """Choose exemplars of the people in `samples` again, and cut the others' lists to their new shares.
 
         features: [n, F], in the order of `samples`.
         """
-        pids = sorted(set(samples.pids.tolist()))
-        quota = self.admit(pids)
-        self._exemplars = {person: kept[list(range(min(quota, len(kept))))] for person, kept in self._exemplars.items()}
-        for person in pids:
+        images = Counter(sorted(samples.pids.tolist()))
+        shares = self.share_out({person: len(kept) for person, kept in self._exemplars.items()}, images)
+        self._exemplars = {
+            person: kept[list(range(min(shares[person], len(kept))))] for person, kept in self._exemplars.items()
+        }
+        for person in images:
             rows = torch.nonzero(samples.pids == person)[:, 0]
-            picks = herd(features[rows], quota, repeat=self.repeat)
+            picks = herd(features[rows], shares[person], repeat=self.repeat)
             self._exemplars[person] = samples[rows[picks]]
 
     def recall(self, without: set[int] | None = None) -> Samples | None:
@@ -116,11 +153,11 @@ class Memory:
 
     def state(self) -> State:
         exemplars = {str(person): kept.state() for person, kept in self._exemplars.items()}
-        return {"people": sorted(self.people), "exemplars": exemplars}
+        return {"people": list(self.people), "exemplars": exemplars}
 
     def restore(self, state: State, device: torch.device) -> None:
         """Take up such a state in an empty memory, on the device."""
-        self.people = set(state["people"])
+        self.people = {person: self._turn(person) for person in state["people"]}
         self._exemplars = {int(person): Samples.of(kept, device) for person, kept in state["exemplars"].items()}
 
 

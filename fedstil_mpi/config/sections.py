@@ -138,7 +138,7 @@ class Train:
 @dataclass(kw_only=True)
 class Memory:
     size: int = bounded(90, 0)
-    """Representations of past people a client keeps for rehearsal; 0: no rehearsal."""
+    """Representations of past people a client keeps for rehearsal, as evenly as can be; 0: no rehearsal."""
     share: float | None = bounded(0.5, 0.01, 0.9)
     """Share of each batch that is old; null: old and new are shuffled into one set, as the reference code does."""
     herding: str = choice("distinct", "repeat")

@@ -41,6 +41,7 @@ class CheckedOutput(RunOutput):
 
     def begin(self, f: Federation, placements: list[dict[str, Any]], done: int) -> Observer:
         self.predicted = forecast.make(replace(self.plan, schedule=f.schedule), self.stream, placements)
+        self._print(plan_tables.warnings(self.predicted))
         check = LedgerCheck(self.predicted.ledger, f.exchange.ledger)
         return Observers(super().begin(f, placements, done), check)
 

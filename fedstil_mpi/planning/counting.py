@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from itertools import cycle, islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,15 +54,17 @@ def _made_up(features: Tensor, query: Images, gallery: Gallery, protocol: str) -
 class CountingMemory(Memory):
     """Knows how many exemplars there are of each person."""
 
-    def __init__(self, size: int, *, repeat: bool = False, collide: bool = False, quota: str = "seen"):
-        super().__init__(size, repeat=repeat, collide=collide, quota=quota)
+    def __init__(self, *given: Any, **named: Any):
+        super().__init__(*given, **named)
         self.counts: dict[int, int] = {}
 
     def count(self, images: Mapping[int, int]) -> None:
         """As `store`; images: person -> number of images."""
-        quota = self.admit(images)
-        kept = {pid: min(count, quota) for pid, count in self.counts.items()}
-        self.counts = kept | {pid: quota if self.repeat else min(count, quota) for pid, count in images.items()}
+        shares = self.share_out(self.counts, images)
+        kept = {person: min(count, shares[person]) for person, count in self.counts.items()}
+        self.counts = kept | {
+            person: shares[person] if self.repeat else min(count, shares[person]) for person, count in images.items()
+        }
 
     def number(self, without: set[int]) -> int:
         """Exemplars that `recall` would give."""

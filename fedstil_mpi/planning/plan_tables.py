@@ -78,6 +78,19 @@ def peaks_table(forecast: Forecast, measured: Sequence[Mapping[str, Any]]) -> Ta
     return table
 
 
+def warnings(forecast: Forecast) -> list[str]:
+    """One line on what a run of this forecast will lack."""
+    without = {learner: [n for n in learner.memory.counts.values() if not n] for learner in forecast.learners}
+    learner = max(without, key=lambda learner: len(without[learner]))
+    if not without[learner]:
+        return []
+    size, met = learner.memory.size, len(learner.memory.counts)
+    return [
+        f"warning: memory.size = {size} is too small for an image of everyone: of the {met} people that client "
+        f"{learner.client} meets, {len(without[learner])} are forgotten; set memory.size to {met} or more"
+    ]
+
+
 def verdict(forecast: Forecast, measured: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
     """One line each on forward passes and files; folder: of the run."""
     counts: Counter[str] = sum((Counter(found["forward_counts"]) for found in measured), Counter())

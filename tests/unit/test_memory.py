@@ -1,11 +1,12 @@
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from fedstil_mpi.client.rehearsal import Memory, Samples, collided_labels, herd
+from fedstil_mpi.client.rehearsal import Memory, Samples, collided_labels, herd, share_out
 from support.golden_files import golden
 
 
@@ -85,20 +86,61 @@ def test_true_person_ids_after_three_tasks():
         truth |= dict(zip(numbers(samples), samples.pids.tolist(), strict=True))
         store(memory, samples, task)
     recalled = memory.recall()
-    assert set(recalled.pids.tolist()) == memory.people == {7, 3, 11, 2, 5, 9}
+    assert set(recalled.pids.tolist()) == set(memory.people) == {7, 3, 11, 2, 5, 9}
     assert recalled.pids.tolist() == [truth[number] for number in numbers(recalled)]
 
 
-def test_distinct_exemplars_within_quota_and_size():
+def counts(memory: Memory) -> dict[int, int]:
+    return dict(Counter(memory.recall().pids.tolist()))
+
+
+@pytest.mark.parametrize(
+    ("places", "wanted", "given"),
+    [
+        (178, dict.fromkeys(range(91), 4), [1] * 4 + [2] * 87),
+        (90, dict.fromkeys(range(91), 4), [0] + [1] * 90),
+        (8, {0: 1, 1: 5, 2: 5}, [1, 3, 4]),  # what one person cannot use others get
+        (20, {0: 1, 1: 5, 2: 5}, [1, 5, 5]),
+        (3, {0: 0, 1: 0}, [0, 0]),
+        (0, {0: 2}, [0]),
+    ],
+)
+def test_places_are_shared_as_evenly_as_whole_numbers_allow(places, wanted, given):
+    shares = share_out(places, wanted, {person: -person for person in wanted})  # the last comes first
+    assert list(shares) == list(wanted)
+    assert list(shares.values()) == given
+
+
+def test_distinct_exemplars_fill_the_memory():
     memory, met = Memory(17), 0
-    for task in range(4):
+    for task in range(5):
         store(memory, people(*range(met, met + 4), images=3 + task, first=1000 * task), task)
         met += 4
         recalled = memory.recall()
-        assert len(set(numbers(recalled))) == len(recalled) <= 17
-        assert torch.bincount(recalled.pids).tolist() == [min(17 // met, 3 + p // 4) for p in range(met)]
-    store(memory, people(*range(met, met + 4)))
-    assert memory.recall() is None  # 20 people do not fit into 17 places
+        assert len(set(numbers(recalled))) == len(recalled) == min(17, 3 * met)
+        shares = counts(memory).values()
+        assert max(shares) - min(shares) <= 1
+    assert len(counts(memory)) == 17  # of 20 people
+
+
+@pytest.mark.parametrize(("size", "kept"), [(90, [1] * 90), (91, [1] * 91), (178, [1] * 4 + [2] * 87)])
+def test_a_memory_for_about_as_many_as_there_are_people_is_full(size, kept):
+    memory = Memory(size)
+    for task in range(13):
+        store(memory, people(*range(7 * task, 7 * task + 7)))
+    assert sorted(counts(memory).values()) == kept
+
+
+def test_of_many_people_a_fair_sample_is_kept_and_the_seed_says_which():
+    """Half of 24 people met in turn: as many early as late ones in the mean, others with another seed."""
+    found = []
+    for seed in (*range(30), 0):
+        memory = Memory(12, seed=seed)
+        for first in range(0, 24, 4):
+            store(memory, people(*range(first, first + 4), images=2))
+        found.append(set(counts(memory)))
+    assert found[0] == found[-1] != found[1]
+    assert np.mean([sum(person < 12 for person in kept) for kept in found]) == pytest.approx(6, abs=1)
 
 
 def test_quota_is_at_most_the_images_there_are():

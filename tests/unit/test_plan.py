@@ -29,7 +29,7 @@ from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.methods.base import Traffic
 from fedstil_mpi.models.activations import measure_passing
 from fedstil_mpi.models.network import build
-from fedstil_mpi.planning import forecast
+from fedstil_mpi.planning import forecast, plan_tables
 from fedstil_mpi.planning.counting import CountingLearner, CountingMemory, CountingTrainer, tasks_without_pixels
 from fedstil_mpi.planning.footprint import Footprint
 from fedstil_mpi.planning.hollow import hollow
@@ -161,6 +161,16 @@ def test_exemplars_are_those_of_the_memory(herding, quota):
         counted.count(Counter(task))
         recalled = memory.recall()
         assert +Counter(counted.counts) == (Counter(recalled.pids.tolist()) if recalled is not None else Counter())
+
+
+@pytest.mark.parametrize(("size", "forgotten"), [(0, 0), (2, 1), (3, 0)])
+def test_a_memory_for_fewer_than_a_client_meets_is_warned_of(size, forgotten):
+    learner = trained(counting({"memory.size": size}, [7, 7, 8, 9]))
+    lines = plan_tables.warnings(SimpleNamespace(learners=[trained(counting({"memory.size": size}, [7])), learner]))
+    assert len(lines) == bool(forgotten)
+    assert all(
+        "memory.size = 2" in line and "of the 3 people" in line and "set memory.size to 3" in line for line in lines
+    )
 
 
 @pytest.mark.parametrize(
