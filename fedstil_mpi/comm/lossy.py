@@ -4,6 +4,7 @@ A payload is the CRC-32 of the rest, the scales (bfloat16), and the codes. With 
 `methods.aids.compression`) the scales of the ternary codes are the least-squares ones: <x, q> / |q|^2.
 """
 
+import math
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -63,6 +64,12 @@ class LossyCodec:
 
     name: str
     groups: Groups
+    dead_zone: float = 1.2
+    """Of ternary_entropy: what is nearer to 0 than so many standard deviations of its group is sent as 0."""
+
+    @cached_property
+    def _quantiser(self) -> Quantiser:
+        return _quantiser(self.name, self.dead_zone)
 
     @cached_property
     def scalars(self) -> int:
@@ -71,14 +78,14 @@ class LossyCodec:
     @property
     def exact(self) -> bool:
         """Whether every payload has `size` bytes; else it has at most so many."""
-        return self.name in HALVES or QUANTISERS[self.name].exact
+        return self.name in HALVES or self._quantiser.exact
 
     @cached_property
     def size(self) -> int:
         """Bytes of a payload."""
         if self.name in HALVES:
             return CHECKSUM + 2 * self.scalars
-        return CHECKSUM + self._scale_bytes + QUANTISERS[self.name].size(self.scalars)
+        return CHECKSUM + self._scale_bytes + self._quantiser.size(self.scalars)
 
     def encode(self, values: Tensor) -> Tensor:
         """Raises ValueError where a value is not finite."""
@@ -102,7 +109,7 @@ class LossyCodec:
         if self.name in HALVES:
             return _tensor(body, HALVES[self.name])
         scales = _tensor(body[: self._scale_bytes], torch.bfloat16)
-        codes = torch.from_numpy(QUANTISERS[self.name].unpack(body[self._scale_bytes :], self.scalars))
+        codes = torch.from_numpy(self._quantiser.unpack(body[self._scale_bytes :], self.scalars))
         numbers = scales.split([number for number, _ in self.groups])
         return torch.cat(
             [(block * of_block[:, None]).view(-1) for block, of_block in zip(self._blocks(codes), numbers, strict=True)]
@@ -114,10 +121,10 @@ class LossyCodec:
             if halves.isinf().any():
                 raise ValueError(f"{values.abs().max():g} is too large for {self.name}")
             return _bytes(halves)
-        quantised = [QUANTISERS[self.name].quantise(block) for block in self._blocks(values)]
+        quantised = [self._quantiser.quantise(block) for block in self._blocks(values)]
         codes = torch.cat([codes.to(torch.int8).view(-1) for _, codes in quantised])
         scales = torch.cat([scales for scales, _ in quantised])
-        return _bytes(scales.bfloat16()) + QUANTISERS[self.name].pack(codes.numpy())
+        return _bytes(scales.bfloat16()) + self._quantiser.pack(codes.numpy())
 
     def _blocks(self, flat: Tensor) -> Iterator[Tensor]:
         pieces = flat.split([number * size for number, size in self.groups])
@@ -221,7 +228,7 @@ def _pack_entropy(codes: np.ndarray) -> bytes:
 
 def _unpack_entropy(data: bytes, n: int) -> np.ndarray:
     inflate = zlib.decompressobj(-15)
-    places = np.unpackbits(np.frombuffer(inflate.decompress(data, -(-n // 8)), np.uint8), count=n)
+    places = np.unpackbits(np.frombuffer(inflate.decompress(data, -(-n // 8) + 1), np.uint8), count=n)
     codes = places.astype(np.int8)
     chosen = places.view(bool)
     signs = np.frombuffer(inflate.unused_data, np.uint8)
@@ -229,10 +236,10 @@ def _unpack_entropy(data: bytes, n: int) -> np.ndarray:
     return codes
 
 
-def _entropy_bound(n: int) -> int:
-    """Of a group at most n / 1.44 are farther out than 1.2 standard deviations; deflate never adds more than this."""
-    places = -(-n // 8)
-    return places + 5 * (places // 16383 + 1) + 8 + -(-n * 25 // (36 * 8)) + 1
+def _entropy_bound(n: int, dead_zone: float) -> int:
+    """By Chebyshev at most n / dead_zone^2 are farther out; deflate never adds more than this to what it is given."""
+    places, chosen = -(-n // 8), min(n, math.ceil(n / dead_zone**2))
+    return places + 5 * (places // 16383 + 1) + 8 + -(-chosen // 8)
 
 
 def _bits(bits: int) -> Callable[[int], int]:
@@ -251,13 +258,18 @@ QUANTISERS = {
         _unpack_ternary,
         lambda n: -(-n // 5),
     ),
-    "ternary_entropy": Quantiser(
-        _ternary(lambda block: 1.2 * block.square().mean(1, keepdim=True).sqrt()),
-        _pack_entropy,
-        _unpack_entropy,
-        _entropy_bound,
-        exact=False,
-    ),
     "sign": Quantiser(_sign, _pack_sign, _unpack_sign, _bits(1)),
 }
-NAMES = (*HALVES, *QUANTISERS)
+NAMES = (*HALVES, "int8", "int4", "int3", "ternary", "ternary_entropy", "sign")
+
+
+def _quantiser(name: str, dead_zone: float) -> Quantiser:
+    if name != "ternary_entropy":
+        return QUANTISERS[name]
+    return Quantiser(
+        _ternary(lambda block: dead_zone * block.square().mean(1, keepdim=True).sqrt()),
+        _pack_entropy,
+        _unpack_entropy,
+        lambda n: _entropy_bound(n, dead_zone),
+        exact=False,
+    )

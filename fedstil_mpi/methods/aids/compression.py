@@ -43,7 +43,7 @@ class Codecs:
 
         def codec(name: str, parts: Sequence[Part]) -> LossyCodec | None:
             travels = any(part.kind == WEIGHTS for part in parts)
-            return LossyCodec(name, groups(layout)) if travels and name != "none" else None
+            return LossyCodec(name, groups(layout), options.dead_zone) if travels and name != "none" else None
 
         up, down = codec(options.up, traffic.up), codec(options.down, traffic.down)
         kinds = {"prototypes": options.prototypes, "token": options.prototypes, "importance": options.importance}
