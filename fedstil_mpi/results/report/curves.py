@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
+from fedstil_mpi.results.reading.links import LINKS, Assumptions, seconds_by_evaluation
 from fedstil_mpi.results.reading.measures import megabytes_by_round, moments, over_seeds
 from fedstil_mpi.results.reading.runs import Run
 from fedstil_mpi.results.reading.variants import Variant
@@ -15,15 +16,17 @@ from fedstil_mpi.results.report.tables import Rows
 
 Styles = dict[str, dict[str, Any]]
 """Label -> colour, line and marker."""
-ROUND, BYTES = "round", "mb_per_client"
+ROUND, BYTES, SECONDS = "round", "mb_per_client", "seconds_on_4g"
 LOG_SPAN = 10
-"""Largest over smallest amount of bytes from which their axis is logarithmic."""
+"""Largest over smallest amount of bytes or seconds from which their axis is logarithmic."""
+ON_4G = Assumptions(LINKS["4g"])
 FEW = 4
 """Variants up to which bands are drawn strong."""
 
 
 def over_rounds(name: str, measure: Callable[[Run], np.ndarray]) -> Callable[[Sequence[Variant], Variant], Rows]:
-    """What gives the rows of a measure: after each evaluation its mean and sd, and the bytes that had crossed by then.
+    """What gives the rows of a measure: after each evaluation its mean and sd, and what had crossed by then, in bytes and in
+    seconds on the link 4g.
 
     measure: run -> float64 [evaluations]. Evaluations at which no variant has a value give no rows.
     """
@@ -31,15 +34,21 @@ def over_rounds(name: str, measure: Callable[[Run], np.ndarray]) -> Callable[[Se
     def rows(variants: Sequence[Variant], chosen: Variant) -> Rows:
         found: Rows = []
         for variant in variants:
-            values = *moments(over_seeds(variant, measure)), moments(over_seeds(variant, megabytes_by_round))[0]
+            costs = (moments(over_seeds(variant, cost))[0] for cost in (megabytes_by_round, _seconds))
+            values = *moments(over_seeds(variant, measure)), *costs
             rounds = variant.runs[0].evaluations["served"].rounds
-            for round, mean, sd, sent in zip(rounds.tolist(), *(value.tolist() for value in values), strict=True):
-                row = {"variant": variant.label, ROUND: round, BYTES: sent, f"{name}_mean": mean, f"{name}_sd": sd}
+            for round, mean, sd, sent, seconds in zip(rounds.tolist(), *(v.tolist() for v in values), strict=True):
+                row = {"variant": variant.label, ROUND: round, BYTES: sent, SECONDS: seconds}
+                row |= {f"{name}_mean": mean, f"{name}_sd": sd}
                 found.append(row | {"n": len(variant.runs)})
         known = {row[ROUND] for row in found if not np.isnan(row[f"{name}_mean"])}
         return [row for row in found if row[ROUND] in known]
 
     return rows
+
+
+def _seconds(run: Run) -> np.ndarray:
+    return seconds_by_evaluation(run, ON_4G)
 
 
 def over_bytes(name: str, measure: Callable[[Run], np.ndarray]) -> Callable[[Sequence[Variant], Variant], Rows]:
@@ -62,7 +71,7 @@ def draw_curves(x: str, y: str, x_title: str, y_title: str) -> Callable[[Rows, S
     def draw(rows: Rows, styles: Styles) -> Figure:
         figure = Figure(figsize=(8, 4.2), layout="constrained")
         axes = figure.subplots()
-        lines(axes, rows, styles, x, y, emphasise_end=x == BYTES)
+        lines(axes, rows, styles, x, y, emphasise_end=x != ROUND)
         axes.set(xlabel=x_title, ylabel=y_title)
         xs = [row[x] for row in rows]
         if x == ROUND:

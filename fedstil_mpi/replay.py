@@ -1,0 +1,72 @@
+"""How long runs would take over edge links: seconds from the bytes in their ledgers.
+
+    python -m fedstil_mpi.replay runs/x [runs/y ...] [--link 4g|dsl|lte-m|20Mbit/50ms ...] [--accuracy 50 70]
+
+Every argument is a run folder or holds run folders. Needs neither torch nor MPI. The assumptions: results/reading/links.py.
+"""
+
+import argparse
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from fedstil_mpi.config.command_line import Parser, cli_main
+from fedstil_mpi.report import load
+from fedstil_mpi.results.reading import links
+from fedstil_mpi.results.reading.links import LINKS, Assumptions
+from fedstil_mpi.results.reading.measures import over_seeds
+from fedstil_mpi.results.reading.variants import Variant
+from fedstil_mpi.util import terminal
+from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.tables import plain
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = Parser("fedstil_mpi.replay", "How long runs would take over edge links, from the bytes in their ledgers.")
+    parser.add_argument("runs", nargs="+", type=Path, help="a run folder, or a folder that holds run folders")
+    parser.add_argument("--link", nargs="+", default=list(LINKS), help=f"{', '.join(LINKS)}, or such as 20Mbit/50ms")
+    parser.add_argument("--server", default="1Gbit", help="rate of the server's link, shared by all clients")
+    parser.add_argument("--compute", type=float, default=0.0, metavar="S", help="seconds of a client's local training")
+    parser.add_argument("--accuracy", type=float, nargs="+", default=[], metavar="PERCENT", help="when it is reached")
+    cli_main(lambda: replay(parser.parse_args(arguments)))
+
+
+def replay(options: argparse.Namespace) -> None:
+    if not (math.isfinite(options.compute) and options.compute >= 0):
+        raise InputError(f"--compute {options.compute}; expected seconds, at least 0")
+    server = links.link(f"{options.server}/0ms").down
+    given = {text: Assumptions(links.link(text), server, options.compute) for text in options.link}
+    variants = load(options.runs, None).variants
+    console = terminal.console()
+    for text, assumptions in given.items():
+        console.print(_table(text, assumptions, variants, options.accuracy))
+    console.print(
+        f"Mean over seeds. All clients of a round at once, the server at {options.server}/s; {options.compute:g} s of local "
+        "training a round. Without protocol overhead and losses.\n% of the stream: tasks that were not met yet count 0.",
+        soft_wrap=True,
+    )
+
+
+def _table(text: str, given: Assumptions, variants: Sequence[Variant], accuracies: Sequence[float]) -> Table:
+    link = given.link
+    table = plain("variant", "n", "s a round", "s in all", *(f"s to {a:g} %" for a in accuracies), left=["variant"])
+    table.title = f"{text}: {link.down / 1e6:g} Mbit/s down, {link.up / 1e6:g} up, {1e3 * link.latency:g} ms"
+    table.title_justify = "left"
+    for variant in variants:
+        rounds = [links.round_seconds(run, given) for run in variant.runs]
+        numbers = [np.mean([r[:-1].sum(axis=1).mean() for r in rounds]), np.mean([r.sum() for r in rounds])]
+        numbers += [over_seeds(variant, partial(links.seconds_to, accuracy=a, given=given)).mean() for a in accuracies]
+        table.add_row(variant.label, str(len(variant.runs)), *map(_seconds, numbers))
+    return table
+
+
+def _seconds(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+if __name__ == "__main__":
+    main()
