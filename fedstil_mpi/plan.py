@@ -53,6 +53,7 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
     stream = open_stream(draft.data, draft.seed)
     placements = table(placement(stream.clients, stream.clients + 1 if ranks is None else ranks, draft.placement))
 
+    from fedstil_mpi.data.inspection.remarks import remarks
     from fedstil_mpi.federation import setup
     from fedstil_mpi.planning import forecast, plan_tables
     from fedstil_mpi.planning.resident import libraries
@@ -71,6 +72,8 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
     console.print(summary.headline(experiment, plan.schedule), soft_wrap=True)
     for line in plan_tables.warnings(predicted):
         console.print(line, soft_wrap=True)
+    for line in remarks(stream):
+        terminal.show(line)
     at_most = " (at most: some of it passes a codec)" if predicted.packed else ""
     tables = {
         f"Placement of {len(placements)} ranks if all were on this host": summary.placement_table(placements),

@@ -27,6 +27,7 @@ from fedstil_mpi.config.identity import fingerprint
 from fedstil_mpi.federation.shared_resources import SharedResources, open_shared_resources
 from fedstil_mpi.launch.signals import listening
 from fedstil_mpi.results.writing.run_folder import path_of
+from fedstil_mpi.util.terminal import say
 
 
 def command_line() -> Parser:
@@ -83,6 +84,7 @@ def execute(
     from fedstil_mpi.checkpoints.manager import CheckpointManager
     from fedstil_mpi.checkpoints.recovery import run_with_recovery
     from fedstil_mpi.checkpoints.store import CheckpointStore
+    from fedstil_mpi.data.inspection.remarks import remarks
     from fedstil_mpi.federation.setup import make_plan
     from fedstil_mpi.planning import outcome
     from fedstil_mpi.planning.checked_output import CheckedOutput
@@ -97,6 +99,9 @@ def execute(
     state = world.broadcast_json(output.state if output is not None else None)
     if state == "complete":
         return resources
+    if output is not None and resources is not before:
+        for line in remarks(resources.stream):
+            say(line)
 
     def stop() -> bool:
         world.check()  # a rank that has died ends training too

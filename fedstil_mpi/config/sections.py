@@ -18,6 +18,11 @@ class Data:
     which python -m fedstil_mpi.data writes) | the user's own: a .py file or a module, as in fedstil_mpi/data/sources.py."""
     path: str | None = None
     """Where the images are; for folder, pku and pack."""
+    camera_pattern: str | None = None
+    """For folder: a regular expression with a group camera, such as 'cam(?P<camera>[0-9]+)_', searched in each image's path
+    below the folder; null: cameras.csv in the folder (columns path and camera), else the names (c1s1, cam01, MSMT17's, ...)."""
+    follow_links: bool = False
+    """For folder: follow links that lead out of it, too, instead of passing them over."""
     height: int = bounded(64, 8)
     """Pixels; images are resized to height x width, synthetic ones drawn so (32 x 16 or larger); a pack's have theirs."""
     width: int = bounded(32, 8)
@@ -183,6 +188,8 @@ class Evaluation:
     protocol: str = choice("market", "reference_code")
     """market (Market-1501: the same person at the same camera is junk, queries without a match do not count) |
     reference_code (FedSTIL's: first match only)."""
+    allow_unknown_cameras: bool = False
+    """Score by protocol market although the cameras of only some images are known: its rule then holds for those alone."""
     tasks: str = choice("seen", "all")
     """seen | all (future tasks too)."""
     gallery: str = choice("task", "client", "all")

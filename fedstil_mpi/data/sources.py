@@ -45,7 +45,13 @@ def _source(data: Data, seed: int) -> Stream:
     if data.kind == "folder":
         from fedstil_mpi.data.streams.folder import FolderStream
 
-        return FolderStream(expanded(str(data.path)), data.height, data.width)
+        return FolderStream(
+            expanded(str(data.path)),
+            data.height,
+            data.width,
+            camera_pattern=data.camera_pattern,
+            follow_links=data.follow_links,
+        )
     if data.kind == "pku":
         from fedstil_mpi.data.streams.pku import PkuStream
 

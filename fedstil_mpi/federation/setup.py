@@ -14,6 +14,7 @@ from fedstil_mpi.comm.flat import to_host
 from fedstil_mpi.comm.mpi_exchange import MpiExchange
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.data.inspection.remarks import unknown_cameras
 from fedstil_mpi.data.streams.base import Stream, Task
 from fedstil_mpi.federation import schedule
 from fedstil_mpi.federation.messages import message_schema
@@ -44,6 +45,7 @@ def make_plan(experiment: Experiment, method: MethodModule, stream: Stream) -> P
             f"model.num_classes = {num_classes} for {largest + 1} people to train on; set it to {largest + 1} or more, "
             "or leave it out"
         )
+    _check_cameras(experiment, stream)
     r = experiment.rounds
     if r.clients_per_round is not None and r.clients_per_round > stream.clients:
         raise InputError(f"rounds.clients_per_round = {r.clients_per_round}, but there are {stream.clients} clients")
@@ -59,6 +61,18 @@ def make_plan(experiment: Experiment, method: MethodModule, stream: Stream) -> P
         experiment.participation,
     )
     return Plan(experiment, method, rounds, num_classes)
+
+
+def _check_cameras(experiment: Experiment, stream: Stream) -> None:
+    """Refuse to mix two protocols: the Market-1501 rule for images whose camera is known, and none for the others."""
+    evaluation = experiment.evaluation
+    unknown, images = unknown_cameras(stream)
+    if 0 < unknown < images and evaluation.protocol == "market" and not evaluation.allow_unknown_cameras:
+        raise InputError(
+            f"the camera of {unknown:,} of {images:,} queries and gallery images is not known: evaluation.protocol=market would "
+            "mix two protocols; name the cameras in the files' names, in cameras.csv or by data.camera_pattern, or set "
+            "evaluation.allow_unknown_cameras=true"
+        )
 
 
 def load_data_and_model(world: World, plan: Plan, resources: SharedResources, start: Kept | None = None) -> None:

@@ -8,8 +8,10 @@ cameras see; there are more (see each function). No two images have the same pix
 import csv
 import shutil
 import zlib
+from functools import partial
 from pathlib import Path
 
+import h5py
 import numpy as np
 from PIL import Image
 
@@ -19,7 +21,9 @@ def save(root: Path, source: str) -> None:
     path = root / source
     path.parent.mkdir(parents=True, exist_ok=True)
     squares = np.random.default_rng(zlib.crc32(source.encode())).integers(0, 256, (4, 2, 3), np.uint8)
-    Image.fromarray(squares.repeat(4, 0).repeat(4, 1)).save(path, **({"quality": 95} if path.suffix == ".jpg" else {}))
+    Image.fromarray(squares.repeat(4, 0).repeat(4, 1)).save(
+        path, **({"quality": 95} if path.suffix.lower() == ".jpg" else {})
+    )
 
 
 def copy(root: Path, source: str, to: str) -> None:
@@ -98,6 +102,111 @@ def cuhk03(root: Path, people: int = 6, shots: int = 3) -> Path:
     return root
 
 
+def msmt17_published(root: Path, people: int = 6, shots: int = 3, masked: bool = False) -> Path:
+    """As MSMT17 is published: V1, or V2 with masked faces. Half of the people each, numbered from 0000, cameras 1 and 14."""
+    lists: dict[str, list[str]] = {name: [] for name in ("train", "val", "query", "gallery")}
+    for split, count in (("train", (people + 1) // 2), ("test", people // 2)):
+        for person in range(count):
+            for index in range(2 * shots):
+                moment = ("0113noon", "0303morning", "0303afternoon")[index % 3]
+                ending = "_ex" * (index == 1)
+                name = f"{person:04}_{index:03}_{(1, 14)[index // shots]:02}_{moment}_{8 + index:04}_0{ending}.jpg"
+                save(root, f"{f'mask_{split}_v2' if masked else split}/{person:04}/{name}")
+                kind = ("train", "val")[index == 0] if split == "train" else ("gallery", "query")[index % shots == 0]
+                lists[kind].append(f"{person:04}/{name} {person}\n")
+    for name, lines in lists.items():
+        write(root, f"list_{name}.txt", "".join(lines))
+    return root
+
+
+def cuhk03_images(root: Path, people: int = 6, shots: int = 3) -> Path:
+    """As others unpack the release: detected and labeled. Two pairs of cameras number their own people."""
+    for kind in ("detected", "labeled"):
+        for person in range(people):
+            for shot in range(shots):
+                for view in (0, 1):
+                    name = f"{1 + person % 2}_{person // 2 + 1:03}_{view + 1}_{5 * view + shot + 1:02}.png"
+                    save(root, f"images_{kind}/{name}")
+    return root
+
+
+def cuhk03_new_protocol(root: Path, people: int = 6, shots: int = 3) -> Path:
+    """CUHK03-NP: detected and labeled, in folders as Market-1501's; everyone has a number of their own."""
+    for kind in ("detected", "labeled"):
+        for folder in ("bounding_box_train", "bounding_box_test", "query"):
+            (root / kind / folder).mkdir(parents=True)
+        for person in range(1, people + 1):
+            for shot in range(1, shots + 1):
+                for camera in (1, 2):
+                    test = "query" if shot == 1 else "bounding_box_test"
+                    folder = test if person % 2 else "bounding_box_train"
+                    save(root, f"{kind}/{folder}/{person:04}_c{camera}_{10 * camera + shot}.png")
+    return root
+
+
+def cuhk03_release(root: Path, people: int = 6, shots: int = 3) -> Path:
+    """cuhk-03.mat, as MATLAB 7.3 writes it: cells of references, images by columns with the colours apart."""
+    root.mkdir(parents=True)
+    drawn = np.random.default_rng(0)
+    with h5py.File(root / "cuhk-03.mat", "w") as file:
+        for kind in ("detected", "labeled"):
+            pairs = []
+            for pair in range(2):
+                cell = file.create_dataset(f"#refs#/{kind}{pair}", (10, (people + 1 - pair) // 2), h5py.ref_dtype)
+                for image, person in np.ndindex(cell.shape):
+                    there = image % 5 < shots
+                    name = f"#refs#/{kind}{pair}_{person}_{image}"
+                    squares = drawn.integers(0, 256, (3, 2, 4), np.uint8).repeat(4, 1).repeat(4, 2)
+                    file[name] = squares if there else np.zeros(2, np.uint64)
+                    cell[image, person] = file[name].ref
+                pairs.append(cell.ref)
+            file.create_dataset(kind, (1, 2), h5py.ref_dtype)[0] = pairs
+    return root
+
+
+def lpw(root: Path, people: int = 6, shots: int = 3) -> Path:
+    """A third of the people in each scene, numbered from 1, by its first two cameras."""
+    for scene in (1, 2, 3):
+        (root / f"scen{scene}").mkdir(parents=True)
+        for person in range(1, (people + 3 - scene) // 3 + 1):
+            for view in (1, 2):
+                for shot in range(shots):
+                    save(root, f"scen{scene}/view{view}/{person}/{100 * person + shot:05}.jpg")
+    return root
+
+
+def randperson(root: Path, people: int = 6, shots: int = 3) -> Path:
+    """Everyone by the first camera of two scenes; names as in both releases."""
+    for person in range(people):
+        for scene in (0, 1):
+            for shot in range(shots):
+                place = f"c00_s{scene:02}" if person % 2 else f"s{scene:02}_c00"
+                save(root, f"{person:06}_{place}_f{264 + shot:06}.jpg")
+    return root
+
+
+def unrealperson(root: Path, people: int = 6, shots: int = 3) -> Path:
+    for person in range(people):
+        for camera in (1, 22):
+            for shot in range(shots):
+                save(root, f"images/{person}_c{camera:03}_{78 + shot}.jpg")
+    return root
+
+
+def market_style(root: Path, people: int = 6, shots: int = 3) -> Path:
+    """Everyone in the test, by cameras 1 and 2, in several of the namings that follow Market-1501's."""
+    for folder in ("bounding_box_train", "query"):
+        (root / folder).mkdir(parents=True)
+    for person in range(1, people + 1):
+        for camera in (1, 2):
+            for shot in range(shots):
+                ending = (f"c{camera}s1_{shot:06}_01.jpg", f"c{camera}_{shot}.png", f"C{camera}S2_{shot:06}_02.JPG")[
+                    shot % 3
+                ]
+                save(root, f"bounding_box_test/{202304000 + person}_{ending}")
+    return root
+
+
 def prid2011(root: Path, people: int = 6, shots: int = 3) -> Path:
     """The first people at both cameras; 0200 at both too, and two different people 0201, each at one."""
     for camera in ("cam_a", "cam_b"):
@@ -169,12 +278,21 @@ def csv_table(root: Path, people: int = 6, shots: int = 3) -> Path:
 MAKERS = {
     "csv": csv_table,
     "cuhk03": cuhk03,
+    "cuhk03 images": cuhk03_images,
+    "cuhk03 new protocol": cuhk03_new_protocol,
+    "cuhk03 release": cuhk03_release,
     "ethz": ethz,
     "folder": folder,
+    "lpw": lpw,
     "market1501": market1501,
+    "market_style": market_style,
     "msmt17": msmt17,
+    "msmt17 V1": msmt17_published,
+    "msmt17 V2": partial(msmt17_published, masked=True),
     "personx": personx,
     "pku": pku,
     "prid2011": prid2011,
+    "randperson": randperson,
+    "unrealperson": unrealperson,
 }
-"""Name of a set -> what makes it."""
+"""Name of a set, and of its layout where there are several -> what makes it."""

@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from fedstil_mpi.data.files.images import read
-from fedstil_mpi.data.streams.folder import FolderStream, camera_of
+from fedstil_mpi.data.files.listing import HIDDEN, LEADS_NOWHERE, LEADS_OUT
+from fedstil_mpi.data.streams.folder import FolderStream
 from fedstil_mpi.util.errors import InputError
 
 
@@ -30,23 +31,6 @@ def tree(tmp_path):
 def refused(root, message):
     with pytest.raises(InputError, match=message):
         FolderStream(root, 8, 4)
-
-
-@pytest.mark.parametrize(
-    ("name", "camera"),
-    [
-        ("0002_c1s1_000451_03.jpg", 1),
-        ("0001_c12_0001.jpg", 12),
-        ("c3_00012.png", 3),
-        ("market_0002_c6s4_000451_03.jpg", 6),
-        ("0001.jpg", -1),
-        ("001_01_1.png", -1),
-        ("abc3_1.png", -1),
-        ("c3.png", -1),
-    ],
-)
-def test_camera_of(name, camera):
-    assert camera_of(name) == camera
 
 
 def test_task(tree):
@@ -132,11 +116,28 @@ def test_refused_files(tree):
 
 @pytest.mark.parametrize("place", ["task-0-2", "task-0-0/train/77", "task-0-0/train/9/77.png"])
 @pytest.mark.parametrize("target", ["outside", "nowhere", "circle"])
-def test_refused_links(tree, place, target):
-    save(tree.parent / "outside" / "1.png")
+def test_links_out_of_the_root_are_passed_over_and_counted(tree, place, target):
+    before = FolderStream(tree, 8, 4).labels(0, 0)
     link = tree / place
-    link.symlink_to({"outside": tree.parent / "outside", "nowhere": tree / "nowhere", "circle": link}[target])
-    refused(tree, f"{place} links to .*: expected links that stay inside")
+    link.symlink_to({"outside": tree.parent, "nowhere": tree / "nowhere", "circle": link}[target])
+    stream = FolderStream(tree, 8, 4)
+    assert stream.passed_over == {LEADS_OUT if target == "outside" else LEADS_NOWHERE: 1}
+    assert (stream.tasks, stream.labels(0, 0)["train"].tolist()) == (2, before["train"].tolist())
+
+
+def test_links_out_of_the_root_are_followed_if_asked(tree):
+    (tree / "task-1-1").rename(tree.parent / "elsewhere")
+    (tree / "task-1-1").symlink_to(tree.parent / "elsewhere")
+    refused(tree, "no task-1-1")
+    assert len(FolderStream(tree, 8, 4, follow_links=True).task(1, 1).train) == 6
+
+
+def test_what_other_programs_leave_is_passed_over_and_counted(tree):
+    (tree / "task-0-0" / "train" / "@eaDir").mkdir()
+    (tree / "task-0-0" / "train" / "9" / "Thumbs.db").write_text("")
+    (tree / "task-0-0" / "train" / "9" / "._1.jpg").write_text("")
+    (tree / "__MACOSX").mkdir()
+    assert FolderStream(tree, 8, 4).passed_over == {HIDDEN: 4}
 
 
 def test_links_inside_the_root_and_to_the_root_are_followed(tree):

@@ -196,7 +196,7 @@ def in_a_child(call, seconds: int = 20, memory: int = 4_000_000_000) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-@pytest.mark.parametrize("trials", [60, pytest.param(TRIALS, marks=pytest.mark.long)])
+@pytest.mark.parametrize("trials", [30, pytest.param(TRIALS, marks=pytest.mark.long)])
 def test_a_mutated_pack_with_a_right_seal_is_refused_in_one_line_or_is_a_pack(tmp_path, trials):
     """As somebody would forge it: libhdf5 and what reads from it have to cope with whatever they are given."""
     path = tmp_path / "pack.h5"

@@ -86,7 +86,10 @@ def broken(folder):
 @pytest.mark.parametrize("which", range(5))
 def test_the_first_broken_file_is_named(files, scratch, tmp_path, which):
     file = broken(tmp_path)[which]
-    with pytest.raises(InputError, match=r"cannot be read as an image.*--skip-unreadable") as refusal:
+    with pytest.raises(
+        InputError,
+        match=r"(cannot be read as an image|is a folder|does not exist).*; replace or remove it, or leave .*--skip-unreadable",
+    ) as refusal:
         survey([*files[:10], file, *broken(tmp_path), *files[10:]], scratch, threads=3)
     assert str(refusal.value).startswith(f"{file} ")
     assert "\n" not in str(refusal.value)

@@ -48,6 +48,7 @@ class BuildOptions:
     distance: float = 3.0
     seed: int = 0
     skip_unreadable: bool = False
+    follow_links: bool = False
     threads: int = 4
 
 
@@ -60,6 +61,8 @@ class Summary:
     """Label of a set -> its files."""
     duplicates: dict[str, int]
     """Label of a set -> how many of them were left out because an earlier image has the same pixels."""
+    passed_over: dict[str, Mapping[str, int]]
+    """Label of a set -> reason -> how many files, or folders as a whole, were not taken for its images."""
     unreadable: tuple[Path, ...]
     """Files that were left out."""
     size: int
@@ -87,7 +90,8 @@ def build(options: BuildOptions, progress: Progress = unseen) -> Summary:
     remain without duplicates.
     """
     start = time.monotonic()
-    sets = _read(options.sets)
+    listed = _read(options.sets, options.follow_links)
+    sets = {label: found.records for label, found in listed.items()}
     files = [(label, record) for label, records in sets.items() for record in records]
     size = {"height": options.height, "width": options.width}
     stored = len(_draft(sets, options).division.rows)
@@ -110,20 +114,21 @@ def build(options: BuildOptions, progress: Progress = unseen) -> Summary:
         plan,
         {label: len(records) for label, records in sets.items()},
         Counter(files[number][0] for number in found.duplicates),
+        {label: found.passed_over for label, found in listed.items()},
         tuple(files[number][1].path for number in found.unreadable),
         options.out.stat().st_size,
         time.monotonic() - start,
     )
 
 
-def _read(sets: Iterable[tuple[str, Path]]) -> Sets:
+def _read(sets: Iterable[tuple[str, Path]], follow_links: bool) -> dict[str, readers.Found]:
     """Lists the sets. A second one by the same reader is labelled "<name>-2"."""
     names: Counter[str] = Counter()
-    found: dict[str, Sequence[ImageRecord]] = {}
+    found: dict[str, readers.Found] = {}
     for name, root in sets:
         label = plugins.label(name)
         names[label] += 1
-        found[label if names[label] == 1 else f"{label}-{names[label]}"] = readers.read(name, root)
+        found[label if names[label] == 1 else f"{label}-{names[label]}"] = readers.read(name, root, follow_links)
     return found
 
 

@@ -66,6 +66,7 @@ def add(commands: Any) -> None:
     )
     option("--seed", type=int, default=default.seed, metavar="N", help="of all that is drawn; default: %(default)s")
     option("--skip-unreadable", action="store_true", help="leave broken files out, instead of refusing the set")
+    option("--follow-links", action="store_true", help="also those that lead out of a set's folder")
     option(
         "--threads", type=int, metavar="N", help=f"that read files; default: as many as cores, at most {MOST_THREADS}"
     )
@@ -117,6 +118,7 @@ def _options(given: argparse.Namespace) -> BuildOptions:
         distance=distance,
         seed=given.seed,
         skip_unreadable=given.skip_unreadable,
+        follow_links=given.follow_links,
         threads=threads,
     )
 
@@ -133,6 +135,8 @@ def _show(out: Path, made: Summary) -> None:
     for label, count in made.found.items():
         duplicates = made.duplicates.get(label, 0)
         terminal.show(f"{label}: {count:,} images; duplicates left out: {duplicates:,}")
+        for reason, number in made.passed_over[label].items():
+            terminal.show(f"{label}: passed over: {number:,} {reason}")
     if made.unreadable:
         named = ", ".join(map(str, made.unreadable[:NAMED])) + ", ..." * (len(made.unreadable) > NAMED)
         terminal.show(f"unreadable files left out: {len(made.unreadable):,} ({named})")

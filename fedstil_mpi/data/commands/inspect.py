@@ -11,6 +11,7 @@ from fedstil_mpi.data.commands import tables
 from fedstil_mpi.data.inspection import contact_sheet
 from fedstil_mpi.data.inspection.folder import read_folder
 from fedstil_mpi.data.inspection.overlaps import overlaps
+from fedstil_mpi.data.inspection.remarks import remarks
 from fedstil_mpi.data.pack import PackStream
 from fedstil_mpi.data.pack.manifest import Plan
 from fedstil_mpi.data.streams.base import Stream
@@ -30,16 +31,20 @@ def add(commands: Any) -> None:
         "inspect", help="what a pack or folder holds, and whether it leaks", description=description
     )
     parser.add_argument("path", type=Path, metavar="PACK-OR-FOLDER")
+    parser.add_argument("--camera-pattern", metavar="REGEX", help="of a folder, as data.camera_pattern")
+    parser.add_argument("--follow-links", action="store_true", help="in a folder, also those that lead out of it")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw a few people of each client and task")
     parser.add_argument("--manifest", type=Path, metavar="CSV", help="write what is known of each image")
 
 
 def run(given: argparse.Namespace) -> None:
-    stream, plan, about = _open(given.path)
+    stream, plan, about = _open(given)
     terminal.console().print(tables.by_task(plan))
     for name, text in about.items():
         terminal.show(f"{name}: {text}")
     terminal.show(f"{given.path}: {tables.headline(plan)}")
+    for line in remarks(stream):
+        terminal.show(line)
     if not (found := overlaps(plan)):
         terminal.show("no image is in two of train, query and gallery, warm-up images included")
     for overlap in found:
@@ -56,13 +61,15 @@ def run(given: argparse.Namespace) -> None:
             contact_sheet.draw(stream, path)
 
 
-def _open(path: Path) -> tuple[Stream, Plan, dict[str, str]]:
+def _open(given: argparse.Namespace) -> tuple[Stream, Plan, dict[str, str]]:
     """The stream, its plan, and what else is known of it. Warns of files that cannot be read."""
+    path: Path = given.path
     if not path.is_dir():
         pack = PackStream(path)
         return pack, pack.plan(), {"images": f"{pack.height}x{pack.width}", **pack.about}
     threads = len(os.sched_getaffinity(0))
-    stream, plan, unreadable = read_folder(path, *SIZE, threads=threads, progress=shown)
+    how = {"camera_pattern": given.camera_pattern, "follow_links": given.follow_links}
+    stream, plan, unreadable = read_folder(path, *SIZE, threads=threads, progress=shown, **how)
     for problem in unreadable:
         say(f"warning: {problem}")
     return stream, plan, {"unreadable files": str(len(unreadable))}

@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fedstil_mpi.data.files import matlab
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.files import regular_file
 
+LARGEST = 1_000_000_000
+"""Bytes of a file."""
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """By content, whatever the name says: Pillow knows rarer ones, whose decoders nobody looks after."""
 BROKEN = OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error, Image.DecompressionBombError
@@ -29,9 +33,11 @@ def read(path: Path, height: int, width: int) -> np.ndarray:
 
 
 def contents(path: Path) -> bytes:
-    """The bytes of an image file. Raises InputError naming the file if it cannot be read."""
+    """The bytes of an image file, or of an image in a MATLAB file. Raises InputError naming it if it cannot be read."""
     try:
-        return path.read_bytes()
+        if path.parent.parent.suffix == matlab.SUFFIX and not path.parent.is_dir():
+            return matlab.content(path)
+        return regular_file(path, "image file", LARGEST, "replace or remove it").read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from error
 

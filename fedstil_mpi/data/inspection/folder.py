@@ -15,14 +15,21 @@ from fedstil_mpi.util.progress import Progress, unseen
 
 
 def read_folder(
-    root: Path, height: int, width: int, *, threads: int, progress: Progress = unseen
+    root: Path,
+    height: int,
+    width: int,
+    *,
+    threads: int,
+    progress: Progress = unseen,
+    camera_pattern: str | None = None,
+    follow_links: bool = False,
 ) -> tuple[FolderStream, Plan, list[str]]:
     """A folder stream, its plan, and the files that cannot be read, which are not in the plan.
 
     All files are read; what is hashed are the pixels at the given size, so that a copy is known by whatever name and in
     whatever lossless format. Raises InputError as FolderStream does.
     """
-    stream = FolderStream(root, height, width)
+    stream = FolderStream(root, height, width, camera_pattern=camera_pattern, follow_links=follow_links)
     files: list[ImageFile] = []
     places: list[tuple[int, int, int]] = []
     for client, task in product(range(stream.clients), range(stream.tasks)):

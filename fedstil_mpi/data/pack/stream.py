@@ -45,6 +45,10 @@ class PackStream(Stream):
         pids = self._contents.plan.manifest.person
         return {split: pids[rows] for split, rows in self._rows(client, task).items()}
 
+    def cameras(self, client: int, task: int) -> dict[str, np.ndarray]:
+        cameras = self._contents.plan.manifest.camera
+        return {split: cameras[rows] for split, rows in self._rows(client, task).items()}
+
     def warmup(self) -> Images | None:
         rows = np.flatnonzero(self._contents.plan.manifest.role == ROLES.index("warmup"))
         return self._images(rows) if len(rows) else None

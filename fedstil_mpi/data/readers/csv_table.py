@@ -8,66 +8,38 @@ are any text; the same text is the same person or camera. Time is a whole number
 unit; it may be empty where it is not known.
 """
 
-import csv
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from fedstil_mpi.data.files.listing import refuse_links_out
+from fedstil_mpi.data.files.listing import Tree
+from fedstil_mpi.data.files.table import rows
 from fedstil_mpi.data.readers.records import ImageRecord
-from fedstil_mpi.util.errors import InputError, did_you_mean
+from fedstil_mpi.util.errors import InputError
 
-LAYOUT = "a CSV file with the columns path, person, camera and, if wanted, time"
 NEEDED = ("path", "person", "camera")
 KNOWN = (*NEEDED, "time")
+LAYOUT = "a CSV file with the columns path, person, camera and, if wanted, time"
 
 TIME = re.compile(r"[0-9]{1,18}")  # so that it fits an int64
 
 
-def read(root: Path) -> Iterator[ImageRecord]:
-    lines: dict[str, int] = {}
-    for line, row in _rows(root):
-        record = _record(row, root.parent, f"{root}, line {line}")
-        if record.source in lines:
+def read(tree: Tree) -> Iterator[ImageRecord]:
+    within = Tree(tree.root.parent, tree.follow_links, tree.passed_over)
+    places: dict[str, str] = {}
+    for place, row in rows(tree.root, NEEDED, KNOWN):
+        record = _record(row, within.root, place)
+        if record.source in places:
             raise InputError(
-                f"{root}, line {line}: {record.source} stands in line {lines[record.source]} too; expected every "
+                f"{place}: {record.source} stands in {places[record.source].rpartition(', ')[2]} too; expected every "
                 "image once; remove one of the lines"
             )
-        lines[record.source] = line
-        yield record
-    refuse_links_out((str(root.parent / source) for source in lines), root.parent)
-
-
-def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """(number of the line, text by column)."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = [column.strip() for column in reader.fieldnames or ()]
-            _check_columns(table, columns)
-            reader.fieldnames = columns
-            for row in reader:
-                if None in row or None in row.values():
-                    raise InputError(
-                        f"{table}, line {reader.line_num}: expected {len(columns)} fields ({', '.join(columns)}); put "
-                        "texts with a comma in double quotes"
-                    )
-                yield reader.line_num, {column: text.strip() for column, text in row.items()}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{table} cannot be read ({reason}): expected {LAYOUT}; correct it or its path") from error
-
-
-def _check_columns(table: Path, columns: list[str]) -> None:
-    for column in columns:
-        if column not in KNOWN or columns.count(column) > 1:
-            raise InputError(
-                f"{table} has {'two columns' if column in KNOWN else 'a column'} {column!r}; "
-                f"{did_you_mean(column.lower(), KNOWN) if column not in KNOWN else ''}expected {LAYOUT}; remove it"
-            )
-    if missing := [column for column in NEEDED if column not in columns]:
-        raise InputError(f"{table} has no column {missing[0]}: expected {LAYOUT} in its first line; add it")
+        places[record.source] = place
+        if problem := within.leads(record.path):
+            tree.passed_over[problem] += 1
+        else:
+            yield record
 
 
 def _record(row: dict[str, str], folder: Path, place: str) -> ImageRecord:

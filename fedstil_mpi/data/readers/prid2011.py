@@ -15,9 +15,9 @@ cam_b/person_0201). Frames are numbered from 0001 for every person: the names gi
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-from fedstil_mpi.data.readers.records import ImageRecord, files, folders
+from fedstil_mpi.data.files.listing import Tree
+from fedstil_mpi.data.readers.records import ImageRecord, images
 
 LAYOUT = (
     "the folders cam_a and cam_b in multi_shot, with images such as person_0001/0001.png, or, where there is no "
@@ -26,27 +26,15 @@ LAYOUT = (
 SHARED = 200
 """The last number that means the same person at both cameras."""
 
-PERSON = re.compile(r"person_([0-9]{4})")
-SHOT = re.compile(r"[0-9]{4}\.png")
-SINGLE_SHOT = re.compile(r"person_([0-9]{4})\.png")
+MULTI = re.compile(r"person_(?P<number>[0-9]{4})/[0-9]{4}\.(?i:png)")
+SINGLE = re.compile(r"person_(?P<number>[0-9]{4})\.(?i:png)")
+CAMERAS = ("cam_a", "cam_b")
 
 
-def read(root: Path) -> Iterator[ImageRecord]:
-    single = os.path.isdir(root / "single_shot") and not os.path.exists(root / "multi_shot")
-    for camera in ("cam_a", "cam_b"):
-        for source, number in _single_shots(root, camera) if single else _multi_shots(root, camera):
-            person = f"person_{number}" if int(number) <= SHARED else f"{camera}/person_{number}"
-            yield ImageRecord(root / source, source, person, camera, None)
-
-
-def _single_shots(root: Path, camera: str) -> Iterator[tuple[str, str]]:
-    """(source, the person's number)."""
-    for source, match in files(root, f"single_shot/{camera}", SINGLE_SHOT, LAYOUT):
-        yield source, match[1]
-
-
-def _multi_shots(root: Path, camera: str) -> Iterator[tuple[str, str]]:
-    """(source, the person's number)."""
-    for folder, match in folders(root, f"multi_shot/{camera}", PERSON, LAYOUT):
-        for source, _ in files(root, folder, SHOT, LAYOUT):
-            yield source, match[1]
+def read(tree: Tree) -> Iterator[ImageRecord]:
+    single = os.path.isdir(tree / "single_shot") and not os.path.exists(tree / "multi_shot")
+    shots, name = ("single_shot", SINGLE) if single else ("multi_shot", MULTI)
+    for folder, source, match in images(tree, [f"{shots}/{camera}" for camera in CAMERAS], name, LAYOUT):
+        camera, number = folder.split("/")[1], match["number"]
+        person = f"person_{number}" if int(number) <= SHARED else f"{camera}/person_{number}"
+        yield ImageRecord(tree / source, source, person, camera, None)

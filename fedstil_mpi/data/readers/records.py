@@ -1,11 +1,11 @@
 """What a reader finds: one image of one person by one camera."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from fedstil_mpi.data.files.listing import entries
+from fedstil_mpi.data.files.listing import BESIDE, OTHER_FOLDER, OTHER_NAME, Tree, looks_like_image
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class ImageRecord:
     """One image of a set, not read yet."""
 
     path: Path
-    """The file."""
+    """The file; of an image within a MATLAB file, see files/matlab.py, that file's path and the image's name in it."""
     source: str
     """Its path below the set's root, with `/` and without `..`; unique in the set."""
     person: str
@@ -29,18 +29,28 @@ def moment(sequence: int, frame: int) -> int:
     return sequence * 10**9 + frame
 
 
-def files(root: Path, folder: str, name: re.Pattern[str], layout: str) -> Iterator[tuple[str, re.Match[str]]]:
-    """(source, match) of the files in root/folder whose whole name matches, sorted; all else there is ignored.
+def images(
+    tree: Tree, folders: Sequence[str], name: re.Pattern[str], layout: str
+) -> Iterator[tuple[str, str, re.Match[str]]]:
+    """(folder, source, match) of the files whose path below one of the folders, with `/`, matches as a whole, sorted.
 
-    Raises InputError as `listing.entries` does, saying that `layout` was expected.
+    Image files of other names, image files beside the folders, and other folders there, are passed over and counted.
+    Raises InputError as `Tree.entries` does, saying that `layout` was expected.
     """
-    for entry in entries(root / folder, root, layout):
-        if (match := name.fullmatch(entry.name)) and entry.is_file():
-            yield str(PurePosixPath(folder, entry.name)), match
+    for folder in folders:
+        for path, _ in tree.files(folder, name.pattern.count("/"), layout):
+            if match := name.fullmatch(path):
+                yield folder, str(PurePosixPath(folder, path)), match
+            elif looks_like_image(path):
+                tree.passed_over[OTHER_NAME] += 1
+    if "." not in folders:
+        _count_beside(tree, {PurePosixPath(folder).parts[0] for folder in folders}, layout)
 
 
-def folders(root: Path, folder: str, name: re.Pattern[str], layout: str) -> Iterator[tuple[str, re.Match[str]]]:
-    """(source, match) of the folders, as `files` does for files."""
-    for entry in entries(root / folder, root, layout):
-        if (match := name.fullmatch(entry.name)) and entry.is_dir():
-            yield str(PurePosixPath(folder, entry.name)), match
+def _count_beside(tree: Tree, folders: set[str], layout: str) -> None:
+    for entry in tree.entries(tree.root, layout):
+        if entry.name not in folders:
+            if entry.is_dir():
+                tree.passed_over[OTHER_FOLDER] += 1
+            elif looks_like_image(entry.name):
+                tree.passed_over[BESIDE] += 1

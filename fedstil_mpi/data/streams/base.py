@@ -1,9 +1,10 @@
 """What a data stream is: for every client and task, labelled images to train on, to search for, and to search in."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 
@@ -55,6 +56,8 @@ class Stream(ABC):
 
     clients: int
     tasks: int
+    passed_over: Mapping[str, int] = MappingProxyType({})
+    """Reason -> how many files, or folders as a whole, that are no part of it."""
 
     @abstractmethod
     def task(self, client: int, task: int) -> Task:
@@ -64,6 +67,10 @@ class Stream(ABC):
         """Split -> int64 [n], the person in each image of `task`. Override where that is known without decoding."""
         images = self.task(client, task)
         return {split: getattr(images, split).pids for split in SPLITS}
+
+    def cameras(self, client: int, task: int) -> dict[str, np.ndarray] | None:
+        """Split -> int64 [n], the camera of each image of `task`, -1 where unknown; None where only decoding would tell."""
+        return None
 
     def pids(self, client: int, task: int) -> np.ndarray:
         """Sorted unique ids, int64, of the people in the task's train split."""

@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 
 from fedstil_mpi.data.streams.base import Images, Stream, Task
+from fedstil_mpi.data.streams.view import View
 
 
 def dense(source: Stream) -> Stream:
@@ -15,7 +16,7 @@ def dense(source: Stream) -> Stream:
     return source if np.array_equal(people, np.arange(len(people))) else DenseStream(source, people)
 
 
-class DenseStream(Stream):
+class DenseStream(View):
     """The people of `source` who are trained on are 0, 1, ... in the order of their ids; all others come after them.
 
     The server's own people are numbered from 0 too: they are no client's.
@@ -23,8 +24,8 @@ class DenseStream(Stream):
 
     def __init__(self, source: Stream, people: np.ndarray):
         """people: int64 [n], sorted ids of all who are trained on."""
-        self.source, self.people = source, people
-        self.clients, self.tasks = source.clients, source.tasks
+        super().__init__(source)
+        self.people = people
 
     def task(self, client: int, task: int) -> Task:
         images = self.source.task(client, task)

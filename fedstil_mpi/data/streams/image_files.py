@@ -35,13 +35,21 @@ class FileStream(Stream):
     def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
         return {split: _pids(files) for split, files in self.files(client, task).items()}
 
+    def cameras(self, client: int, task: int) -> dict[str, np.ndarray]:
+        return {split: _cameras(files) for split, files in self.files(client, task).items()}
+
+
+def _cameras(files: Sequence[ImageFile]) -> np.ndarray:
+    """int64 [n]: the camera of each file."""
+    return np.array([file.camera for file in files], np.int64)
+
 
 def load(files: Sequence[ImageFile], height: int, width: int) -> Images:
     """The files' pixels and labels, in their order. Raises InputError as `images.read` does."""
     pixels = np.empty((len(files), height, width, 3), np.uint8)
     for row, file in zip(pixels, files, strict=True):
         row[:] = read(file.path, height, width)
-    return Images(pixels, _pids(files), np.array([file.camera for file in files], np.int64))
+    return Images(pixels, _pids(files), _cameras(files))
 
 
 def _pids(files: Sequence[ImageFile]) -> np.ndarray:

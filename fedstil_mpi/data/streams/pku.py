@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fedstil_mpi.data.readers.pku import NAME
+from fedstil_mpi.data.files.images import contents
+from fedstil_mpi.data.files.listing import Tree
+from fedstil_mpi.data.readers.named import PKU_NAME
+from fedstil_mpi.data.readers.records import images
 from fedstil_mpi.data.streams.image_files import FileStream, ImageFile
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError
@@ -46,7 +49,9 @@ class PkuStream(FileStream):
         Files of other names are ignored. Raises InputError for a folder without such files, other than two cameras,
         fewer than two people a task and client, or a person who has not more than `train_images` images at each camera.
         """
-        shots = _scan(root)
+        tree = Tree(root)
+        shots = _scan(tree)
+        self.passed_over = tree.passed_over
         self._cameras = sorted({camera for camera, _ in shots})
         people = sorted({person for _, person in shots})
         _check(root, shots, self._cameras, people, tasks, train_images)
@@ -77,21 +82,14 @@ class PkuStream(FileStream):
         }
 
 
-def _scan(root: Path) -> Shots:
-    try:
-        paths = sorted(root.iterdir())
-    except OSError as error:
-        raise InputError(
-            f"{root} cannot be listed ({error.strerror}): expected the folder of PKU-Reid's images; correct the path"
-        ) from error
+def _scan(tree: Tree) -> Shots:
     shots: Shots = {}
-    for path in paths:
-        if match := NAME.fullmatch(path.name):
-            person, camera = int(match[1]), int(match[2])
-            shots.setdefault((camera, person), []).append(ImageFile(path, person, camera))
+    for _, source, match in images(tree, (".",), PKU_NAME, "the folder of PKU-Reid's images"):
+        person, camera = int(match["person"]), int(match["camera"])
+        shots.setdefault((camera, person), []).append(ImageFile(tree / source, person, camera))
     if not shots:
         raise InputError(
-            f"{root} has no image of PKU-Reid: expected files <person>_<camera>_<frame>.png such as 001_01_1.png; "
+            f"{tree.root} has no image of PKU-Reid: expected files <person>_<camera>_<frame>.png such as 001_01_1.png; "
             "correct the path"
         )
     return {key: _without_duplicates(files) for key, files in shots.items()}
@@ -101,12 +99,7 @@ def _without_duplicates(files: list[ImageFile]) -> list[ImageFile]:
     """The first file of each content."""
     first: dict[bytes, ImageFile] = {}
     for file in files:
-        try:
-            first.setdefault(file.path.read_bytes(), file)
-        except OSError as error:
-            raise InputError(
-                f"{file.path} cannot be read ({error.strerror}): expected an image file; replace or remove it"
-            ) from error
+        first.setdefault(contents(file.path), file)
     return list(first.values())
 
 

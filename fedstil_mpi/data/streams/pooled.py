@@ -2,16 +2,15 @@
 
 import numpy as np
 
-from fedstil_mpi.data.streams.base import Images, Stream, Task, join
+from fedstil_mpi.data.streams.base import Stream, Task, join
+from fedstil_mpi.data.streams.view import View
 
 
-class PooledStream(Stream):
+class PooledStream(View):
     """Every client trains on what all clients see in that task, and is tested on its own queries and galleries."""
 
     def __init__(self, source: Stream):
-        self.source = source
-        self.clients = source.clients
-        self.tasks = source.tasks
+        super().__init__(source)
         self._trained_on: dict[int, np.ndarray] = {}
         """Task -> the person in each training image, the same for every client."""
 
@@ -25,6 +24,3 @@ class PooledStream(Stream):
             trains = [self.source.labels(c, task)["train"] for c in range(self.clients)]
             self._trained_on[task] = np.concatenate(trains)
         return self.source.labels(client, task) | {"train": self._trained_on[task]}
-
-    def warmup(self) -> Images | None:
-        return self.source.warmup()

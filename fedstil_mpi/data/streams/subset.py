@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedstil_mpi.data.streams.base import Images, Stream, Task
+from fedstil_mpi.data.streams.base import Stream, Task
+from fedstil_mpi.data.streams.view import View
 from fedstil_mpi.util.errors import InputError
 
 
-class SubsetStream(Stream):
+class SubsetStream(View):
     """The given clients of `source`, renumbered from 0 in the order given; galleries stay as they were."""
 
     def __init__(self, source: Stream, clients: Sequence[int]):
@@ -17,10 +18,9 @@ class SubsetStream(Stream):
             raise InputError(
                 f"data.clients = {list(clients)}; expected different numbers from 0 to {source.clients - 1}, or null for all"
             )
-        self.source = source
+        super().__init__(source)
         self.members = tuple(clients)
         self.clients = len(clients)
-        self.tasks = source.tasks
 
     def task(self, client: int, task: int) -> Task:
         return self.source.task(self.members[client], task)
@@ -28,5 +28,5 @@ class SubsetStream(Stream):
     def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
         return self.source.labels(self.members[client], task)
 
-    def warmup(self) -> Images | None:
-        return self.source.warmup()
+    def cameras(self, client: int, task: int) -> dict[str, np.ndarray] | None:
+        return self.source.cameras(self.members[client], task)

@@ -3,10 +3,11 @@
 import numpy as np
 
 from fedstil_mpi.data.streams.base import Images, Stream, Task, join
+from fedstil_mpi.data.streams.view import View
 from fedstil_mpi.util.errors import InputError
 
 
-class ValidationStream(Stream):
+class ValidationStream(View):
     """Some training images of `source` are held out and searched for in those of the other clients.
 
     Of each person's training images in a task the last `held_out` are taken away, but never all: at least one remains
@@ -22,10 +23,8 @@ class ValidationStream(Stream):
             raise InputError(f"a validation view that holds out {held_out} images a person; expected 1 or more")
         if source.clients < 2:
             raise InputError("data.validation searches the other clients, but there is only one; set it to false")
-        self.source = source
+        super().__init__(source)
         self.held_out = held_out
-        self.clients = source.clients
-        self.tasks = source.tasks
         self._divided: dict[tuple[int, int], tuple[Images, Images]] = {}
         """What stays in training and what is held out of it. The source decodes or draws a task whenever it is asked,
         and every client's gallery needs the tasks of all others."""
@@ -42,8 +41,21 @@ class ValidationStream(Stream):
         gallery = [self._labels(other, when)["query"] for other in others for when in range(self.tasks)]
         return self._labels(client, task) | {"gallery": np.concatenate(gallery)}
 
-    def warmup(self) -> Images | None:
-        return self.source.warmup()
+    def cameras(self, client: int, task: int) -> dict[str, np.ndarray] | None:
+        others = [(other, when) for other in range(self.clients) if other != client for when in range(self.tasks)]
+        parts = [self._cameras(*cell) for cell in ((client, task), *others)]
+        if any(part is None for part in parts):
+            return None
+        (train, query), *held = (part for part in parts if part is not None)
+        return {"train": train, "query": query, "gallery": np.concatenate([cameras for _, cameras in held])}
+
+    def _cameras(self, client: int, task: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Of what stays in training and of what is held out."""
+        cameras = self.source.cameras(client, task)
+        if cameras is None:
+            return None
+        held = _last_of_each(self.source.labels(client, task)["train"], self.held_out)
+        return cameras["train"][~held], cameras["train"][held]
 
     def _labels(self, client: int, task: int) -> dict[str, np.ndarray]:
         """Who stays in training and who is held out of it, as in `_divide`."""
