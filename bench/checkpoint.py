@@ -17,9 +17,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 
 import h5py
+import numpy as np
 
 from fedstil_mpi.util.machine import cpu
 from fedstil_mpi.util.tables import markdown
@@ -53,8 +54,8 @@ any time: {peak:.1f} MB. What was sent in the whole run: {sent:.1f} MB.
 @dataclass(frozen=True)
 class Run:
     every: int
-    seconds: list[dict[str, float]]
-    """Seconds by activity, a dict a rank."""
+    seconds: dict[str, float]
+    """By activity, mean over ranks."""
     rounds: int
     clients: int
     sent: int
@@ -66,14 +67,14 @@ class Run:
 
     @property
     def checkpoint(self) -> float:
-        """Seconds of one, mean over ranks."""
-        return mean(of_rank.get("checkpoint", 0.0) for of_rank in self.seconds) / self.rounds
+        """Seconds of one."""
+        return self.seconds.get("checkpoint", 0.0) / self.rounds
 
     @property
     def round(self) -> float:
-        """Seconds of one, without start and checkpoint, mean over ranks."""
+        """Seconds of one, without start and checkpoint."""
         idle = ("set-up", "checkpoint")
-        return mean(sum(s for activity, s in of.items() if activity not in idle) for of in self.seconds) / self.rounds
+        return sum(s for activity, s in self.seconds.items() if activity not in idle) / self.rounds
 
 
 def main() -> None:
@@ -118,7 +119,7 @@ def measure(options: argparse.Namespace, folder: Path, name: str, every: int) ->
     if process.returncode:
         sys.exit(f"{' '.join(command)} returned {process.returncode}")
     with h5py.File(folder / name / "results.h5") as file:
-        seconds = [{activity: float(s[()]) for activity, s in of.items()} for of in file["seconds"].values()]
+        seconds = {activity: np.nan_to_num(of_ranks[()]).mean() for activity, of_ranks in file["seconds"].items()}
         rounds, clients = file["training/reports"].shape[:2]
         sent = int(file["ledger"][()]["encoded"].sum())
     return Run(every, seconds, rounds, clients, sent, checkpoints, peak)

@@ -112,7 +112,7 @@ def play(world: World, case: Case, model: Network) -> dict[str, Any]:
         for client in clients_of[world.rank]
     ]
     inner = MpiExchange(world, clients_of, Clock())
-    f = connect(plan, empty, learners, inner, CountingTrainer())
+    f = connect(plan, schema_of(case, empty), learners, inner, CountingTrainer())
     exchange = FullSize(inner, f.traffic)
     schema.initial_model.network = empty
     run_rounds(

@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -84,9 +84,9 @@ class Learner:
         """(task, round, epoch) of the last augmented view, as far as `train.refresh` asks; `forward_counts` counts it."""
         self._view: Samples | None = None
 
-    def start_from(self, network: Network) -> None:
-        """Take over the start model's tail; what was learned before is lost."""
-        self.tail.load_state_dict(network.tail.state_dict())
+    def start_from(self, tail: Mapping[str, Tensor]) -> None:
+        """Take over the start model's tail, given by its tensors; what was learned before is lost."""
+        self.tail.load_state_dict(tail)
 
     def fingerprint(self) -> str:
         """The tail's fingerprint; empty for a client that was never drawn and has no model yet."""
@@ -97,7 +97,7 @@ class Learner:
         self.draws += 1
         self.training = None
         self.task = task_of_draw(self.draws, self.experiment.rounds.per_task, len(self.tasks))
-        self.known.update(self.tasks[self.task].train.pids.tolist())
+        self.known.update(self.tasks[self.task].train.people.tolist())
 
     @property
     def task_is_new(self) -> bool:
@@ -177,7 +177,7 @@ class Learner:
     def not_rehearsed(self) -> set[int]:
         """People whose exemplars rest in this round: those of the current task, unless all samples make one set."""
         together = self.experiment.memory.share is None
-        return set() if together else set(self.tasks[self.task].train.pids.tolist())
+        return set() if together else set(self.tasks[self.task].train.people.tolist())
 
     @torch.no_grad()
     def remember(self) -> None:
@@ -223,11 +223,9 @@ class Learner:
         )
 
     def _labelled(self, representations: Tensor) -> Samples:
-        pids = self.tasks[self.task].train.pids
-        indices = np.unique(pids, return_inverse=True)[1]
-        return Samples(
-            representations, torch.from_numpy(pids).to(self.device), torch.from_numpy(indices).to(self.device)
-        )
+        images = self.tasks[self.task].train
+        labels = images.pids, np.searchsorted(images.people, images.pids)
+        return Samples(representations, *(torch.from_numpy(label).to(self.device) for label in labels))
 
     def represent(self, pixels: np.ndarray, how: Augmentation = PLAIN, seed: int = 0) -> Tensor:
         """The stem's output for images, as `representations.represent`."""

@@ -40,6 +40,8 @@ batch and the batch's scores, float32 [n, C]."""
 
 def shortened(settings: Train, effort: float) -> Train:
     """The settings of a straggler, who does this share of its steps or epochs, but at least one."""
+    if effort == 1:
+        return settings
     return replace(
         settings,
         steps=max(min(1, settings.steps), round(effort * settings.steps)),

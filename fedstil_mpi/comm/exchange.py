@@ -57,7 +57,7 @@ class InProcessExchange:
         self.moved = 0
 
     def down(self, round: int, parts: Sequence[Part], online: Sequence[int], knowledge: Rows) -> dict[int, Message]:
-        _check_kinds(parts, knowledge)
+        _check_kinds(parts, [knowledge])
         messages: dict[int, Message] = {client: {} for client in online}
         for part in parts:
             sent = knowledge[part.kind]
@@ -67,8 +67,7 @@ class InProcessExchange:
         return messages
 
     def up(self, round: int, parts: Sequence[Part], online: Sequence[int], updates: Mapping[int, Message]) -> Rows:
-        for client in online:
-            _check_kinds(parts, updates[client])
+        _check_kinds(parts, [updates[client] for client in online])
         gathered: Rows = {}
         for part in parts:
             rows = self._carry(round, UP, part, online, [updates[client][part.kind] for client in online])
@@ -107,10 +106,11 @@ class CountingExchange(InProcessExchange):
         return rows
 
 
-def _check_kinds(parts: Sequence[Part], message: Mapping[str, Any]) -> None:
+def _check_kinds(parts: Sequence[Part], messages: Sequence[Mapping[str, Any]]) -> None:
     kinds = {part.kind for part in parts}
-    if message.keys() != kinds:
-        raise ValueError(f"a message has the parts {sorted(message)}; expected {sorted(kinds)}")
+    for message in messages:
+        if message.keys() != kinds:
+            raise ValueError(f"a message has the parts {sorted(message)}; expected {sorted(kinds)}")
 
 
 def _checked(part: Part, row: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -25,9 +26,14 @@ class Layout:
                 raise TypeError(f"{name} is {tensor.dtype}, the layout holds {dtype}")
         return cls(tuple(tensors), tuple(tuple(t.shape) for t in tensors.values()), dtype)
 
-    @property
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Scalars of each tensor."""
+        return [prod(shape) for shape in self.shapes]
+
+    @cached_property
     def scalars(self) -> int:
-        return sum(prod(shape) for shape in self.shapes)
+        return sum(self.sizes)
 
     def pack(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """A new flat tensor [scalars] with copies of the named tensors, on their device."""
@@ -37,8 +43,7 @@ class Layout:
 
     def unpack(self, flat: Tensor) -> dict[str, Tensor]:
         """Views into `flat` [scalars], by name and in shape."""
-        sizes = [prod(shape) for shape in self.shapes]
-        pieces = flat.split(sizes)
+        pieces = flat.split(self.sizes)
         return {name: piece.view(shape) for name, shape, piece in zip(self.names, self.shapes, pieces, strict=True)}
 
     @torch.no_grad()

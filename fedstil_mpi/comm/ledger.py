@@ -4,7 +4,7 @@ It counts what edge links would carry: a broadcast of n bytes to K online client
 between ranks depends on the number of ranks and stands beside it, in `Exchange.moved`.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -37,7 +37,7 @@ class Ledger:
     """All entries of a run, in the order in which payloads entered a collective. Kept on rank 0."""
 
     entries: list[Entry] = field(default_factory=list)
-    _sums: Counter = field(default_factory=Counter)
+    _sums: defaultdict = field(default_factory=lambda: defaultdict(int))
     """Encoded bytes by (direction, round or None for all, client or None for all)."""
     _open: set[str] = field(default_factory=set)
     """Kinds of which the encoded bytes are not known; the raw ones stand for them, or the most there can be."""
@@ -48,42 +48,34 @@ class Ledger:
             return
         entry = Entry(round, client, direction, kind, raw, raw if encoded is None else encoded)
         self.entries.append(entry)
-        for of_round in (round, None):
-            for of_client in (client, None):
-                self._sums[direction, of_round, of_client] += entry.encoded
+        sums = self._sums
+        sums[direction, round, client] += entry.encoded
+        sums[direction, round, None] += entry.encoded
+        sums[direction, None, client] += entry.encoded
+        sums[direction, None, None] += entry.encoded
 
     def leave_open(self, kind: str) -> None:
         """Say that the encoded bytes of this kind are not those that will be measured."""
         self._open.add(kind)
 
-    def book_part(
-        self, round: int, client: int, direction: str, part: "Part", items: int, encoded: int | None = None
-    ) -> None:
-        """Book `items` items of a part (1 of one that is not ragged), and the header of a ragged one.
-
-        encoded: what a codec made of them, None where this is not known (yet).
-        """
-        if part.codec != "dense" and encoded is None:
-            self.leave_open(part.kind)
-        if part.raw is None:
-            raw = items * part.itemsize
-        else:
-            raw, encoded = part.raw * (items if part.at_most is None else 1), items * part.itemsize
-        self.book(round, client, direction, part.kind, raw, encoded)
-        if part.ragged:
-            self.book(round, client, direction, "header", HEADER_BYTES)
-
     def book_rows(
         self, round: int, direction: str, part: "Part", online: Sequence[int], rows: Any, written: Any = None
     ) -> None:
-        """Book a part of the messages of all online clients.
+        """Book a part of the messages of all online clients, with the headers of a ragged one.
 
         rows: what the method sends, by online client; written: what a codec made of it, None where this is not known.
         """
+        coded = part.codec != "dense"
+        if coded and written is None:
+            self.leave_open(part.kind)
         for index, client in enumerate(online):
             items = len(rows[index]) if part.ragged else 1
-            encoded = None if part.codec == "dense" or written is None else written[index].numel()
-            self.book_part(round, client, direction, part, items, encoded)
+            raw, encoded = items * part.itemsize, written[index].numel() if coded and written is not None else None
+            if part.raw is not None:
+                raw, encoded = part.raw * (items if part.at_most is None else 1), raw
+            self.book(round, client, direction, part.kind, raw, encoded)
+            if part.ragged:
+                self.book(round, client, direction, "header", HEADER_BYTES)
 
     def state(self) -> "State":
         return {"entries": [list(entry) for entry in self.entries], "open": sorted(self._open)}
@@ -98,7 +90,7 @@ class Ledger:
 
     def total(self, direction: str, round: int | None = None, client: int | None = None) -> int:
         """Encoded bytes in one direction, of one round or all, of one client or all."""
-        return self._sums[direction, round, client]
+        return self._sums.get((direction, round, client), 0)
 
     def by_kind(self) -> dict[tuple[str, str], tuple[int, int]]:
         """(direction, kind) -> (raw, encoded) bytes of the whole run."""

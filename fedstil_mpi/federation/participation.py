@@ -39,7 +39,8 @@ class Attendance:
         """The clients that could take part in a round, in client order; never none, for then one is drawn."""
         left = self.left(round)
         joined = [c for c in left if self.joins[c] <= round]
-        there = [c for c in joined if not self._is_away(c, round)]
+        s = self.settings
+        there = [c for c in joined if not self._is_away(c, round)] if s.away or s.dropout else joined
         if there:
             return there
         candidates = joined or left

@@ -71,9 +71,10 @@ def run_rounds(f: Federation, checkpoints: Checkpoints, done: int = 0) -> None:
 
 def distribute(f: Federation, round: int, online: list[int]) -> None:
     """The server sends each online client its own knowledge; new clients also get the start model."""
-    for client in f.initial_model.send_to_new_clients(f.exchange, round, online):
-        if client in f.clients:
-            f.clients[client].learner.start_from(f.initial_model.network)
+    if new := f.initial_model.send_to_new_clients(f.exchange, round, online):
+        start = f.initial_model.network.tail.state_dict()
+        for client in f.clients.keys() & new:
+            f.clients[client].learner.start_from(start)
     parts = f.traffic.down if round > 1 else ()  # in the first round the start model is all there is to know
     knowledge = {}
     if f.server is not None:

@@ -32,7 +32,15 @@ class Schedule:
         return Attendance(self.seed, self.clients, self.total, self.participation, self.lost)
 
     def online(self, round: int) -> list[int]:
-        """The clients that take part in a round, in client order; drawn from those who are there without replacement."""
+        """The clients that take part in a round, in client order."""
+        return self._online[round - 1]
+
+    @cached_property
+    def _online(self) -> list[list[int]]:
+        return [self._drawn(round) for round in range(1, self.total + 1)]
+
+    def _drawn(self, round: int) -> list[int]:
+        """Drawn from those who are there, without replacement."""
         there = self.attendance.present(round)
         if self.clients_per_round >= len(there):
             return there

@@ -17,7 +17,7 @@ from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.inspection.remarks import unknown_cameras
 from fedstil_mpi.data.streams.base import Stream, Task
 from fedstil_mpi.federation import schedule
-from fedstil_mpi.federation.messages import message_schema
+from fedstil_mpi.federation.messages import MessageSchema, message_schema
 from fedstil_mpi.federation.participation import check_away
 from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.shared_resources import SharedResources
@@ -28,7 +28,7 @@ from fedstil_mpi.launch.placement import assign_clients
 from fedstil_mpi.methods.aids.compression import CompressedClient, CompressedServer
 from fedstil_mpi.methods.aids.prototypes import PrototypeClient, PrototypeServer
 from fedstil_mpi.methods.base import Client, MethodModule, Server
-from fedstil_mpi.models.network import Network, Tail
+from fedstil_mpi.models.network import Tail
 from fedstil_mpi.util.clock import Clock
 from fedstil_mpi.util.errors import InputError
 
@@ -117,15 +117,16 @@ def assemble(world: World, plan: Plan, resources: SharedResources) -> Federation
     exchange: Exchange = InProcessExchange()
     if world.size > 1:
         exchange = MpiExchange(world, assign_clients(plan.schedule.clients, world.size), clock)
-    return replace(connect(plan, network, learners, exchange, OneByOne(world.at)), clock=clock, at=world.at)
+    schema = message_schema(plan.experiment, plan.method, plan.schedule.clients, network)
+    return replace(connect(plan, schema, learners, exchange, OneByOne(world.at)), clock=clock, at=world.at)
 
 
 def connect(
-    plan: Plan, network: Network, learners: Sequence[Learner], exchange: Exchange, trainer: LocalTrainer
+    plan: Plan, schema: MessageSchema, learners: Sequence[Learner], exchange: Exchange, trainer: LocalTrainer
 ) -> Federation:
     """Build both sides of the method: a client for each learner, and the server where the exchange has it."""
     experiment, method = plan.experiment, plan.method
-    options, schema = experiment.method.options, message_schema(experiment, method, plan.schedule.clients, network)
+    options = experiment.method.options
     clients: dict[int, Client] = {
         learner.client: method.Client.create(learner, schema.setup, options) for learner in learners
     }

@@ -42,13 +42,17 @@ class FederatedClient(Client):
         """The travelling weights, float32 [P] on the CPU."""
         return to_host(self.setup.layout.pack(self.parameters))
 
-    def load(self, theta_P: Tensor) -> None:
+    def load(self, theta_P: Tensor) -> Tensor:
+        """Take these weights over. Returns them as they are then, which may share memory with `theta_P`."""
         self.setup.layout.load(theta_P, self.parameters)
+        return theta_P
 
     def absorb(self, knowledge: Message) -> None:
+        """A message is valid until the next one, and so is `start`, which is not read beyond its round."""
         if WEIGHTS in knowledge:
-            self.load(self.received(to_host(knowledge[WEIGHTS])))
-        self.start = self.theta()
+            self.start = self.load(self.received(to_host(knowledge[WEIGHTS])))
+        else:
+            self.start = self.theta()
 
     def received(self, base_P: Tensor) -> Tensor:
         """The weights to start from when this base arrives."""

@@ -83,8 +83,8 @@ class Client(base.Client):
     def begin(self) -> None:
         """Nothing is kept in the first task, where there are no old classes."""
         past = self.learner.tasks[: self.learner.task]
-        self.old = torch.tensor(sorted({person for task in past for person in task.train.pids.tolist()}))
-        self.old = self.old.to(self.learner.device)
+        old = sorted({person for task in past for person in task.train.people.tolist()})
+        self.old = torch.tensor(old, device=self.learner.device)
         rehearsed = self.learner.rehearsed() if self.options.distillation and past else None
         self.old_logits = self._answer(rehearsed) if rehearsed is not None else None
 

@@ -106,24 +106,23 @@ class CountingLearner(Learner):
 
     def remember(self) -> None:
         if self.experiment.memory.size:
-            pids = self.tasks[self.task].train.pids
+            images = self.tasks[self.task].train
             self.clean_representations(self.task, "train")
-            self.forward_counts["search"] += len(pids)
-            self.memory.count(Counter(pids.tolist()))
+            self.forward_counts["search"] += len(images)
+            self.memory.count(Counter(images.pids.tolist()))
 
     def represent(self, pixels: np.ndarray, how: Augmentation = PLAIN, seed: int = 0) -> Tensor:
-        return torch.zeros(()).expand(len(pixels), 1)
+        return _zeros(len(pixels), 1)
 
     def extract_features(self, task: int, split: str, tail: Tail) -> Tensor:
-        n = len(getattr(self.tasks[task], split))
+        n = len(self.clean_representations(task, split))
         self.forward_counts["search"] += n
-        self.clean_representations(task, split)
-        return torch.zeros(()).expand(n, tail.classifier.in_features)
+        return _zeros(n, tail.classifier.in_features)
 
     def identity_prototypes(self) -> tuple[Tensor, Tensor]:
         self.clean_representations(self.task, "train")
-        pids = torch.from_numpy(np.unique(self.tasks[self.task].train.pids))
-        return pids, torch.zeros(len(pids), 1)
+        people = self.tasks[self.task].train.people
+        return torch.from_numpy(people), _zeros(len(people), 1)
 
     @cached_property
     def shown(self) -> list[np.ndarray]:
@@ -143,6 +142,12 @@ class CountingLearner(Learner):
     def represented(self) -> int:
         """Images of which the stem's output is kept."""
         return sum(len(getattr(self.tasks[task], split)) for task, split in self._clean)
+
+
+@cache
+def _zeros(n: int, length: int) -> Tensor:
+    """[n, length], at the cost of one number."""
+    return torch.zeros(()).expand(n, length)
 
 
 @cache

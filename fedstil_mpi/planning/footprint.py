@@ -157,19 +157,26 @@ def _largest_messages(schema: MessageSchema, ledger: Ledger, clients_of: Sequenc
     shared = {(DOWN, part.kind) for part in (*schema.traffic.down, *schema.initial_model.parts(1)) if part.shared}
     rank_of = {client: rank for rank, clients in enumerate(clients_of) for client in clients}
     common: Counter[str] = Counter()
-    rows: defaultdict[tuple[str, int, str, str], Counter[int]] = defaultdict(Counter)
+    sums: defaultdict[tuple[str, str], defaultdict[tuple[int, int], int]] = defaultdict(lambda: defaultdict(int))
     for entry in ledger.entries:
         if (entry.direction, entry.kind) in shared:  # every rank has it once, the server also what it is copied from
             common[entry.kind] = max(common[entry.kind], entry.raw)
-            continue
-        for place, rank in (("client", rank_of[entry.client]), ("server", 0)):
-            rows[place, rank, entry.direction, entry.kind][entry.round] += entry.raw
+        else:
+            sums[entry.direction, entry.kind][rank_of[entry.client], entry.round] += entry.raw
     buffers = int(len(clients_of) > 1)
-    copies = {("client", DOWN): buffers, ("client", UP): 1 + buffers, ("server", DOWN): 2, ("server", UP): 1}
-    sums = [common.total() * (1 + buffers * (rank == 0)) for rank in range(len(clients_of))]
-    for (place, rank, direction, _), by_round in rows.items():
-        sums[rank] += copies[place, direction] * max(by_round.values())
-    return sums
+    copies = {DOWN: (2, buffers), UP: (1, 1 + buffers)}
+    messages = [common.total() * (1 + buffers * (rank == 0)) for rank in range(len(clients_of))]
+    for (direction, _), of_kind in sums.items():
+        of_server: Counter[int] = Counter()
+        of_rank: Counter[int] = Counter()
+        for (rank, round), raw in of_kind.items():
+            of_server[round] += raw
+            of_rank[rank] = max(of_rank[rank], raw)
+        at_server, at_clients = copies[direction]
+        messages[0] += at_server * max(of_server.values())
+        for rank, raw in of_rank.items():
+            messages[rank] += at_clients * raw
+    return messages
 
 
 def _server(method: MethodModule, schema: MessageSchema, experiment: Experiment) -> int:

@@ -28,7 +28,7 @@ from fedstil_mpi.models.network import Network, given, network_state
 from fedstil_mpi.planning import footprint
 from fedstil_mpi.planning.counting import NUMBER, CountingLearner, CountingTrainer, tasks_without_pixels
 from fedstil_mpi.planning.footprint import Footprint
-from fedstil_mpi.planning.hollow import hollow
+from fedstil_mpi.planning.hollow import HollowLayout, hollow
 from fedstil_mpi.planning.round_kinds import Group, RoundKinds
 from fedstil_mpi.results.writing.record import Record
 from fedstil_mpi.results.writing.results_file import RESULTS_FILE, write_results
@@ -140,9 +140,11 @@ def counting_federation(
         CountingLearner(client, plan.experiment, tasks_without_pixels(stream, client, data.height, data.width), network)
         for client in range(plan.schedule.clients)
     ]
-    f = connect(plan, network, learners, CountingExchange(), CountingTrainer())
+    counted = message_schema(plan.experiment, plan.method, plan.schedule.clients, network)
+    setup = replace(counted.setup, layout=HollowLayout.like(counted.setup.layout))
+    schema = replace(schema, setup=setup, codecs=counted.codecs)
     schema.initial_model.network = network  # of which clients take their copy; what is sent of it stays as it was
-    return replace(f, initial_model=schema.initial_model, traffic=schema.traffic), learners
+    return connect(plan, schema, learners, CountingExchange(), CountingTrainer()), learners
 
 
 def bounds(experiment: Experiment) -> dict[str, str]:

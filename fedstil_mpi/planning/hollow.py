@@ -8,12 +8,14 @@ thousand.
 
 import copy
 from collections.abc import Mapping
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fedstil_mpi.comm.flat import Layout
 from fedstil_mpi.models.network import Network, Tail
 
 
@@ -45,6 +47,24 @@ class HollowTail(Tail):
         return _twin(self)
 
 
+class HollowLayout(Layout):
+    """Of hollow tensors: what it packs are zeros, and nothing is loaded, since their values mean nothing."""
+
+    @classmethod
+    def like(cls, layout: Layout) -> "HollowLayout":
+        return cls(layout.names, layout.shapes, layout.dtype)
+
+    @cached_property
+    def _zeros(self) -> Tensor:
+        return torch.zeros(self.scalars, dtype=self.dtype)
+
+    def pack(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        return self._zeros
+
+    def load(self, flat: Tensor, tensors: Mapping[str, Tensor]) -> None:
+        pass
+
+
 def hollow(network: Network) -> Network:
     """The hollow form of a network, which may be on the device meta; it is left as it is."""
     tensors = chain(network.tail.parameters(), network.tail.buffers())
@@ -60,7 +80,9 @@ def _one_number(tensor: Tensor) -> Tensor:
 
 def _twin(module: Any) -> Any:
     twin = object.__new__(type(module))
-    own = {name: getattr(module, name).copy() for name in ("_parameters", "_buffers", "_modules")}
-    own["_modules"] = {name: None if part is None else _twin(part) for name, part in own["_modules"].items()}
-    twin.__dict__ = module.__dict__ | own
+    state = vars(module)
+    own = {name: state[name].copy() for name in ("_parameters", "_buffers", "_modules")}
+    for name, part in own["_modules"].items():
+        own["_modules"][name] = None if part is None else _twin(part)
+    vars(twin).update(state | own)
     return twin

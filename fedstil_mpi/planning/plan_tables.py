@@ -11,10 +11,7 @@ from fedstil_mpi.client.learner import KINDS
 from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.planning.footprint import COLUMNS
 from fedstil_mpi.planning.forecast import Forecast
-from fedstil_mpi.util.tables import plain
-
-LONGEST = 24
-"""Tables of clients or ranks with more rows than these show the sum and the largest only."""
+from fedstil_mpi.util.tables import LONGEST, plain
 
 
 def rounds_table(forecast: Forecast) -> Table:

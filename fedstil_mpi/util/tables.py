@@ -4,6 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
+LONGEST = 24
+"""Tables of clients or ranks with more rows than these show the sum, the largest, or those that are alike together."""
+
 
 def plain(*columns: str, left: Iterable[str] = ()) -> Table:
     """A table without lines for a terminal; all columns but those named in `left` are numbers."""

@@ -60,7 +60,9 @@ def federation(
     """A client for every stream, ready for its first round."""
     start = start or tiny.network()
     learners = [Learner(client, config, tasks, start) for client, tasks in enumerate(streams)]
-    return connect(plan_of(config, schedule), start, learners, InProcessExchange(), OneByOne(nowhere))
+    plan = plan_of(config, schedule)
+    schema = message_schema(plan.experiment, plan.method, schedule.clients, start)
+    return connect(plan, schema, learners, InProcessExchange(), OneByOne(nowhere))
 
 
 def play(

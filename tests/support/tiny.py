@@ -19,6 +19,7 @@ from fedstil_mpi.config import loading
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Images, Task
 from fedstil_mpi.federation import rounds, state
+from fedstil_mpi.federation.messages import message_schema
 from fedstil_mpi.federation.observer import Observer
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.setup import Plan, connect
@@ -91,7 +92,7 @@ class Federation:
         assert parts.server is not None
         self.server, self.traffic = parts.server, parts.traffic
         for side in self.clients:
-            side.learner.start_from(parts.initial_model.network)
+            side.learner.start_from(parts.initial_model.network.tail.state_dict())
         parts.initial_model.met.update(parts.clients)
 
     @property
@@ -127,7 +128,8 @@ def federation(config: Experiment, streams: Sequence[Sequence[Task]], start: Net
     learners = [Learner(number, config, tasks, start) for number, tasks in enumerate(streams)]
     schedule = Schedule(1, len(streams), len(streams[0]), config.rounds.per_task, 100, len(streams), 1)
     plan = Plan(config, methods.load(config.method.name), schedule, CLASSES)
-    return Federation(connect(plan, start, learners, InProcessExchange(), OneByOne(state.nowhere)))
+    schema = message_schema(config, plan.method, len(streams), start)
+    return Federation(connect(plan, schema, learners, InProcessExchange(), OneByOne(state.nowhere)))
 
 
 def penalty(side: Client, batch: Batch, scores: Tensor) -> Tensor | None:

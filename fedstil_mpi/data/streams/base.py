@@ -29,7 +29,12 @@ class Images:
     @cached_property
     def labels(self) -> np.ndarray:
         """int64 [n, 2]: person and camera."""
-        return np.stack([self.pids, self.cameras], 1)
+        return np.array([self.pids, self.cameras]).T
+
+    @cached_property
+    def people(self) -> np.ndarray:
+        """Sorted unique person ids, int64."""
+        return np.unique(self.pids)
 
     def select(self, rows: np.ndarray) -> "Images":
         """Copies of the given rows, numbers or bool [n]."""

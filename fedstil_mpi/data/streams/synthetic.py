@@ -9,6 +9,7 @@ same bytes. To look at the pictures:
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -33,9 +34,10 @@ class SyntheticStream(Stream):
         self._pids = walk(
             seed, clients=self.clients, tasks=tasks, size=options.people_per_task, walkers=options.walkers
         )
-        self._stops = stops(self._pids)
-        first_met = [visits[0][1] for visits in self._stops]
-        self._painter = Painter(options, seed, _drifts(options, seed, tasks), first_met, (height, width))
+        self._size = height, width
+
+    def pids(self, client: int, task: int) -> np.ndarray:
+        return self._pids[client, task]
 
     def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
         o = self.options
@@ -72,6 +74,15 @@ class SyntheticStream(Stream):
         for number in range(self.options.gallery_images):
             camera, when = others[number % len(others)]
             yield Shot("gallery", person, client, task, number, camera, when)
+
+    @cached_property
+    def _stops(self) -> list[list[tuple[int, int]]]:
+        return stops(self._pids)
+
+    @cached_property
+    def _painter(self) -> Painter:
+        first_met = [visits[0][1] for visits in self._stops]
+        return Painter(self.options, self.seed, _drifts(self.options, self.seed, self.tasks), first_met, self._size)
 
     def _images(self, crowd: str, shots: Sequence[Shot]) -> Images:
         return Images(*self._painter.draw(crowd, shots))

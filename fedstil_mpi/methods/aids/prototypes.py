@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,7 +31,7 @@ def pids_of_new_task(learner: Learner) -> Tensor:
     """Person ids int64 [n, 1] in a client's first round on a task, none in its later rounds."""
     if not learner.task_is_new:
         return torch.empty(0, 1, dtype=torch.int64)
-    return torch.from_numpy(np.unique(learner.tasks[learner.task].train.pids))[:, None]
+    return torch.from_numpy(learner.tasks[learner.task].train.people)[:, None]
 
 
 def add_parts(traffic: Traffic, setup: Setup) -> Traffic:
@@ -93,52 +92,50 @@ class PrototypeClient(Client):
 class Relay:
     """Which client knows which people, and which of the others' prototypes of them it still has to get."""
 
-    derived = ("of_person", "knowers")
+    derived = ("of_person",)
 
     def __init__(self, clients: int):
-        self.known: list[set[int]] = [set() for _ in range(clients)]
-        self.prototypes: list[tuple[int, int, Tensor]] = []
-        """(sender, person, prototype [D]) in the order of arrival."""
+        self.people: list[int] = []
+        """Who each prototype shows, in the order of arrival."""
+        self.prototypes: list[Tensor] = []
+        """Each [D], rows of the reports they came in."""
         self.of_person: defaultdict[int, list[int]] = defaultdict(list)
-        """Person -> places in `prototypes`."""
-        self.knowers: defaultdict[int, list[int]] = defaultdict(list)
+        """Person -> places in `people`."""
+        self.knowers: defaultdict[int, set[int]] = defaultdict(set)
         """Person -> clients that know it."""
         self.due: list[list[int]] = [[] for _ in range(clients)]
-        """Client -> places in `prototypes` of what it has not got yet."""
+        """Client -> places in `people` of what it has not got yet."""
 
     def collect(self, client: int, pids: list[int], prototypes: Tensor) -> None:
         """Take in what a client reports: people of its task, and their prototypes [n, D]."""
-        for person in pids:
-            if person not in self.known[client]:
-                self.known[client].add(person)
-                self.knowers[person].append(client)
+        for place, person in enumerate(pids, len(self.people)):
+            knowers = self.knowers[person]
+            if client not in knowers:
                 self.due[client] += self.of_person[person]
-        for person, row in zip(pids, prototypes, strict=True):
-            for other in self.knowers[person]:
+                knowers.add(client)
+            for other in knowers:
                 if other != client:
-                    self.due[other].append(len(self.prototypes))
-            self.of_person[person].append(len(self.prototypes))
-            self.prototypes.append((client, person, row.clone()))
+                    self.due[other].append(place)
+            self.of_person[person].append(place)
+        self.people += pids
+        self.prototypes += prototypes.clone().unbind()
 
     def deliver(self, client: int) -> tuple[list[int], list[Tensor]]:
         """People and prototypes that are due to this client, in the order of arrival; they are due no more."""
-        due = sorted(self.due[client])
-        self.due[client] = []
-        return [self.prototypes[i][1] for i in due], [self.prototypes[i][2] for i in due]
+        due, self.due[client] = sorted(self.due[client]), []
+        return [self.people[place] for place in due], [self.prototypes[place] for place in due]
 
     def state(self) -> State:
-        prototypes = [[sender, person, row] for sender, person, row in self.prototypes]
-        return {"prototypes": prototypes, "known": [sorted(known) for known in self.known], "due": self.due}
+        knowers = {str(person): sorted(clients) for person, clients in self.knowers.items()}
+        prototypes = torch.stack(self.prototypes) if self.prototypes else None
+        return {"people": self.people, "prototypes": prototypes, "knowers": knowers, "due": self.due}
 
     def restore(self, state: State) -> None:
-        self.prototypes = [(sender, person, row) for sender, person, row in state["prototypes"]]
-        self.known = [set(known) for known in state["known"]]
-        self.due = state["due"]
-        for place, (_, person, _) in enumerate(self.prototypes):
+        self.people, self.due = state["people"], state["due"]
+        self.prototypes = [] if state["prototypes"] is None else list(state["prototypes"].unbind())
+        self.knowers.update({int(person): set(clients) for person, clients in state["knowers"].items()})
+        for place, person in enumerate(self.people):
             self.of_person[person].append(place)
-        for client, known in enumerate(self.known):
-            for person in known:
-                self.knowers[person].append(client)
 
 
 class PrototypeServer(Server):
@@ -153,9 +150,9 @@ class PrototypeServer(Server):
         message = self.inner.knowledge(online)
         self.relevance_KK = self.inner.relevance_KK
         deliveries = [self.relay.deliver(client) for client in online]
-        empty = torch.empty(0, self.setup.representation)
-        pids = [torch.tensor(pids, dtype=torch.int64)[:, None] for pids, _ in deliveries]
-        prototypes = [torch.stack(rows) if rows else empty for _, rows in deliveries]
+        nobody, nothing = torch.empty(0, 1, dtype=torch.int64), torch.empty(0, self.setup.representation)
+        pids = [torch.tensor(pids)[:, None] if pids else nobody for pids, _ in deliveries]
+        prototypes = [torch.stack(rows) if rows else nothing for _, rows in deliveries]
         return message | {PEOPLE.kind: pids, "prototypes": prototypes}
 
     def sent(self, online: list[int], knowledge: Rows) -> None:

@@ -119,7 +119,7 @@ class Client(FederatedClient):
 
     def received(self, base_P: Tensor) -> Tensor:
         if self.learner.draws == 0:  # a late joiner has adapted nothing yet
-            return base_P
+            return base_P.clone()  # a row of all clients' bases, which need not be kept for it
         return interpolate(self.theta(), base_P, self.options.step_to_base)
 
     def context(self) -> Any:

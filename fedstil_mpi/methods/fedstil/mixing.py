@@ -55,8 +55,12 @@ class Attention:
     step: int
     """The reference_code measure's stride in a client's tokens."""
 
+    derived = ("_matrix",)
+
     def __post_init__(self) -> None:
         self.history = History.empty(self.clients)
+        self._matrix: Tensor | None = None
+        """None: to be made again."""
         self._newest_task: dict[int, int] = {}
         self._reported = {part.kind for part in parts(self.measure, 0)}
 
@@ -70,6 +74,8 @@ class Attention:
                 task = int(updates[TASK.kind][row])
                 begins = task != self._newest_task.get(client)
                 self._newest_task[client] = task
+            if begins or token is not None:
+                self._matrix = None
             self.history.note(client, begins, frozenset(pids), token)
             if self.measure == "reference_code" and token is not None:
                 self.history.uploads[client].append(token)
@@ -79,11 +85,16 @@ class Attention:
         return {"history": self.history.state(), "newest task": newest}
 
     def restore(self, state: State) -> None:
-        self.history = History.of(state["history"])
+        self.history, self._matrix = History.of(state["history"]), None
         self._newest_task = {int(client): task for client, task in state["newest task"].items()}
 
     def matrix(self) -> Tensor:
         """relevance_KK, float32: row i says how much receiver i takes from each contributor; rows sum to 1."""
+        if self._matrix is None:
+            self._matrix = self._new_matrix()
+        return self._matrix
+
+    def _new_matrix(self) -> Tensor:
         seen_clients = self.history.seen_clients()
         own = 1 / self.clients if self.self_weight is None else self.self_weight
         own_K = [own] * self.clients

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedstil_mpi.client.tasks import task_of_draw
+from fedstil_mpi.client.tasks import tasks_of_draws
 from fedstil_mpi.comm.ledger import DOWN
 from fedstil_mpi.evaluation.lifelong import average_accuracy, forgetting, mean_of_known
 from fedstil_mpi.results.reading.runs import Run
@@ -75,8 +75,7 @@ def _by_round(run: Run, metric: Callable[[np.ndarray], np.ndarray]) -> np.ndarra
 
 def stage_by_round(run: Run) -> np.ndarray:
     """The task that each client trained last, after each round; -1 before its first. int [rounds, clients]."""
-    draws = run.online.cumsum(axis=0)
-    return np.vectorize(lambda draw: task_of_draw(draw, run.per_task, run.tasks), otypes=[int])(draws)
+    return tasks_of_draws(run.online.cumsum(axis=0), run.per_task, run.tasks)
 
 
 def accuracy_by_task(run: Run) -> np.ndarray:
@@ -115,4 +114,4 @@ def megabytes_by_round(run: Run) -> np.ndarray:
 
 def seconds(run: Run) -> float:
     """Seconds of work of the rank that worked longest."""
-    return max(sum(of_rank.get(activity, 0.0) for activity in WORK) for of_rank in run.seconds)
+    return float(np.nansum([run.seconds[activity] for activity in WORK if activity in run.seconds], axis=0).max())

@@ -51,8 +51,12 @@ class Run:
     """Columns of one length: round, client, direction (S2C or C2S), kind, raw and encoded bytes."""
     relevances: dict[int, np.ndarray]
     """Round -> [clients, clients], the mixing matrix used at its start; empty where a method has none."""
-    seconds: list[dict[str, float]]
-    """Seconds by activity, one entry a rank."""
+    seconds: dict[str, np.ndarray]
+    """Activity -> seconds of each rank, float64 [ranks]; nan where a rank has none."""
+
+    @property
+    def ranks(self) -> int:
+        return max(map(len, self.seconds.values()), default=0)
 
     @property
     def clients(self) -> int:
@@ -128,10 +132,7 @@ def _results(file: h5py.File) -> dict[str, Any]:
         "online": np.isfinite(reports[:, :, 2]),  # the images a client trained on; its loss may be anything
         "ledger": {name: _plain(ledger[name]) for name in ("round", "client", "direction", "kind", "raw", "encoded")},
         "relevances": dict(zip(*_relevances(file), strict=True)),
-        "seconds": [
-            {activity: float(value[()]) for activity, value in file["seconds"][rank].items()}
-            for rank in sorted(file["seconds"], key=int)
-        ],
+        "seconds": {activity: of_ranks[()] for activity, of_ranks in file["seconds"].items()},
     }
 
 

@@ -55,7 +55,7 @@ def compared(variants: Sequence[Variant]) -> str:
         f"rounds: {_each([len(run.online) for run in runs])}",
         f"- seeds: {_each([seed for variant in variants for seed in variant.seeds])}",
         f"- ran on: torch {_each([run.environment.get('packages', {}).get('torch', 'unknown') for run in runs])}, ranks: "
-        f"{_each([len(run.seconds) for run in runs])}",
+        f"{_each([run.ranks for run in runs])}",
     ]
     lines += [f"- {variant.label}: preset {text}" for variant in variants if (text := _overridden(variant))]
     own = {key: labels for key, labels in differences(variants).items() if key.partition(".")[0] not in SHARED}

@@ -1,13 +1,13 @@
 """What a run has found, collected on rank 0."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedstil_mpi.client.tasks import task_of_draw
+from fedstil_mpi.client.tasks import tasks_of_draws
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.evaluation import lifelong
 from fedstil_mpi.evaluation.lifelong import METRICS, mean_of_known
@@ -110,11 +110,9 @@ class Record(Observer):
         for round, online in self.schedule.rounds():
             draws[online] += 1
             if round in self.metrics[model]:
-                for client in np.flatnonzero(draws):
-                    stage = task_of_draw(int(draws[client]), self.schedule.per_task, tasks)
-                    found = self.metrics[model][round][client, :, column]
-                    if not np.isnan(found).all():  # lost clients have none
-                        matrices[client, stage] = found
+                found = self.metrics[model][round][:, :, column]
+                there = np.flatnonzero((draws > 0) & ~np.isnan(found).all(axis=1))  # lost clients have none
+                matrices[there, tasks_of_draws(draws[there], self.schedule.per_task, tasks)] = found[there]
         return matrices
 
     def final(self, model: str) -> dict[str, np.ndarray]:
@@ -126,8 +124,7 @@ class Record(Observer):
         result = {name: 100 * mean_of_known(last[:, :, column]) for column, name in enumerate(METRICS)}
         matrices = self.accuracy_matrices(model)
         for name, metric in (("forgetting", lifelong.forgetting), ("transfer", lifelong.backward_transfer)):
-            values = 100 * np.array([_lifelong(matrix, metric) for matrix in matrices])
-            result[name] = np.where(np.isnan(last).all(axis=(1, 2)), np.nan, values)
+            result[name] = np.where(np.isnan(last).all(axis=(1, 2)), np.nan, 100 * _lifelong(matrices, metric))
         return result
 
 
@@ -139,9 +136,11 @@ def _arrays(by_round: State) -> dict[int, np.ndarray]:
     return {int(round): tensor.numpy() for round, tensor in by_round.items()}
 
 
-def _lifelong(matrix: np.ndarray, metric: Any) -> float:
-    """The metric over the stages the client reached and was evaluated at."""
-    reached = np.flatnonzero(~np.isnan(matrix).all(axis=1))
-    if not len(reached):
-        return float("nan")
-    return float(metric(matrix[: reached[-1] + 1]))
+def _lifelong(matrices: np.ndarray, metric: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The metric of each client over the stages that it reached and was evaluated at; nan where there are none."""
+    evaluated = ~np.isnan(matrices).all(axis=2)
+    stages = np.where(evaluated, np.arange(1, evaluated.shape[1] + 1), 0).max(axis=1)
+    values = np.full(len(matrices), np.nan)
+    for reached in np.unique(stages[stages > 0]):
+        values[stages == reached] = metric(matrices[stages == reached, :reached])
+    return values

@@ -17,7 +17,7 @@ def write_results(path: Path, record: Record, timings: list[dict[str, float]], f
     """Write an HDF5 file, which is there only when it is complete.
 
     timings: per rank, seconds by activity; fingerprints: per client, of its last model. The ledger is a table with the
-    columns round, client, direction, kind, raw, encoded.
+    columns round, client, direction, kind, raw, encoded; of the seconds each activity is one, nan where a rank has none.
     """
     with atomic(path) as partial, h5py.File(partial, "w") as file:
         file.attrs["metrics"] = METRICS
@@ -45,6 +45,5 @@ def write_results(path: Path, record: Record, timings: list[dict[str, float]], f
         kinds = [("round", "i8"), ("client", "i8"), ("direction", text), ("kind", text)]
         kinds += [("raw", "i8"), ("encoded", "i8")]
         file["ledger"] = np.array([tuple(e) for e in record.ledger.entries], dtype=kinds)
-        for rank, seconds in enumerate(timings):
-            for activity, value in seconds.items():
-                file[f"seconds/{rank}/{activity}"] = value
+        for activity in sorted(set().union(*timings)):
+            file[f"seconds/{activity}"] = [of_rank.get(activity, np.nan) for of_rank in timings]

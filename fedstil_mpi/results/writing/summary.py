@@ -1,6 +1,7 @@
 """What a run prints: the placement of ranks, one line of progress, and the final tables."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.state import RESUMED
 from fedstil_mpi.results.writing.record import Record
 from fedstil_mpi.util.plugins import label
-from fedstil_mpi.util.tables import plain
+from fedstil_mpi.util.tables import LONGEST, plain
 
 ACTIVITIES = ("train", "evaluate", "exchange", "wait", "checkpoint", "set-up")
 
@@ -52,17 +53,24 @@ def result_line(record: Record, timings: Sequence[dict[str, float]]) -> str:
 
 
 def placement_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """rows: one per rank, as `placement.table` gives them."""
+    """rows: one per rank, as `placement.table` gives them. Of many ranks, neighbours that are alike share a line."""
     table = plain("rank", "host", "roles", "device", "threads", left=("host", "roles", "device"))
-    for row in rows:
-        roles = ["server"] * (row["rank"] == 0) + [f"client {client}" for client in row["clients"]]
-        table.add_row(
-            str(row["rank"]),
-            row["host"],
-            ", ".join(roles) or "nothing",
-            row["gpu"] or row["device"],
-            str(row["threads"]),
-        )
+
+    def kind(row: dict[str, Any]) -> tuple[Any, ...]:
+        apart = row["rank"] if len(rows) <= LONGEST else row["rank"] == 0
+        return apart, row["host"], row["gpu"] or row["device"], row["threads"]
+
+    for (_, host, device, threads), group in groupby(rows, kind):
+        alike = list(group)
+        first, last = alike[0]["rank"], alike[-1]["rank"]
+        clients = [client for row in alike for client in row["clients"]]
+        roles = ["server"] * (first == 0)
+        if first < last and clients:
+            roles += [f"clients {clients[0]} to {clients[-1]}"]
+        else:
+            roles += [f"client {client}" for client in clients]
+        ranks = str(first) if first == last else f"{first}-{last}"
+        table.add_row(ranks, host, ", ".join(roles) or "nothing", device, str(threads))
     return table
 
 
