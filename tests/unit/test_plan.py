@@ -306,8 +306,8 @@ def test_memory_by_hand():
     assert second["tails"] == tail + learns + 2 * learns
     assert first["exchange"] == weights + START + weights + 2 * 2 * (weights + 8) + 4 * weights
     item = 4 * 160 * 2 * 1
-    assert second["memory"] == item * 8  # 2 x 4 people share a memory of 12: one exemplar each
-    assert second["cache"] == item * (2 * 4 * (3 + 1 + 1) + 12 + 12 + 8)
+    assert second["memory"] == item * 12  # 2 x 4 people share a memory of 12, which is full
+    assert second["cache"] == item * (2 * 4 * (3 + 1 + 1) + 12 + 12 + 12)
 
 
 def test_more_ranks_than_clients_have_little_to_hold():
