@@ -1,8 +1,10 @@
 """One edge client: its stream, its model, its memory and its local training, the same for every method."""
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -12,15 +14,16 @@ from torch import Tensor
 
 from fedstil_mpi.client.augmentation import Augmentation
 from fedstil_mpi.client.epochs import Epoch, ReferenceRate
-from fedstil_mpi.client.local_training import Batch, LocalTraining, Penalty, batch_indices, shortened
+from fedstil_mpi.client.local_training import Batch, Diverged, LocalTraining, Penalty, batch_indices, shortened
 from fedstil_mpi.client.rehearsal import Memory, Samples
 from fedstil_mpi.client.representations import PLAIN, represent
 from fedstil_mpi.client.tasks import task_begins, task_ends, task_of_draw
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Task
 from fedstil_mpi.data.streams.duplicates import first_shown
-from fedstil_mpi.models.network import Network, Tail, fingerprint
+from fedstil_mpi.models.network import Network, Tail, fingerprint, is_finite, trainable_parameters
 from fedstil_mpi.util import seeding
+from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import State
 
 KINDS = ("stem", "train", "search")
@@ -123,7 +126,8 @@ class Learner:
 
         context: of the penalty; None: there is no penalty. effort: the share of the round's steps or epochs that is
         done. stop: asked after every batch; raises Stopped, and `training` tells how far it came. Returns the loss and
-        accuracy of the round (of its last epoch where epochs are counted).
+        accuracy of the round (of its last epoch where epochs are counted); the loss is nan where training has diverged.
+        Raises InputError there, unless `train.on_divergence` is continue.
         """
         torch.manual_seed(self._seed("train", round))
         self.samples = 0
@@ -131,9 +135,22 @@ class Learner:
         if self.interrupted is not None:
             self.training.restore(self.interrupted)
             self.interrupted = None
-        report = self.training.run(partial(self._epoch, round), self.allowed(), penalty, context, stop)
+        try:
+            report = self.training.run(partial(self._epoch, round), self.allowed(), penalty, context, stop)
+        except Diverged as error:
+            raise self._diverged(f"round {round}, {error}") from None
+        if not is_finite(trainable_parameters(self.tail).values()):
+            report = replace(report, loss=math.nan)
+            if self.experiment.train.on_divergence == "stop":
+                raise self._diverged(f"round {round}: the weights are not finite after its last step")
         self.remember()
         return report
+
+    def _diverged(self, where: str) -> InputError:
+        return InputError(
+            f"client {self.client}, {where}; training has diverged: lower train.lr or the weights of the added losses, or set "
+            "train.on_divergence=continue to play on"
+        )
 
     def _epoch(self, round: int, epoch: int) -> Iterator[Batch]:
         """The batches of one pass over the task's training images, mixed with remembered ones."""
@@ -292,9 +309,12 @@ class Learner:
 
     @torch.no_grad()
     def extract_features(self, task: int, split: str, tail: Tail) -> Tensor:
-        """Features of a split's images by this model, [n, F] on the device."""
+        """Features of a split's images by this model, [n, F] on the device. Raises InputError where it has diverged."""
         self.forward_counts["search"] += len(getattr(self.tasks[task], split))
-        return tail.eval().features(self.clean_representations(task, split))
+        features = tail.eval().features(self.clean_representations(task, split))
+        if self.experiment.train.on_divergence == "stop" and not is_finite([features]):
+            raise self._diverged(f"task {task}: the features of its {split} images are not finite")
+        return features
 
     @cached_property
     def shown(self) -> list[np.ndarray]:

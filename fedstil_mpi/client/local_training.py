@@ -53,17 +53,30 @@ class Stopped(Exception):  # noqa: N818 - it is asked for, like StopIteration
     """Training was asked to stop, and has, between two batches."""
 
 
+class Diverged(Exception):  # noqa: N818 - read in the learner's message
+    """The loss is no finite number any more; says which, and at which step it was so first."""
+
+
 @dataclass
 class EpochMeter:
     """What a pass over the data has come to so far."""
 
     losses: list[Tensor] = field(default_factory=list)
-    """One for each batch."""
+    """The cross entropy of each batch."""
+    totals: list[Tensor] = field(default_factory=list)
+    """What each batch's step was taken on: with what a method and the config add."""
     correct: Tensor | int = 0
     seen: int = 0
 
     def report(self) -> Epoch:
         return Epoch(torch.stack(self.losses).mean().item(), int(self.correct) / self.seen, self.seen)
+
+    def check(self) -> None:
+        """Raise Diverged where a step was taken on what is not finite. Once a pass, so that a GPU need not wait at each."""
+        totals = torch.stack(self.totals)
+        if not totals.isfinite().all():
+            step = int(totals.isfinite().int().argmin())
+            raise Diverged(f"step {step + 1}: the loss is {totals[step].item()}")
 
 
 class LocalTraining:
@@ -117,11 +130,16 @@ class LocalTraining:
 
         if self.settings.steps:
             train(islice(chain.from_iterable(epoch_of(epoch) for epoch in count()), self.settings.steps))
-            report = self.meter.report()
+            report = self._report()
         else:
             report = self._run_epochs(epoch_of, train)
         self.optimizer = None
         return report
+
+    def _report(self) -> Epoch:
+        if self.settings.on_divergence == "stop":
+            self.meter.check()
+        return self.meter.report()
 
     def _run_epochs(
         self, epoch_of: Callable[[int], Iterator[Batch]], train: Callable[[Iterator[Batch]], None]
@@ -139,7 +157,10 @@ class LocalTraining:
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr
             train(epoch_of(number))
-            self.epochs.append(self.meter.report())
+            try:
+                self.epochs.append(self._report())
+            except Diverged as error:
+                raise Diverged(f"epoch {number + 1}, {error}") from None
             self.meter = EpochMeter()
             return self.epochs[-1]
 
@@ -166,9 +187,11 @@ class LocalTraining:
             total = loss + _metric_loss(settings, features, pids)
             extra = extra_loss(batch, scores)
             self.optimizer.zero_grad(set_to_none=True)
-            (total if extra is None else total + extra).backward()
+            total = total if extra is None else total + extra
+            total.backward()
             self.optimizer.step()
             meter.losses.append(loss.detach())
+            meter.totals.append(total.detach())
             meter.correct += (scores.detach().argmax(1) == pids).sum()
             meter.seen += len(pids)
             if stop():
@@ -186,6 +209,7 @@ class LocalTraining:
             "random_gpu": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
             "epochs": [[epoch.loss, epoch.accuracy, epoch.images] for epoch in self.epochs],
             "losses": [loss.item() for loss in self.meter.losses],
+            "totals": [total.item() for total in self.meter.totals],
             "correct": int(self.meter.correct),
             "seen": self.meter.seen,
         }
@@ -205,8 +229,8 @@ class LocalTraining:
         if state["random_gpu"] is not None and device.type == "cuda":
             torch.cuda.set_rng_state(state["random_gpu"], device)
         self.epochs = [Epoch(loss, accuracy, images) for loss, accuracy, images in state["epochs"]]
-        losses = [torch.tensor(loss, device=device) for loss in state["losses"]]
-        self.meter = EpochMeter(losses, state["correct"], state["seen"])
+        losses, totals = ([torch.tensor(loss, device=device) for loss in state[name]] for name in ("losses", "totals"))
+        self.meter = EpochMeter(losses, totals, state["correct"], state["seen"])
 
 
 def _metric_loss(settings: Train, features: Tensor, pids: Tensor) -> Tensor | float:

@@ -136,6 +136,9 @@ class Train:
     """j: each image's brightness, contrast and saturation times random numbers between 1 - j and 1 + j; 0: none."""
     refresh: str = choice("task", "round", "epoch", default="round")
     """How often training images pass the stem again with fresh augmentation: task | round | epoch."""
+    on_divergence: str = choice("stop", "continue")
+    """Where a client's loss or weights are no finite numbers any more: stop (the run ends with an error that names client,
+    round and step) | continue (the client goes on, and a model that has diverged finds nobody: its figures are 0)."""
     precision: str = choice("float32", "bfloat16")
     """float32 | bfloat16 (autocast on a GPU; the weights stay float32)."""
 

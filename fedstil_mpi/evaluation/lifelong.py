@@ -8,8 +8,9 @@ value and is nan where none has one.
 
 import numpy as np
 
-METRICS = ("rank1", "rank3", "rank5", "rank10", "map")
-"""What is measured of every client and task at every evaluation, as fractions."""
+METRICS = ("rank1", "rank3", "rank5", "rank10", "map", "counted")
+"""What is measured of every client and task at every evaluation, as fractions; counted: the share of queries that the
+others rest on."""
 
 
 def average_accuracy(accuracy: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ MIN_RANKS = 10
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Metrics of one query set in one gallery, as fractions; nan where no query counts."""
+    """Metrics of one query set in one gallery, as fractions; nan where no query counts, 0 where a model finds nobody."""
 
     cmc: np.ndarray
     """float64 [ranks], cmc[k - 1] = queries whose first match is among the k nearest. Behind the last gallery image the
@@ -26,6 +26,8 @@ class Retrieval:
     valid_queries: int
     """Queries with at least one match in the gallery."""
     queries: int
+    counted: float
+    """Share of the queries that the metrics are means over."""
 
     def rank(self, k: int) -> float:
         """The CMC curve at rank k, counted from 1."""
@@ -54,8 +56,8 @@ def evaluate(
     "reference_code" is what FedSTIL's code reports: no junk, a query without a match counts as a miss, and its average precision
     is 1 if p_1 = 1, else 1 / (2 p_1).
 
-    All metrics are nan if no query counts, or if features are not finite (a model that has diverged ranks nothing).
-    Raises InputError for an unknown protocol.
+    All metrics are nan if no query counts. What has features that are not finite is never found and finds nobody: of a
+    model that has diverged all metrics are 0, and means over models do not lose it. Raises InputError for an unknown protocol.
     """
     if protocol not in PROTOCOLS:
         raise InputError(f"evaluation protocol '{protocol}' is unknown: choose one of {', '.join(PROTOCOLS)}")
@@ -68,20 +70,24 @@ def evaluate(
         known = (torch.as_tensor(query_cameras, device=device) >= 0)[:, None]
         junk = good & known & _equal(query_cameras, gallery_cameras, device)
 
+    similarity = similarity.where(found := similarity.isfinite(), -torch.inf)
     nearest = similarity.argsort(dim=1, descending=True, stable=True)
     good = (good & ~junk).gather(1, nearest)
+    matches = good.sum(1)
+    good = good & found.gather(1, nearest)
     rank = (~junk).gather(1, nearest).cumsum(1)  # from 1; a junk image shares the rank of the image before it
     hits = good.cumsum(1)
 
-    matched = good.any(1)
+    matched = matches > 0
     counted = matched if market else torch.ones_like(matched)
-    precision = (_average_precision if market else _first_match)(good, rank, hits)[counted].mean()
+    precision = (_average_precision(good, rank, hits, matches) if market else _first_match(good, rank, hits))[
+        counted
+    ].mean()
     first_hits = (good & (hits == 1)).nonzero(as_tuple=True)
     ranks = max(len(gallery), MIN_RANKS)
     cmc = (rank[first_hits] - 1).bincount(minlength=ranks).cumsum(0) / counted.sum()
-    if not similarity.isfinite().all():
-        cmc, precision = torch.full_like(cmc, torch.nan), torch.full_like(precision, torch.nan)
-    return Retrieval(cmc.cpu().double().numpy(), precision.item(), int(matched.sum()), len(query))
+    share = float(counted.sum()) / max(len(query), 1)
+    return Retrieval(cmc.cpu().double().numpy(), precision.item(), int(matched.sum()), len(query), share)
 
 
 def _equal(rows: torch.Tensor | np.ndarray, columns: torch.Tensor | np.ndarray, device: torch.device) -> torch.Tensor:
@@ -89,9 +95,11 @@ def _equal(rows: torch.Tensor | np.ndarray, columns: torch.Tensor | np.ndarray, 
     return torch.as_tensor(rows, device=device)[:, None] == torch.as_tensor(columns, device=device)[None, :]
 
 
-def _average_precision(good: torch.Tensor, rank: torch.Tensor, hits: torch.Tensor) -> torch.Tensor:
-    """float64 [q] from the sorted matches, their ranks and their running count, all [q, g]; 0 without a match."""
-    return (hits / _at_least_1(rank) * good).sum(1) / good.sum(1).clamp(min=1)
+def _average_precision(
+    good: torch.Tensor, rank: torch.Tensor, hits: torch.Tensor, matches: torch.Tensor
+) -> torch.Tensor:
+    """float64 [q] from the sorted matches, their ranks and their running count, all [q, g], and how many matches there are."""
+    return (hits / _at_least_1(rank) * good).sum(1) / matches.clamp(min=1)
 
 
 def _first_match(good: torch.Tensor, rank: torch.Tensor, hits: torch.Tensor) -> torch.Tensor:

@@ -45,7 +45,7 @@ def score(features: Tensor, query: Images, gallery: Gallery, protocol: str) -> S
         gallery.labels[:, 1],
         protocol=protocol,
     )
-    return [*(result.rank(k) for k in (1, 3, 5, 10)), result.map]
+    return [*(result.rank(k) for k in (1, 3, 5, 10)), result.map, result.counted]
 
 
 def evaluate(

@@ -93,7 +93,7 @@ def learn(f: Federation, round: int, online: list[int], checkpoints: Checkpoints
     sides = [f.clients[client] for client in online if client in f.clients]
     efforts = [f.schedule.attendance.effort(side.learner.client, round) for side in sides]
     epochs: list[Epoch] = []
-    with f.clock("train"), suppress(Stopped):
+    with f.verdict(), f.clock("train"), suppress(Stopped):
         for side in sides:
             side.learner.begin_round()
             f.at(client=side.learner.client, task=side.learner.task)
@@ -136,7 +136,7 @@ def search(f: Federation, left: Mapping[int, Client], round: int, model: str, *,
     tails = {client: side.tail_for if by_task else None for client, side in left.items()}
     global_gallery = join_galleries(f, left, tails) if f.gallery == "all" else None
     metrics = np.full((len(f.clients), f.schedule.tasks, len(METRICS)), np.nan)
-    with f.clock("evaluate"):
+    with f.verdict(), f.clock("evaluate"):
         for row, client in enumerate(f.clients):
             if client in left:
                 f.at(client=client)
@@ -150,7 +150,7 @@ def search(f: Federation, left: Mapping[int, Client], round: int, model: str, *,
 def join_galleries(f: Federation, left: Mapping[int, Client], tails: Mapping[int, TailFor | None]) -> Gallery:
     """All clients' galleries, each with its client's features; `left` are of this rank. Collective: all ranks must call."""
     own = []
-    with f.clock("evaluate"):
+    with f.verdict(), f.clock("evaluate"):
         for client, side in left.items():
             f.at(client=client)
             own.append(client_gallery(side.learner, tails[client]))

@@ -16,6 +16,7 @@ from fedstil_mpi.comm.world import World
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.inspection.remarks import unknown_cameras
 from fedstil_mpi.data.streams.base import Stream, Task
+from fedstil_mpi.evaluation.searchable import is_searchable
 from fedstil_mpi.federation import schedule
 from fedstil_mpi.federation.messages import MessageSchema, message_schema
 from fedstil_mpi.federation.participation import check_away
@@ -83,12 +84,26 @@ def load_data_and_model(world: World, plan: Plan, resources: SharedResources, st
     with world.verdict():
         missing = [client for client in resources.placement.clients if client not in resources.tasks]
         resources.tasks |= load_tasks(resources.stream, missing)
+    check_searchable(world, plan, list(resources.tasks.values()))
     if resources.network is None:
         resources.network = start_network(world, plan, resources.stream, resources.placement, start)
     elif start is not None:
         with world.verdict():
             if load_network(resources.network, start):
                 resources.representations.clear()  # they are another stem's
+
+
+def check_searchable(world: World, plan: Plan, clients: Sequence[Sequence[Task]]) -> None:
+    """End the run where no query of any client can have a match. Collective: all ranks must call."""
+    evaluation = plan.experiment.evaluation
+    own = is_searchable(clients, evaluation.gallery, evaluation.protocol, world.allgather_rows)
+    somewhere = world.agree(own)
+    with world.verdict():
+        if not somewhere:
+            raise InputError(
+                f"no query has a match in its gallery (evaluation.gallery={evaluation.gallery}, {evaluation.protocol}): expected "
+                "a gallery image of a query's person, at another camera where cameras are known; correct the data or its cameras"
+            )
 
 
 def load_tasks(stream: Stream, clients: Sequence[int]) -> dict[int, list[Task]]:
@@ -118,7 +133,8 @@ def assemble(world: World, plan: Plan, resources: SharedResources) -> Federation
     if world.size > 1:
         exchange = MpiExchange(world, assign_clients(plan.schedule.clients, world.size), clock)
     schema = message_schema(plan.experiment, plan.method, plan.schedule.clients, network)
-    return replace(connect(plan, schema, learners, exchange, OneByOne(world.at)), clock=clock, at=world.at)
+    f = connect(plan, schema, learners, exchange, OneByOne(world.at))
+    return replace(f, clock=clock, at=world.at, verdict=world.verdict)
 
 
 def connect(

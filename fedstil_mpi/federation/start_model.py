@@ -10,7 +10,7 @@ from fedstil_mpi.data.streams.base import Images, Stream
 from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.warm_up import warm_up
 from fedstil_mpi.launch.placement import RankPlacement
-from fedstil_mpi.models.network import Network, build, network_state
+from fedstil_mpi.models.network import Network, build, is_finite, network_state
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError
 
@@ -47,6 +47,10 @@ def start_network(
     network.tail.to(placement.device)
     if images is not None:
         warm_up(network, images, experiment.warmup, experiment.seed)
+    with world.verdict():
+        if not is_finite(network_state(network).values()):
+            made = "after its warm-up; lower warmup.lr" if experiment.warmup.steps else "; choose other weights"
+            raise InputError(f"the start model has values that are not finite{made}")
     return network
 
 

@@ -1,6 +1,7 @@
 """Everything that takes part in a run, as one rank sees it."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,5 +41,7 @@ class Federation:
     events: list[dict[str, Any]] = field(default_factory=list)
     """The interruptions of the run so far, in order: that it was resumed, that a rank was lost. Kept on rank 0."""
     clock: Clock = field(default_factory=Clock)
+    verdict: Callable[[], AbstractContextManager[None]] = nullcontext
+    """An InputError in it on any rank ends the run on all (`World.verdict`)."""
     at: Callable[..., None] = nowhere
     """Notes what this rank is doing (`World.at`), for the message should it fail."""

@@ -1,6 +1,7 @@
 """The network of a client: a frozen stem, a tail that learns, and which of their tensors are trained and sent."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -152,6 +153,12 @@ def fingerprint(tail: Tail) -> str:
     for name, tensor in sorted(tail.state_dict().items()):  # weights that were parametrized come last
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+@torch.no_grad()
+def is_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no value is nan or infinite; the tensors, at least one, are on one device, which is waited for once."""
+    return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
 
 def network_state(network: Network) -> dict[str, Tensor]:

@@ -166,7 +166,7 @@ def test_exemplars_are_those_of_the_memory(herding, quota):
 @pytest.mark.parametrize(("size", "forgotten"), [(0, 0), (2, 1), (3, 0)])
 def test_a_memory_for_fewer_than_a_client_meets_is_warned_of(size, forgotten):
     learner = trained(counting({"memory.size": size}, [7, 7, 8, 9]))
-    lines = plan_tables.warnings(SimpleNamespace(learners=[trained(counting({"memory.size": size}, [7])), learner]))
+    lines = plan_tables.warnings(SimpleNamespace(learners=[trained(counting({"memory.size": size}, [7, 7])), learner]))
     assert len(lines) == bool(forgotten)
     assert all(
         "memory.size = 2" in line and "of the 3 people" in line and "set memory.size to 3" in line for line in lines

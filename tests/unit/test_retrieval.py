@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedstil_mpi.evaluation.retrieval import Retrieval, evaluate
+from fedstil_mpi.evaluation.retrieval import PROTOCOLS, Retrieval, evaluate
 from fedstil_mpi.util.errors import InputError
 from support.golden_files import golden
 
@@ -140,10 +140,29 @@ def test_no_query_at_all():
 
 
 def test_diverged_features_rank_nothing():
+    """Nobody is found, which is 0 and not a value that a mean over models leaves out."""
     features = torch.full((3, 5), torch.nan)
-    result = run(features, np.arange(3), features, np.arange(3))
-    assert np.isnan(result.map)
-    assert np.isnan(result.cmc).all()
+    for protocol in PROTOCOLS:
+        result = run(features, np.arange(3), features, np.arange(3), protocol=protocol)
+        assert (result.map, result.counted) == (0, 1)
+        assert not result.cmc.any()
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_images_of_a_diverged_model_are_never_found(bad):
+    """Of two matches, the nearer described by a model that has diverged: 0 for it, 1/2 for the other, at rank 2."""
+    query, gallery = line(1.0), torch.cat([torch.full((1, 2), bad), line(0.9, 0.5)])
+    result = run(query, np.array([7]), gallery, np.array([7, 3, 7]))
+    assert (result.rank(1), result.rank(2), result.map) == (0, 1, (1 / 2 + 0) / 2)
+    both = run(torch.cat([query, torch.full((1, 2), bad)]), np.array([3, 3]), gallery, np.array([7, 3, 7]))
+    assert both.rank(1) == both.map == 1 / 2
+
+
+def test_the_share_of_queries_that_count():
+    query, gallery = line(1.0, 0.9, 0.8, 0.7), line(1.0)
+    assert run(query, np.array([7, 1, 7, 7]), gallery, np.array([7])).counted == 3 / 4
+    assert run(query, np.array([7, 1, 7, 7]), gallery, np.array([7]), protocol="reference_code").counted == 1
+    assert run(query, np.array([1, 1, 1, 1]), gallery, np.array([7])).counted == 0
 
 
 def test_unknown_protocol():

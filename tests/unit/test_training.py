@@ -9,13 +9,14 @@ from torch import Tensor
 
 from fedstil_mpi.client.epochs import ReferenceRate
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.client.local_training import TRIPLET_MARGIN, Batch, LocalTraining, Stopped, batch_indices
+from fedstil_mpi.client.local_training import TRIPLET_MARGIN, Batch, Diverged, LocalTraining, Stopped, batch_indices
 from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.config.schema import Train
 from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.models.losses import supervised_contrast
 from fedstil_mpi.models.network import Tail, network_state
 from fedstil_mpi.models.triplet import triplet_loss
+from fedstil_mpi.util.errors import InputError
 from support import tiny
 
 STREAM = [tiny.task(1, 4, seed=1), tiny.task(2, 7, 9, seed=2), tiny.task(4, 10, seed=3)]
@@ -89,6 +90,56 @@ def test_a_last_batch_of_one_sample_is_dropped():
 
 def test_batches_follow_the_generator():
     assert batches(30, 9, 8, 0.5, 1) == batches(30, 9, 8, 0.5, 1) != batches(30, 9, 8, 0.5, 2)
+
+
+# -- training that diverges --------------------------------------------------------------------------------------------
+
+
+def nan_at(step: int, value: float = np.nan):
+    """A penalty that is no number at this step, counted from 1."""
+    steps = count(1)
+    return lambda parameters, context, batch, scores: torch.tensor(value if next(steps) == step else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"), [({"steps": 7}, "step 5"), ({"steps": 0, "epochs": 3}, "epoch 2, step 2")]
+)
+def test_training_stops_at_the_first_loss_that_is_not_finite(settings, where):
+    seen: list[int] = []
+    training = LocalTraining(tiny.network().tail, Train(**settings), ReferenceRate(1e-3))
+    with pytest.raises(Diverged, match=f"^{where}: the loss is inf$"):
+        training.run(passes(seen), None, nan_at(5, np.inf), ())
+    assert seen == ([0, 1] if "epochs" in settings else [0, 1, 2])  # to the end of the pass, no further
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        ({"train__lr": 1e30, "train__steps": 4}, "step [23]: the loss is nan"),
+        ({"train__contrast": 1e300, "train__steps": 3}, "step 1: the loss is"),
+        ({"train__steps": 1}, "the weights are not finite"),
+    ],
+)
+def test_a_run_that_diverges_says_where(settings, where):
+    side = learner(client=2, **settings)
+    side.begin_round()
+    if "weights" in where:
+        side.tail.classifier.weight.register_hook(lambda gradient: gradient * np.nan)
+    with pytest.raises(InputError, match=rf"^client 2, round 1.*{where}.*on_divergence=continue"):
+        side.train(1, nothing, None)
+
+
+def test_a_client_that_has_diverged_plays_on_where_that_is_asked_and_finds_nobody():
+    side = learner(train__lr=1e30, train__steps=4, train__on_divergence="continue")
+    side.begin_round()
+    assert np.isnan(side.train(1, nothing, None).loss)
+    assert evaluate(side)[0].tolist() == [0, 0, 0, 0, 0, 1]
+    strict = learner(train__steps=1)
+    strict.begin_round()
+    with torch.no_grad():
+        strict.tail.trunk.conv.weight.fill_(np.nan)
+    with pytest.raises(InputError, match="client 0, task 0: the features of its query images are not finite"):
+        evaluate(strict)
 
 
 # -- one round of training ---------------------------------------------------------------------------------------------

@@ -46,8 +46,11 @@ def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def at_end(run: Run, model: str, name: str) -> float:
-    """Percent, mean over clients, after the last round: a metric averaged over tasks, forgetting or transfer."""
-    return float(mean_of_known(run.evaluations[model].final[name]))
+    """Percent, mean over clients, after the last round: a metric averaged over tasks, forgetting or transfer.
+
+    nan where the run did not measure it.
+    """
+    return float(mean_of_known(run.evaluations[model].final.get(name, np.array([np.nan]))))
 
 
 def accuracy_by_round(run: Run) -> np.ndarray:

@@ -66,6 +66,9 @@ def main_table(variants: Sequence[Variant]) -> Table:
     ]
     if any(not np.array_equal(run.ledger["raw"], run.ledger["encoded"]) for v in variants for run in v.runs):
         columns.append(Column("raw_mb", "raw total", MEGABYTES, min, lambda run: megabytes(run, column="raw")))
+    counted = Column("counted", "queries counted", PERCENT, max, lambda run: at_end(run, "served", "counted"))
+    if any(counted.measure(run) < 100 for v in variants for run in v.runs):
+        columns.append(counted)
     columns.append(Column("seconds", "time", SECONDS, min, seconds))
     return _table(variants, columns)
 

@@ -64,7 +64,7 @@ class Record(Observer):
         line: dict[str, Any] = {
             "round": round,
             "online": list(online),
-            "loss": float(mean_of_known(self.reports[round][:, 0])),
+            "loss": self.loss(round),
             "bytes_down": self.ledger.total(DOWN, round),
             "bytes_up": self.ledger.total(UP, round),
         }
@@ -74,6 +74,21 @@ class Record(Observer):
         if lost := [event for event in self.events if event["event"] == LOST and event["round"] == round]:
             line["events"] = lost
         self.folder.append(METRICS_FILE, line)
+
+    def loss(self, round: int) -> float:
+        """Mean over the clients that trained in the round; nan where one of them has diverged."""
+        reports = self.reports[round]
+        took_part = ~np.isnan(reports[:, 2])
+        return float(np.sum(reports[:, 0], where=took_part) / took_part.sum())
+
+    def diverged(self) -> dict[int, int]:
+        """Client -> the first round in which its loss or weights were no finite numbers."""
+        firsts: dict[int, int] = {}
+        for round, reports in sorted(self.reports.items(), reverse=True):
+            firsts |= dict.fromkeys(
+                np.flatnonzero(~np.isnan(reports[:, 2]) & ~np.isfinite(reports[:, 0])).tolist(), round
+            )
+        return dict(sorted(firsts.items()))
 
     def headline(self, model: str, round: int) -> dict[str, float]:
         """Mean over clients of the mean over evaluated tasks, in percent, by metric."""

@@ -57,7 +57,7 @@ class RunOutput:
         """Print the tables. timings: as `save`; more: further tables by title; lines: come after them."""
         lost = [summary.event_line(event) for event in self.record.events if event["event"] == LOST]
         if self.brief:
-            self._print([*lost, summary.result_line(self.record, timings)])
+            self._print([*lost, *summary.doubts(self.record), summary.result_line(self.record, timings)])
             return
         gallery = self.plan.experiment.evaluation.gallery
         scope = "" if gallery == "task" else f", gallery {gallery}"
@@ -71,7 +71,7 @@ class RunOutput:
             self.console.print(f"\n{title}", style="bold")
             self.console.print(table)
         self.console.print()
-        self._print([*lines, *lost, f"results in {self.folder.path}"])
+        self._print([*lines, *lost, *summary.doubts(self.record), f"results in {self.folder.path}"])
 
     def _print(self, lines: Sequence[str]) -> None:
         for line in lines:

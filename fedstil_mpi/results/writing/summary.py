@@ -75,17 +75,35 @@ def placement_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def results_table(record: Record) -> Table:
-    """Per client and mean: the served model's accuracy in the end, forgetting, the local rank-1, and bytes."""
+    """Per client and mean: the served model's accuracy in the end, forgetting, the local rank-1, and bytes.
+
+    Where not all queries have a match, also the share that the figures rest on.
+    """
     served, local = record.final("served"), record.final("local")
-    table = plain("client", "rank-1", "rank-5", "mAP", "forgetting", "local rank-1", "MB down", "MB up")
+    partly = bool((served["counted"] < 100).any())
+    titles = ["client", "rank-1", "rank-5", "mAP", "forgetting", "local rank-1", "MB down", "MB up"]
+    table = plain(*titles, *["queries counted"] * partly)
     columns = [served["rank1"], served["rank5"], served["map"], served["forgetting"], local["rank1"]]
     clients = range(record.schedule.clients)
     columns += [np.array([record.ledger.total(way, client=c) / 1e6 for c in clients]) for way in (DOWN, UP)]
+    columns += [served["counted"]] * partly
     for client in clients:
         table.add_row(str(client), *(_number(column[client]) for column in columns))
     table.add_section()
     table.add_row("mean", *(_number(mean_of_known(column)) for column in columns), style="bold")
     return table
+
+
+def doubts(record: Record) -> list[str]:
+    """One line each on what has to be known of the figures."""
+    lines = [
+        f"client {client} diverged in round {round}; a model that has diverged finds nobody, its figures are 0"
+        for client, round in record.diverged().items()
+    ]
+    counted = mean_of_known(record.final("served")["counted"])
+    if counted < 100:
+        lines.append(f"the figures rest on {counted:.1f} % of the queries; the others have no match in their gallery")
+    return lines
 
 
 def bytes_table(record: Record) -> Table:
