@@ -185,7 +185,7 @@ def test_with_one_model_everywhere_it_is_one_search_over_the_union():
                 images.query.cameras,
                 np.concatenate([gallery.cameras for gallery in galleries]),
             )
-            assert found[number, task].tolist() == [*(union.rank(k) for k in (1, 3, 5, 10)), union.map]
+            assert found[number, task].tolist() == [*(union.rank(k) for k in (1, 3, 5, 10)), union.map, union.counted]
 
 
 def test_who_was_never_drawn_is_neither_searched_nor_searches():
