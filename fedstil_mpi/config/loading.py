@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -186,10 +187,18 @@ def structured(schema: type, layers: list[Any], prefix: str) -> Any:
     for layer in layers:
         _refuse_unknown(OmegaConf.to_container(layer), schema, prefix)
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), *layers))
+        return OmegaConf.to_object(OmegaConf.merge(_defaults(schema), *layers))
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"config key {prefix}{error.full_key}: {reason}") from None
+
+
+@cache
+def _defaults(schema: type) -> Any:
+    """A schema as OmegaConf has it, which takes most of the time of a merge, and which a merge copies."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.structured(schema)
 
 
 def _refuse_unknown(layer: Any, schema: type, prefix: str) -> None:

@@ -1,14 +1,13 @@
 """The check of a method: the program's own pass it, and each kind of fault is found and named."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from fedstil_mpi import methods
-from support.launch import environment, find_mpirun
+from support import SMALL
+from support.launch import alone
 
 README = Path(__file__).parents[2] / "README.md"
 FINE = [
@@ -65,9 +64,7 @@ class Client(fedavg.Client):
 
 
 def check(*arguments):
-    find_mpirun()  # skips where there is none
-    command = [sys.executable, "-m", "fedstil_mpi.check_method", *map(str, arguments)]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
+    return alone("-m", "fedstil_mpi.check_method", *arguments, SMALL)
 
 
 def readme() -> str:
@@ -81,10 +78,8 @@ def test_the_readmes_method_passes(tmp_path):
     assert (done.stdout.splitlines(), done.returncode) == (FINE, 0), done.stderr
 
 
-@pytest.mark.parametrize(
-    "method",
-    [name if name == "single" else pytest.param(name, marks=pytest.mark.long) for name in methods.names()],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("method", methods.names())
 def test_the_programs_own_pass(method):
     done = check(method)
     assert (done.stdout.splitlines()[1:], done.returncode) == (FINE[1:], 0), done.stderr

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from support import TINY
+from support import SMALL, TINY
 from support.launch import alone, mpirun
 from support.results import different, results
 
@@ -23,83 +23,59 @@ def config(folder, **changes):
     return path
 
 
-def compare(*arguments):
-    """The command on a single rank."""
-    return alone("-m", "fedstil_mpi.compare", *arguments)
+def command(path, *arguments):
+    return ["-m", "fedstil_mpi.compare", path, SMALL, *arguments]
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory):
+def interrupted(tmp_path_factory):
+    """A comparison that ended after two runs, of which the second is as if it had been killed before its first checkpoint."""
     folder = tmp_path_factory.mktemp("compare")
-    done = mpirun(2, ["-m", "fedstil_mpi.compare", config(folder)], timeout=300)
+    runs = folder / "results" / "both"
+    done = alone(*command(config(folder), "--only", "alone", "FedAvg", "--seeds", "1", "--no-report"))
     assert done.returncode == 0, done.stderr
-    return folder / "results" / "both"
+    assert not (runs / "report").exists()
+    for name in ("complete", "results.h5"):
+        (runs / "fedavg-1" / name).unlink()
+    return folder, (runs / "alone-1" / "results.h5").stat().st_mtime_ns
+
+
+@pytest.fixture(scope="module")
+def compared(interrupted):
+    """Its folder of runs when the whole comparison is done, and what was said in that."""
+    folder, _ = interrupted
+    done = mpirun(2, command(config(folder)), timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder / "results" / "both", done.stderr
+
+
+def test_an_interrupted_comparison_goes_on_where_it_stopped(interrupted, compared):
+    runs, said = compared
+    assert "FedAvg, seed 1" in said
+    assert "FedSTIL, seed 1" in said
+    assert "alone, seed 1" not in said
+    assert (runs / "alone-1" / "results.h5").stat().st_mtime_ns == interrupted[1]
 
 
 def test_runs_are_those_of_the_run_command(compared, tmp_path):
     """Also the last of its seed, which found the shared resources as two runs before it left them."""
-    arguments = [TINY, f"output={tmp_path}", "name=one", "seed=2", "method.name=fedstil", "method.relevance=uniform"]
-    done = mpirun(3, ["-m", "fedstil_mpi.run", *arguments])
+    own = [f"output={tmp_path}", "name=one", "seed=2", "method.name=fedstil", "method.relevance=uniform"]
+    done = alone("-m", "fedstil_mpi.run", TINY, SMALL, *own)
     assert done.returncode == 0, done.stderr
-    assert not different(results(compared / "fedstil-2"), results(tmp_path / "one"))
-    assert different(results(compared / "fedstil-1"), results(tmp_path / "one"))
+    assert not different(results(compared[0] / "fedstil-2"), results(tmp_path / "one"))
+    assert different(results(compared[0] / "fedstil-1"), results(tmp_path / "one"))
 
 
 def test_one_report_of_all_variants(compared):
-    text = (compared / "report" / "report.md").read_text()
+    text = (compared[0] / "report" / "report.md").read_text()
     assert all(label in text for label in VARIANTS)
-    assert {path.suffix for path in (compared / "report").iterdir()} == {".md", ".png", ".csv"}
+    assert {path.suffix for path in (compared[0] / "report").iterdir()} == {".md", ".png", ".csv"}
 
 
-def test_an_interrupted_comparison_goes_on_where_it_stopped(tmp_path):
-    path = config(tmp_path, seeds=[1])
-    runs = tmp_path / "results" / "both"
-    assert compare(path, "--only", "alone", "FedAvg", "--no-report").returncode == 0
-    assert not (runs / "report").exists()
-    stored = (runs / "alone-1" / "results.h5").stat().st_mtime_ns
-    for name in ("complete", "results.h5"):  # as if it had been killed before its first checkpoint
-        (runs / "fedavg-1" / name).unlink()
-    done = compare(path)
-    assert done.returncode == 0, done.stderr
-    assert "FedAvg, seed 1" in done.stderr
-    assert "FedSTIL, seed 1" in done.stderr
-    assert "alone, seed 1" not in done.stderr
-    assert (runs / "alone-1" / "results.h5").stat().st_mtime_ns == stored
-    assert all((runs / name / "results.h5").exists() for name in ("fedavg-1", "fedstil-1"))
-
-    refused = compare(path, "train.lr=0.5")
+def test_another_comparison_is_refused_in_the_same_folder(interrupted, compared):
+    refused = alone(*command(config(interrupted[0]), "train.lr=0.5"))
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
     assert line.startswith(
-        f"fedstil_mpi: {runs / 'alone-1'} holds a run with other settings (train.lr = 0.001, now 0.5)"
+        f"fedstil_mpi: {compared[0] / 'alone-1'} holds a run with other settings (train.lr = 0.001, now 0.5)"
     )
-
-
-@pytest.mark.parametrize(
-    ("changes", "arguments", "message"),
-    [
-        (
-            {"variants": VARIANTS | {"bad": {"method.name": "fedawg"}}},
-            [],
-            "unknown method 'fedawg'; did you mean fedavg?",
-        ),
-        (
-            {"variants": VARIANTS | {"bad": {"train.lrr": 1}}},
-            [],
-            "unknown config key train.lrr; did you mean train.lr?",
-        ),
-        ({"seed": 1}, [], "unknown config key comparison.seed; did you mean comparison.seeds?"),
-        ({"variants": {}}, [], "give one or more of each"),
-        ({"against": "FedSTYL"}, [], "expected one of alone, FedAvg, FedSTIL"),
-        ({}, ["--only", "fedavg"], "did you mean FedAvg?"),
-        ({}, ["--only", "FedAvg", "seed=3"], "seed=3: that is for the comparison to set; give --seeds, or seeds in"),
-        ({"variants": {"a b": {}, "A-B": {}}}, [], "rename one"),
-        ({"base": "nowhere.yaml"}, [], "nowhere.yaml does not exist"),
-    ],
-)
-def test_mistakes_are_refused_before_the_first_run(tmp_path, changes, arguments, message):
-    done = compare(config(tmp_path, **changes), *arguments)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert message in line
-    assert not (tmp_path / "results").exists()

@@ -7,10 +7,8 @@ import h5py
 import pytest
 
 from fedstil_mpi import plan
-from support import TINY
-from support.launch import SCRIPTS, alone, mpirun
-
-RANKS = 2
+from support import SMALL, TINY
+from support.launch import alone, play
 
 EPOCHS = ["train.steps=0", "train.epochs=2"]
 EXPERIMENTS = {
@@ -34,10 +32,7 @@ def planned(capsys, *arguments):
 def runs(tmp_path_factory):
     """The folder of all experiments, run in one job, and what the job printed."""
     folder = tmp_path_factory.mktemp("runs")
-    script = [SCRIPTS / "play.py", folder, TINY, json.dumps(EXPERIMENTS)]
-    done = mpirun(RANKS, script, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+    return folder, play(1, folder, {name: [SMALL, *overrides] for name, overrides in EXPERIMENTS.items()}).stdout
 
 
 def test_forward_passes_are_as_predicted(runs):
@@ -46,7 +41,7 @@ def test_forward_passes_are_as_predicted(runs):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_ledger_is_the_plan(runs, capsys, name):
-    found = planned(capsys, TINY, *EXPERIMENTS[name], "--ranks", RANKS)
+    found = planned(capsys, TINY, SMALL, *EXPERIMENTS[name], "--ranks", 1)
     with h5py.File(runs[0] / name / "results.h5") as file:
         ledger = file["ledger"][()]
     for direction in ("S2C", "C2S"):
@@ -60,7 +55,7 @@ def test_ledger_is_the_plan(runs, capsys, name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_files_are_about_as_large_as_planned(runs, capsys, name):
     """Lines are planned with all digits, but rates of so few queries have few."""
-    planned_sizes = planned(capsys, TINY, *EXPERIMENTS[name], "--ranks", RANKS)["files"]
+    planned_sizes = planned(capsys, TINY, SMALL, *EXPERIMENTS[name], "--ranks", 1)["files"]
     sizes = {file: (runs[0] / name / file).stat().st_size for file in planned_sizes}
     assert sizes["results.h5"] == pytest.approx(planned_sizes["results.h5"], rel=0.05)
     assert 0.7 < sizes["metrics.jsonl"] / planned_sizes["metrics.jsonl"] <= 1
@@ -72,10 +67,10 @@ MIDDLE = ["data.height=64", "data.width=32", "model.backbone=resnet18", "model.l
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [
-        ("tiny", ["method.name=fedstil"]),
-        pytest.param("middle", ["method.name=fedstil", *MIDDLE], marks=pytest.mark.slow),
-        pytest.param("middle", ["method.name=fedavg", "warmup.steps=2", *MIDDLE], marks=pytest.mark.slow),
-        pytest.param("middle", ["method.name=single", *MIDDLE], marks=pytest.mark.slow),
+        pytest.param("middle", ["method.name=fedstil", "warmup.steps=2", *MIDDLE], marks=pytest.mark.slow),
+        pytest.param("tiny", ["method.name=fedstil"], marks=pytest.mark.long),
+        pytest.param("middle", ["method.name=fedavg", "warmup.steps=2", *MIDDLE], marks=pytest.mark.long),
+        pytest.param("middle", ["method.name=single", *MIDDLE], marks=pytest.mark.long),
     ],
 )
 def test_memory_is_within_a_factor(tmp_path, capsys, name, overrides):

@@ -14,12 +14,12 @@ import pytest
 
 from fedstil_mpi import methods
 from fedstil_mpi.launch.signals import PAUSED
-from support import TINY
-from support.launch import SCRIPTS, alone, environment, find_mpirun, kill_session, mpirun
+from support import SMALL, TINY
+from support.launch import SCRIPTS, codes, environment, find_mpirun, kill_session, mpirun, play
 from support.results import different, results
 
-LONGER = ["rounds.per_task=2", "train.steps=3"]
-EPOCHS = ["rounds.per_task=2", "train.steps=0", "train.epochs=2"]
+LONGER = [SMALL, "rounds.per_task=2", "train.steps=3"]
+EPOCHS = [SMALL, "rounds.per_task=2", "train.steps=0", "train.epochs=2"]
 ALL = {
     **{name: [f"method.name={name}", *LONGER] for name in methods.names()},
     **{
@@ -49,44 +49,25 @@ def experiments(length):
 
 
 @pytest.fixture(scope="module")
-def moments(experiments):
-    """Experiment -> the look at which it is paused: at any, but the same in every run of these tests.
+def paused(experiments, tmp_path_factory):
+    """The folder of the experiments, each paused at any look, but at the same in every run of these tests.
 
     A rank looks once a batch, at the end of training and at the end of each of the four rounds.
     """
-    draw = random.Random(5)
-    drawn = {name: draw.randint(1, 8 if name in ABSENT else 18) for name in ALL}
-    return {name: drawn[name] for name in experiments}
-
-
-@pytest.fixture(scope="module")
-def paused(experiments, moments, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("paused")
-    play(PAUSED_ON, folder, experiments, moments)
+    draw, folder = random.Random(5), tmp_path_factory.mktemp("paused")
+    moments = {name: draw.randint(1, 8 if name in ABSENT else 18) for name in ALL}
+    done = play(PAUSED_ON, folder, experiments, json.dumps({name: moments[name] for name in experiments}))
+    assert set(codes(done).values()) == {PAUSED}
     return folder
 
 
-@pytest.fixture(scope="module")
-def whole(experiments, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    play(1, folder, experiments)
-    return folder
-
-
-def play(ranks, folder, experiments, moments=None):
-    done = started(ranks, folder, experiments, moments or dict.fromkeys(experiments, 0))
-    assert done.returncode == 0, done.stderr
-
-
-def started(ranks, folder, experiments, moments, *delay):
-    script = [SCRIPTS / "pause.py", folder, TINY, json.dumps(experiments), json.dumps(moments), *map(str, delay)]
-    return mpirun(ranks, script, timeout=600)
-
-
-def differences(folder, whole, names):
-    """Between the results of runs of the same names."""
+def go_on(ranks, folder, whole, experiments):
+    """What differs between the experiments, which go on in `folder`, and the same ones, which are played into `whole`."""
+    uninterrupted = {f"whole_{name}": [*of, f"name={name}", f"output={whole}"] for name, of in experiments.items()}
+    missing = {} if whole.exists() else uninterrupted
+    assert not any(codes(play(ranks, folder, experiments | missing, "{}")).values())
     found = []
-    for name in names:
+    for name in experiments:
         found += [f"{name}: {path}" for path in different(results(folder / name), results(whole / name))]
         lines = [(runs / name / "metrics.jsonl").read_text() for runs in (whole, folder)]
         assert lines[0] == lines[1], name
@@ -95,12 +76,11 @@ def differences(folder, whole, names):
 
 
 @pytest.mark.slow
-def test_a_paused_run_goes_on_as_if_it_had_not_been_paused(length, experiments, whole, paused, tmp_path):
+def test_a_paused_run_goes_on_as_if_it_had_not_been_paused(length, experiments, paused, tmp_path):
     for ranks in RESUMED_ON[length]:
         folder = tmp_path / str(ranks)
         shutil.copytree(paused, folder)
-        play(ranks, folder, experiments)
-        assert not differences(folder, whole, experiments)
+        assert not go_on(ranks, folder, tmp_path / "whole", experiments)
 
 
 @pytest.mark.slow
@@ -124,26 +104,22 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been_killed(tmp_path):
     draw = random.Random(6)
     experiments = {name: ALL[name] for name in methods.names()}
     moments = {name: draw.randint(1, 18) for name in experiments}
-    ranks, code, killed = cycle((3, 1)), None, set()
+    ranks, code, killed, folder = cycle((3, 1)), None, set(), tmp_path / "killed"
     while code != 0:
         left = {name: 0 if name in killed else moment for name, moment in moments.items()}
-        code = started(next(ranks), tmp_path / "killed", experiments, left, draw.uniform(0, 0.2)).returncode
-        before, killed = killed, set((tmp_path / "killed" / "killed").read_text().splitlines())
+        script = [SCRIPTS / "play.py", folder, TINY, json.dumps(experiments), json.dumps(left), draw.uniform(0, 0.2)]
+        code = mpirun(next(ranks), script, timeout=600).returncode
+        before, killed = killed, set((folder / "killed").read_text().splitlines())
         assert code == 0 or len(killed) > len(before)
     assert killed == set(experiments)
-    play(1, tmp_path / "whole", experiments)
-    assert not differences(tmp_path / "killed", tmp_path / "whole", experiments)
+    assert not go_on(1, folder, tmp_path / "whole", experiments)
 
 
-def command(folder, name, *overrides):
-    """To be given to mpirun."""
-    return ["-m", "fedstil_mpi.run", str(TINY), f"output={folder}", f"name={name}", *overrides]
-
-
-def launched(arguments, **streams):
-    """A job of three ranks that is left to itself."""
-    launcher = [find_mpirun(), "-n", "3", "--bind-to", "none", sys.executable]
-    return subprocess.Popen([*launcher, *arguments], env=environment(), **streams)
+def launched(ranks, folder, name, *overrides, **streams):
+    """A job that is left to itself."""
+    launcher = [find_mpirun(), "-n", str(ranks), "--bind-to", "none", sys.executable, "-m", "fedstil_mpi.run"]
+    settings = [str(TINY), f"output={folder}", f"name={name}", *overrides]
+    return subprocess.Popen([*launcher, *settings], env=environment(), **streams)
 
 
 @pytest.mark.slow
@@ -152,11 +128,11 @@ def test_a_run_that_is_killed_again_and_again_loses_at_most_the_round_in_progres
     per_task = 6 + 2 * kills
     settings = [f"rounds.per_task={per_task}", "train.steps=4"]
     folder = tmp_path / "killed"
-    arguments = [*command(tmp_path, "killed", *settings), "--resume"]
     draw = random.Random(7)
     for _ in range(kills):
         before = rounds_of(folder)
-        job = launched(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+        job = launched(3, tmp_path, "killed", *settings, "--resume", **quiet)
         deadline = time.monotonic() + 120
         while rounds_of(folder) <= before and job.poll() is None and time.monotonic() < deadline:
             assert len(generations_of(folder)) <= 2
@@ -167,11 +143,7 @@ def test_a_run_that_is_killed_again_and_again_loses_at_most_the_round_in_progres
         lines = rounds_of(folder)
         assert before < lines < 2 * per_task, "killed too late to say anything"
         assert newest_of(folder) in (lines - 1, lines)
-    ended = mpirun(3, arguments, timeout=120)
-    assert ended.returncode == 0, ended.stderr
-    whole = alone(*command(tmp_path, "whole", *settings))
-    assert whole.returncode == 0, whole.stderr
-    assert not different(results(folder), results(tmp_path / "whole"))
+    assert not go_on(1, tmp_path, tmp_path / "whole", {"killed": settings})
 
 
 def rounds_of(folder):
@@ -193,8 +165,8 @@ def newest_of(folder):
 
 @pytest.mark.slow
 def test_a_signal_to_the_launcher_pauses_the_run(tmp_path):
-    arguments = command(tmp_path, "asked", "rounds.per_task=30", "train.steps=4")
-    job = launched(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    settings = [SMALL, "rounds.per_task=200", "train.steps=4", "rounds.evaluate_every=200"]
+    job = launched(2, tmp_path, "asked", *settings, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while rounds_of(tmp_path / "asked") < 2 and job.poll() is None:
         time.sleep(0.02)
     job.send_signal(signal.SIGUSR1)

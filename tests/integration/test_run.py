@@ -14,12 +14,12 @@ import pytest
 from fedstil_mpi import methods
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.sections import LOSSY
-from support import TINY
-from support.launch import SCRIPTS, alone, mpirun
+from support import SMALL, TINY
+from support.launch import alone, play
 from support.results import different, equal, results
 
-RANKS = (1, 3, 6)  # of 3 clients: all on the server's rank; two and one; one each, and two ranks with nothing to do
-MOST = 6  # the ranks that only play the CORE
+RANKS = {"short": (1, 3), "long": (1, 3, 5)}
+"""Of 3 clients: all on the server's rank; two and one; one each, and a rank with nothing to do (which test_survival.py has too)."""
 CLIENTS, TASKS = 3, 2
 BOTH = ("short", pytest.param("long", marks=[pytest.mark.slow, pytest.mark.long]))
 
@@ -27,86 +27,85 @@ METHODS = methods.names()
 EPOCHS = ["train.steps=0", "train.epochs=2"]  # as the reference counts
 LATE = ["rounds.clients_per_round=2", "prototypes.exchange=true"]
 FEDERATED = ("fedavg", "fedcurv", "fedprox", "fedstil", "fedstil_atten", "fedweit")
-CODECS = {
-    "up": "ternary_entropy",
-    "down": "int4",
-    "first_contact": "int8",
-    "prototypes": "float16",
-    "importance": "bfloat16",
-}
-COMPRESSED = [f"compression.{part}={codec}" for part, codec in CODECS.items()]
+CODECS = {"up": "ternary_entropy", "down": "int4", "first_contact": "int8", "prototypes": "float16"}
+COMPRESSED = [f"compression.{part}={codec}" for part, codec in (CODECS | {"importance": "bfloat16"}).items()]
 MEMORY = dict.fromkeys(METHODS, 0) | {"fedstil": 30, "fedstil_atten": 30, "icarl": 30}
+
+
+def of(method, *settings):
+    return [SMALL, f"method.name={method}", *settings]
+
+
 ALL = {
-    **{name: [f"method.name={name}"] for name in METHODS},
-    **{f"{name}_late": [f"method.name={name}", *LATE] for name in METHODS},
+    **{name: of(name) for name in METHODS},
+    **{f"{name}_late": of(name, *LATE) for name in METHODS},
     **{
-        f"{name}_reference": [
-            f"method.name={name}",
-            "method.preset=reference_code",
-            *EPOCHS,
-            f"memory.size={MEMORY[name]}",
-        ]
+        f"{name}_reference": of(name, "method.preset=reference_code", *EPOCHS, f"memory.size={MEMORY[name]}")
         for name in METHODS
     },
-    **{f"{name}_compressed": [f"method.name={name}", *LATE, *COMPRESSED] for name in FEDERATED},
-    **{f"fedstil_{codec}": [f"compression.up={codec}", f"compression.down={codec}"] for codec in LOSSY},
-    "paper": ["method.preset=paper"],
-    "losses": ["train.contrast=1", "train.triplet=1", "save_models=true"],
-    "late": ["warmup.steps=2", "rounds.clients_per_round=1", "rounds.total=5", "evaluation.tasks=all"],
-    "elastic": ["rounds.total=5", *(f"participation.{s}" for s in ("late=0.4", "dropout=0.3", "stragglers=0.5"))],
-    "late_reference": ["method.preset=reference_code", "memory.size=30", *EPOCHS, "rounds.clients_per_round=2"],
-    "client_late": ["method.name=fedweit", "evaluation.gallery=client", *LATE],
-    "all_late": ["method.name=fedweit", "evaluation.gallery=all", *LATE],
+    **{f"{name}_compressed": of(name, *LATE, *COMPRESSED) for name in FEDERATED},
+    **{f"fedstil_{codec}": of("fedstil", f"compression.up={codec}", f"compression.down={codec}") for codec in LOSSY},
+    "fedstil": ["method.name=fedstil"],  # with MobileNetV2
+    "paper": [SMALL, "method.preset=paper"],
+    "losses": [SMALL, "train.contrast=1", "train.triplet=1", "save_models=true"],
+    "late": [SMALL, "warmup.steps=2", "rounds.clients_per_round=1", "rounds.total=5", "evaluation.tasks=all"],
+    "elastic": [
+        SMALL,
+        "rounds.total=5",
+        *(f"participation.{s}" for s in ("late=0.4", "dropout=0.3", "stragglers=0.5")),
+    ],
+    "late_reference": [SMALL, "method.preset=reference_code", "memory.size=30", *EPOCHS, "rounds.clients_per_round=2"],
+    "client_late": of("fedweit", "evaluation.gallery=client", *LATE),
+    "all_late": of("fedweit", "evaluation.gallery=all", *LATE),
 }
 SHORT = [*(f"{name}_late" for name in METHODS), "single", "fedstil", "fedcurv_reference", "fedweit_reference"]
 SHORT += ["fedstil_compressed", "losses", "late", "elastic", "late_reference", "client_late", "all_late"]
-CORE = {"short": ["fedstil", "late"], "long": [*METHODS, "late"]}
 
 
 class Play(NamedTuple):
     folder: Path
-    names: list[str]
     output: str
     seconds: float
 
 
 @pytest.fixture(scope="module", params=BOTH)
-def plays(request, tmp_path_factory):
+def names(request):
+    return {"short": SHORT, "long": list(ALL)}[request.param]
+
+
+@pytest.fixture(scope="module")
+def plays(names, tmp_path_factory):
     """Number of ranks -> the experiments, run in one job."""
-    found, chosen = {}, {"short": SHORT, "long": list(ALL)}[request.param]
-    for ranks in RANKS:
-        folder, names = tmp_path_factory.mktemp(f"ranks{ranks}"), CORE[request.param] if ranks == MOST else chosen
-        script = [SCRIPTS / "play.py", folder, TINY, json.dumps({name: ALL[name] for name in names})]
-        began = time.monotonic()
-        done = mpirun(ranks, script, timeout=600)
-        assert done.returncode == 0, done.stderr
-        found[ranks] = Play(folder, names, done.stdout, time.monotonic() - began)
+    found = {}
+    for ranks in RANKS["short" if names is SHORT else "long"]:
+        folder, began = tmp_path_factory.mktemp(f"ranks{ranks}"), time.monotonic()
+        done = play(ranks, folder, {name: ALL[name] for name in names})
+        found[ranks] = Play(folder, done.stdout, time.monotonic() - began)
     return found
 
 
-def test_results_do_not_depend_on_the_number_of_ranks(plays):
-    for ranks in RANKS[1:]:
-        for name in plays[ranks].names:
-            one, other = (plays[n].folder / name for n in (1, ranks))
-            expected = results(one)
-            assert {"final/fingerprints", "ledger", "local/metrics", "served/metrics", "training/reports"} <= set(
-                expected
-            )
-            assert different(results(other), expected) == [], (name, ranks)
-            assert (other / "metrics.jsonl").read_text() == (one / "metrics.jsonl").read_text(), (name, ranks)
+def test_results_do_not_depend_on_the_number_of_ranks(plays, names):
+    shown = {"final/fingerprints", "ledger", "local/metrics", "served/metrics", "training/reports"}
+    for name in names:
+        one, *others = (played.folder / name for played in plays.values())
+        expected = results(one)
+        assert shown <= set(expected)
+        for other in others:
+            assert different(results(other), expected) == [], other
+            assert (other / "metrics.jsonl").read_text() == (one / "metrics.jsonl").read_text(), other
 
 
-def test_ledger_is_as_predicted(plays):
-    for play in plays.values():
-        assert play.output.count("bytes: as predicted from the layouts") == len(play.names)
+def test_ledger_is_as_predicted(plays, names):
+    for played in plays.values():
+        assert played.output.count("bytes: as predicted from the layouts") == len(names)
 
 
-def test_experiments_are_not_all_the_same(plays):
+def test_experiments_are_not_all_the_same(plays, names):
     """Equal fingerprints of one experiment on different ranks say something only if those of others differ."""
     # The newest models of multi are those of single, EWC of the reference code holds nothing in a task's first round, and to
     # a client that learns alone it makes no difference who else is drawn.
     alike = ("multi", "multi_reference", "multi_late", "ewc_reference", "client_late", "all_late")
-    own = [name for name in plays[1].names if name not in alike]
+    own = [name for name in names if name not in alike]
     own = [name for name in own if name == "fedstil_late" or not name.endswith("_late")]
     models = [
         model for name in own for model in results(plays[1].folder / name)["final/fingerprints"].tolist() if model
@@ -160,9 +159,9 @@ def test_relevance_is_a_mixing_matrix(plays):
 # -- the run folder ----------------------------------------------------------------------------------------------------
 
 
-def test_folder_holds_config_environment_and_results(plays):
-    for ranks, name in ((ranks, name) for ranks, play in plays.items() for name in play.names):
-        overrides, folder = ALL[name], plays[ranks].folder / name
+def test_folder_holds_config_environment_and_results(plays, names):
+    for ranks, name in ((ranks, name) for ranks in plays for name in names):
+        folder = plays[ranks].folder / name
         files = {"complete", "config.yaml", "environment.json", "results.h5", "metrics.jsonl"}
         files |= {"models"} if name == "losses" else set()
         assert {p.name for p in folder.iterdir()} == files
@@ -172,8 +171,13 @@ def test_folder_holds_config_environment_and_results(plays):
         assert sorted(client for placement in placements for client in placement["clients"]) == list(range(CLIENTS))
         assert {placement["threads"] for placement in placements} == {1}
         assert environment["packages"]["torch"]
-        asked = complete(TINY, [f"output={plays[ranks].folder}", f"name={name}", *overrides])
-        assert complete(folder / "config.yaml", []) == asked
+
+
+@pytest.mark.parametrize("name", ["fedstil", "late"])
+def test_the_saved_config_is_the_whole_experiment(plays, name):
+    for played in plays.values():
+        asked = complete(TINY, [f"output={played.folder}", f"name={name}", *ALL[name]])
+        assert complete(played.folder / name / "config.yaml", []) == asked
 
 
 def complete(config, overrides):
@@ -183,8 +187,8 @@ def complete(config, overrides):
     return asdict(loading.resolve(source, method.Options, method.PRESETS))
 
 
-def test_one_line_a_round(plays):
-    for name in plays[1].names:
+def test_one_line_a_round(plays, names):
+    for name in names:
         check_lines(plays[1].folder / name)
 
 
@@ -214,20 +218,20 @@ def test_headlines_are_means_of_the_metrics(plays):
     assert lines[1]["served_round_1"]["rank1"] == pytest.approx(100 * served.mean())
 
 
-def test_no_time_is_counted_twice(plays):
-    for ranks, play in plays.items():
+def test_no_time_is_counted_twice(plays, names):
+    for ranks, played in plays.items():
         spent = np.zeros(ranks)
-        for name in play.names:
-            with h5py.File(play.folder / name / "results.h5") as file:
+        for name in names:
+            with h5py.File(played.folder / name / "results.h5") as file:
                 seconds = {activity: of_ranks[()] for activity, of_ranks in file["seconds"].items()}
                 assert seconds.keys() >= {"set-up", "wait", "evaluate", *(["exchange"] if ranks > 1 else [])}
                 spent += np.nansum(list(seconds.values()), axis=0)
         assert (spent > 0).all()
-        assert (spent < play.seconds).all()
+        assert (spent < played.seconds).all()
 
 
 def test_output_has_no_terminal_codes(plays):
-    assert all("\x1b" not in play.output and "\r" not in play.output.replace("\r\n", "\n") for play in plays.values())
+    assert not any("\x1b" in output or "\r" in output.replace("\r\n", "\n") for _, output, _ in plays.values())
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
@@ -235,31 +239,19 @@ def test_output_has_no_terminal_codes(plays):
 
 def command(*arguments):
     """The documented command on a single rank, without mpirun."""
-    return alone("-m", "fedstil_mpi.run", *arguments)
+    return alone("-m", "fedstil_mpi.run", TINY, *arguments)
 
 
-def test_command_runs_once_per_folder(plays, tmp_path):
-    arguments = [TINY, f"output={tmp_path}", "name=single", "method.name=single"]
-    first = command(*arguments)
-    assert first.returncode == 0, first.stderr
-    assert f"results in {tmp_path / 'single'}" in first.stdout.replace(os.linesep, "")
-    assert "\x1b" not in first.stdout
-    with h5py.File(tmp_path / "single" / "results.h5") as file:
-        fingerprints = file["final/fingerprints"][()].tolist()
-    assert fingerprints == results(plays[1].folder / "single")["final/fingerprints"].tolist()
-
-    stored = (tmp_path / "single" / "results.h5").stat().st_mtime_ns
-    second = command(*arguments)
-    assert second.returncode == 2
-    assert second.stderr.splitlines() == [
-        f"fedstil_mpi: {tmp_path / 'single'} holds a run already; go on with --resume, choose another name= or output=, "
-        "or remove it"
-    ]
-    assert (tmp_path / "single" / "results.h5").stat().st_mtime_ns == stored
+def test_the_command(plays, tmp_path):
+    done = command(SMALL, f"output={tmp_path}", "name=single", "method.name=single")
+    assert done.returncode == 0, done.stderr
+    assert f"results in {tmp_path / 'single'}" in done.stdout.replace(os.linesep, "")
+    assert "\x1b" not in done.stdout
+    assert not different(results(tmp_path / "single"), results(plays[1].folder / "single"))
 
 
 def test_config_that_does_not_fit_the_stream_is_refused(tmp_path):
-    done = command(TINY, f"output={tmp_path}", "rounds.clients_per_round=4")
+    done = command(f"output={tmp_path}", "rounds.clients_per_round=4")
     assert done.returncode == 2
     assert done.stderr == "fedstil_mpi: rounds.clients_per_round = 4, but there are 3 clients\n"
     assert not list(tmp_path.iterdir())

@@ -9,34 +9,34 @@ import h5py
 import numpy as np
 import pytest
 
-from support import TINY
-from support.launch import SCRIPTS, ULFM, lines_of, mpirun
+from support import SMALL, TINY
+from support.launch import SCRIPTS, ULFM, alone, lines_of, mpirun
 from support.results import different, equal, results
 
 HOST = platform.node()
-CLIENTS = 5
-USUAL = [f"data.synthetic.clients={CLIENTS}", "rounds.per_task=2", "fault_tolerance=true"]
-ROUNDS = 4
-
-ADOPTED = {
-    "training": [[2, 3, "training"]],
-    "exchange": [[5, 2, "up"]],
-    "two": [[1, 3, "gather"], [4, 3, "gather"]],
-    "last": [[3, 4, "checkpoint"]],
-}
-"""Experiment -> [rank, round, moment] of its deaths, in one job of 6 ranks, of which rank 0 is left to play all clients."""
-
+RANKS, CLIENTS, ROUNDS = 7, 5, 4
+"""A rank for each client, and one with nothing to do at first."""
+USUAL = [
+    SMALL,
+    f"data.synthetic.clients={CLIENTS}",
+    "rounds.per_task=2",
+    "rounds.evaluate_every=1",
+    "fault_tolerance=true",
+]
 OFFLINE = {"usual": [[4, 3, "up"]], "everyone": [[2, 3, "down"]]}
+"""Experiment -> [rank, round, moment] of its deaths; first each is played undisturbed, as `whole_<name>`."""
 MORE = {
-    "usual": ["rounds.evaluate_every=1"],
+    "usual": ["lost_clients=offline"],
     "everyone": [
-        "rounds.evaluate_every=1",
-        "method.name=fedweit",
-        "evaluation.gallery=all",
-        "prototypes.exchange=true",
+        *("lost_clients=offline", "method.name=fedweit", "evaluation.gallery=all", "prototypes.exchange=true"),
     ],
 }
-"""What the undisturbed and the disturbed run of OFFLINE have."""
+ADOPTED = {
+    "training": [[3, 3, "training"]],
+    "two": [[1, 3, "gather"], [6, 3, "gather"]],
+    "last": [[5, 4, "checkpoint"]],
+}
+"""The same, in the same job; in the end rank 0 is left to play all clients."""
 
 
 class Play(NamedTuple):
@@ -55,32 +55,21 @@ def ulfm():
         pytest.skip("this MPI lacks User Level Failure Mitigation (Open MPI 5 and mpi4py 4.1 have it)")
 
 
-def play(ranks, folder, deaths, overrides=None, **rest):
-    """deaths, overrides (besides the usual ones): by experiment; rest: for all, see die.py."""
+def play(ranks, folder, deaths, **rest):
+    """deaths: by experiment; rest: for all, see die.py."""
     trials = {
-        name: {"deaths": of, "overrides": [*USUAL, *(overrides or {}).get(name, [])], **rest}
+        name: {"deaths": of, "overrides": [*USUAL, *MORE.get(name.removeprefix("whole_"), [])], **rest}
         for name, of in deaths.items()
     }
-    script = [SCRIPTS / "die.py", folder, TINY, json.dumps(trials)]
-    done = mpirun(ranks, script, timeout=300, options=ULFM)
+    done = mpirun(ranks, [SCRIPTS / "die.py", folder, TINY, json.dumps(trials)], timeout=300, options=ULFM)
     return Play(folder, done.stdout, done.stderr, done.returncode)
 
 
 @pytest.fixture(scope="module")
-def adopted(ulfm, tmp_path_factory):
-    played = play(6, tmp_path_factory.mktemp("adopted"), {"whole": [], **ADOPTED})
-    assert played.code == 0, played.errors
-    return played
-
-
-@pytest.fixture(scope="module")
-def offline(ulfm, tmp_path_factory):
-    """Each experiment of OFFLINE as `<name>` and, undisturbed, as `whole_<name>`."""
-    trials = {f"whole_{name}": [] for name in OFFLINE} | OFFLINE
-    overrides = {name: [*MORE[name.removeprefix("whole_")], "lost_clients=offline"] for name in trials}
-    played = play(6, tmp_path_factory.mktemp("offline"), trials, overrides)
-    assert played.code == 0, played.errors
-    return played
+def played(ulfm, tmp_path_factory):
+    found = play(RANKS, tmp_path_factory.mktemp("died"), {f"whole_{name}": [] for name in OFFLINE} | OFFLINE | ADOPTED)
+    assert found.code == 0, found.errors
+    return found
 
 
 def events(folder):
@@ -98,20 +87,20 @@ def events(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ADOPTED)
-def test_adopted_clients_go_on_as_if_nobody_had_died(adopted, name):
-    assert not different(*(results(adopted.folder / run) for run in (name, "whole")))
-    assert (adopted.folder / name / "complete").exists()
-    assert not (adopted.folder / name / "checkpoints").exists()
-    assert adopted.output.count("rank-1") == 1 + len(ADOPTED)
+def test_adopted_clients_go_on_as_if_nobody_had_died(played, name):
+    assert not different(*(results(played.folder / run) for run in (name, "whole_usual")))
+    assert (played.folder / name / "complete").exists()
+    assert not (played.folder / name / "checkpoints").exists()
+    assert played.output.count("rank-1") == 2 * len(OFFLINE) + len(ADOPTED)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ADOPTED)
-def test_lost_and_adopting_ranks_are_reported(adopted, name):
-    stored, printed = events(adopted.folder / name)
+def test_lost_and_adopting_ranks_are_reported(played, name):
+    stored, printed = events(played.folder / name)
     assert stored == printed
-    before = list(ADOPTED.values())[: list(ADOPTED).index(name) + 1]
-    living = set(range(6)).difference(rank for deaths in before for rank, _, _ in deaths)
+    before = [*OFFLINE.values(), *ADOPTED.values()][: len(OFFLINE) + list(ADOPTED).index(name) + 1]
+    living = set(range(RANKS)).difference(rank for deaths in before for rank, _, _ in deaths)
     assert [[event["rank"], event["round"]] for event in stored] == [[rank, round] for rank, round, _ in ADOPTED[name]]
     for event in stored:
         assert event["event"] == "rank lost"
@@ -121,15 +110,15 @@ def test_lost_and_adopting_ranks_are_reported(adopted, name):
         line = (
             f"rank {event['rank']} on {HOST} was lost in round {event['round']}; client {event['clients'][0]} continues"
         )
-        assert adopted.output.count(line) == 2  # when it happened, and at the end
+        assert played.output.count(line) == 2  # when it happened, and at the end
     if name == "last":
         assert stored[0]["adopted_by"] == [0] * CLIENTS
 
 
 @pytest.mark.slow
-def test_the_deaths_were_real(adopted):
-    for name, deaths in ADOPTED.items():
-        times = {what: (adopted.folder / "times" / f"{name}.{what}").read_text().split() for what in ("died", "began")}
+def test_the_deaths_were_real(played):
+    for name, deaths in (OFFLINE | ADOPTED).items():
+        times = {what: (played.folder / "times" / f"{name}.{what}").read_text().split() for what in ("died", "began")}
         assert len(times["died"]) == len(deaths)
         assert len(times["began"]) == 2  # in the beginning, and once more
         assert float(times["began"][1]) - float(times["died"][0]) < 20
@@ -140,8 +129,8 @@ def test_the_deaths_were_real(adopted):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OFFLINE)
-def test_earlier_rounds_of_a_run_that_lost_clients_are_untouched(offline, name):
-    whole, found = (results(offline.folder / run) for run in (f"whole_{name}", name))
+def test_earlier_rounds_of_a_run_that_lost_clients_are_untouched(played, name):
+    whole, found = (results(played.folder / run) for run in (f"whole_{name}", name))
     before = OFFLINE[name][0][1] - 1
     assert equal(found["training/reports"][:before], whole["training/reports"][:before])
     views = [view for view in ("local", "served", "local_task_free", "served_task_free") if f"{view}/metrics" in whole]
@@ -155,9 +144,9 @@ def test_earlier_rounds_of_a_run_that_lost_clients_are_untouched(offline, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OFFLINE)
-def test_lost_clients_take_no_part_any_more(offline, name):
-    found, ((rank, round, _),) = results(offline.folder / name), OFFLINE[name]
-    stored, printed = events(offline.folder / name)
+def test_lost_clients_take_no_part_any_more(played, name):
+    found, ((rank, round, _),) = results(played.folder / name), OFFLINE[name]
+    stored, printed = events(played.folder / name)
     assert stored == printed
     (event,) = stored
     assert (event["rank"], event["round"], event["adopted_by"]) == (rank, round, None)
@@ -177,47 +166,47 @@ def test_lost_clients_take_no_part_any_more(offline, name):
     later = found["ledger"][found["ledger"]["round"] > first]
     assert set(later["client"].tolist()) == set(np.flatnonzero(left).tolist())
     line = f"rank {rank} on {HOST} was lost in round {round}; client {client} is absent from then on"
-    assert offline.output.count(line) == 2
+    assert played.output.count(line) == 2
 
 
 # -- the end of a job --------------------------------------------------------------------------------------------------
 
 
+def resume(folder, name):
+    """On a single rank."""
+    done = alone("-m", "fedstil_mpi.run", TINY, *USUAL, f"output={folder}", f"name={name}", "--resume")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
-def test_loss_of_the_server_ends_the_job(ulfm, adopted, tmp_path):
-    done = play(3, tmp_path, {"server": [[0, 3, "down"]]})
+def test_loss_of_the_server_ends_the_job(played, tmp_path):
+    done = play(2, tmp_path, {"server": [[0, 3, "down"]]})
     assert done.code == 1
     assert lines_of(done.errors) == [f"fedstil_mpi: rank 0 on {HOST}, the server, was lost; go on with --resume"]
     assert "Traceback" not in done.errors
-
-    config = [TINY, *USUAL, f"output={tmp_path}", "name=server", "--resume"]
-    resumed = mpirun(1, ["-m", "fedstil_mpi.run", *config], timeout=300)
-    assert resumed.returncode == 0, resumed.stderr
-    assert not different(results(tmp_path / "server"), results(adopted.folder / "whole"))
+    resume(tmp_path, "server")
+    assert not different(results(tmp_path / "server"), results(played.folder / "whole_usual"))
 
 
 @pytest.mark.slow
 def test_a_pause_after_losses_has_its_code(ulfm, tmp_path):
     """The second rank dies while the survivors of the first take up the checkpoint."""
-    done = play(4, tmp_path, {"pause": [[1, 2, "boundary"], [3, 0, "restoring"]]}, pause=3)
+    done = play(3, tmp_path, {"pause": [[1, 2, "boundary"], [2, 0, "restoring"]]}, pause=3)
     assert done.code == 75, done.errors
     assert lines_of(done.errors) == ["fedstil_mpi: asked to stop, and stopped in round 3; go on with --resume"]
     assert len((tmp_path / "times" / "pause.died").read_text().split()) == 2
     assert (tmp_path / "pause" / "checkpoints" / "00002" / "learning" / "checkpoint.json").exists()
     assert not (tmp_path / "pause" / "complete").exists()
-
-    config = [TINY, *USUAL, f"output={tmp_path}", "name=pause", "--resume"]
-    resumed = mpirun(1, ["-m", "fedstil_mpi.run", *config], timeout=300)
-    assert resumed.returncode == 0, resumed.stderr
+    resume(tmp_path, "pause")
     stored, _ = events(tmp_path / "pause")
     assert [event["event"] for event in stored] == ["rank lost", "rank lost", "resumed"]
-    assert [event.get("rank") for event in stored] == [1, 3, None]
+    assert [event.get("rank") for event in stored] == [1, 2, None]
 
 
 @pytest.mark.slow
 def test_a_round_that_kills_every_rank_that_plays_it_ends_the_job(ulfm, tmp_path):
-    script = [SCRIPTS / "fail_in_training.py", "exception", tmp_path, TINY]
-    done = mpirun(5, [*script, f"output={tmp_path}", "fault_tolerance=true"], timeout=300, options=ULFM)
+    script = [SCRIPTS / "fail_in_training.py", "exception", tmp_path, TINY, SMALL]
+    done = mpirun(4, [*script, f"output={tmp_path}", "fault_tolerance=true"], timeout=300, options=ULFM)
     assert done.returncode == 1
     *failures, end = lines_of(done.stderr)
     assert len(failures) == 3

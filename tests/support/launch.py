@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+
+from support import TINY
 
 SCRIPTS = Path(__file__).with_name("scripts")
 
@@ -98,8 +101,23 @@ def alone(*args: str | Path, cwd: Path | None = None, **env: str) -> subprocess.
     find_mpirun()  # skips where MPI is not installed
     return subprocess.run(
         [sys.executable, *map(str, args)], cwd=cwd, env=environment(env),
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
+
+
+def play(
+    ranks: int, folder: Path, experiments: Mapping[str, Sequence[str]], *more: str
+) -> subprocess.CompletedProcess[str]:
+    """Experiments from tiny.yaml, {name: overrides}, in one job; `more`: further arguments of scripts/play.py."""
+    script = [SCRIPTS / "play.py", folder, TINY, json.dumps(experiments), *more]
+    done = mpirun(ranks, script, timeout=600) if ranks > 1 else alone(*script)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def codes(played: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """The exit code of each experiment of `play`."""
+    return json.loads(played.stdout.splitlines()[-1])
 
 
 def lines_of(text):
@@ -107,10 +125,10 @@ def lines_of(text):
     return [line for line in text.replace("\0", "").splitlines() if line.startswith("fedstil_mpi:")]
 
 
-def survivors(folder, patience=5.0):
+def survivors(folder, ranks=3, patience=5.0):
     """Process ids of ranks that are still alive some seconds after mpirun has ended."""
     pids = [int(file.name) for file in folder.iterdir()]
-    assert len(pids) == 3
+    assert len(pids) == ranks
     end = time.monotonic() + patience
     while (alive := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < end:
         time.sleep(0.05)

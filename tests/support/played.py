@@ -8,7 +8,6 @@ import numpy as np
 from fedstil_mpi import methods
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.exchange import InProcessExchange
-from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Stream, Task
 from fedstil_mpi.federation.messages import message_schema
@@ -96,10 +95,3 @@ def count(
 
 def learners(f: Federation) -> list[Learner]:
     return [side.learner for side in f.clients.values()]
-
-
-def ledgers(method: str, preset: str, schedule: Schedule, settings: dict) -> tuple[Ledger, Ledger]:
-    """What four clients book that really train, a little, and what a plan counts."""
-    little = {"rounds.per_task": schedule.per_task, "memory.size": 0, "train.early_stop": False}
-    config = tiny.experiment(little | {"train.steps": 1} | settings, method, preset)
-    return play(config, FOUR, schedule).exchange.ledger, count(config, FOUR, schedule).exchange.ledger

@@ -5,9 +5,11 @@ from functools import cache
 import pytest
 import torch
 
+from fedstil_mpi import methods
 from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.models.network import network_state
+from fedstil_mpi.planning import forecast
 from support import played, tiny
 from support.cases import PRESETS, SETTINGS, STREAMS
 
@@ -53,10 +55,46 @@ def test_a_lone_client_is_served(method, preset):
     assert all(torch.isfinite(tensor).all() for tensor in side.tail.state_dict().values())
 
 
-@pytest.mark.parametrize("drawn", [4, 2])
-@pytest.mark.parametrize(("method", "preset"), PRESETS)
-def test_prediction_is_what_passes(method, preset, drawn):
+# -- the prediction and what really passes -----------------------------------------------------------------------------
+
+TWO_OF_FOUR = Schedule(3, clients=4, tasks=3, per_task=2, total=7, clients_per_round=2, evaluate_every=1)
+LISTS = {"method.importance": "round", "method.data": "query", "method.dispatch": "lists"}
+MORE = [
+    ("fedavg", "best", {}),
+    ("fedcurv", "paper", {"method.norms": "averaged"}),
+    ("fedcurv", "best", {"method.importance": "round"}),
+    ("fedcurv", "best", LISTS),
+    ("fedstil", "best", {}),
+    ("fedstil", "paper", {"method.relevance": "overlap"}),
+    ("fedweit", "best", {"method.knowledge": 2}),
+    ("fedweit", "paper", {"method.knowledge": 0}),
+]
+
+
+def check_counted(config, streams, schedule):
+    """What clients that train send, and pass, is what a plan counts; returns what they sent."""
+    real, counted = (engine(config, streams, schedule) for engine in (played.play, played.count))
+    assert real.exchange.ledger.difference(counted.exchange.ledger) == []
+    passes = [[learner.forward_counts for learner in played.learners(f)] for f in (real, counted)]
+    assert passes[0] == passes[1]
+    return real.exchange.ledger
+
+
+@pytest.mark.parametrize(
+    ("method", "preset", "settings"), [*((*of, {"prototypes.exchange": True}) for of in PRESETS), *MORE]
+)
+def test_prediction_is_what_passes(method, preset, settings):
     """Also to late joiners, and with prototypes beside."""
-    plan = Schedule(3, clients=4, tasks=3, per_task=2, total=7, clients_per_round=drawn, evaluate_every=1)
-    passed, predicted = played.ledgers(method, preset, plan, {"prototypes.exchange": True})
-    assert passed.difference(predicted) == []
+    little = {"rounds.per_task": 2, "memory.size": 0, "train.early_stop": False, "train.steps": 1}
+    ledger = check_counted(tiny.experiment(little | settings, method, preset), played.FOUR, TWO_OF_FOUR)
+    assert {entry.round for entry in ledger.entries if entry.kind == "model"} > {1}
+
+
+@pytest.mark.parametrize("gallery", ["client", "all"])
+@pytest.mark.parametrize("method", methods.names())
+def test_prediction_with_a_memory_and_larger_galleries(method, gallery):
+    settings = {"train.steps": 2, "train.batch": 6, "rounds.per_task": 1, "evaluation.gallery": gallery}
+    schedule = Schedule(3, clients=3, tasks=3, per_task=1, total=3, clients_per_round=3, evaluate_every=1)
+    config = tiny.experiment(settings, method)
+    assert set(forecast.bounds(config).values()) == {"exactly"}
+    check_counted(config, played.THREE, schedule)

@@ -17,9 +17,9 @@ def plan(folder, **changes):
     return str(write(folder, "compare.yaml", json.dumps(keys | changes)))
 
 
-def prepared(path, *overrides):
-    """The settings that differ from the presets, by label."""
-    found = compare.expand(compare.read(path, overrides), path, list(overrides), None, None)
+def prepared(path, *overrides, only=None):
+    """The states of the runs' folders, by label."""
+    found = compare.expand(compare.read(path, overrides), path, list(overrides), None, only)
     return {entry.label: compare.prepare(entry) for entry in found}
 
 
@@ -75,3 +75,23 @@ def test_a_run_config_is_no_comparison(tmp_path):
         InputError, match=r"has no base:, so it is no comparison; python -m fedstil_mpi\.run is for a single"
     ):
         compare.read(str(write(tmp_path, text="seed: 1")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "overrides", "only", "message"),
+    [
+        ({"variants": {"bad": {"method.name": "fedawg"}}}, [], None, "unknown method 'fedawg'; did you mean fedavg"),
+        ({"variants": {"bad": {"train.lrr": 1}}}, [], None, "unknown config key train.lrr; did you mean train.lr"),
+        ({"seed": 1}, [], None, "unknown config key comparison.seed; did you mean comparison.seeds"),
+        ({"variants": {}}, [], None, "give one or more of each"),
+        ({"against": "B"}, [], None, "expected one of A"),
+        ({}, [], ["a"], "did you mean A"),
+        ({}, ["seed=3"], ["A"], "seed=3: that is for the comparison to set; give --seeds, or seeds in"),
+        ({"variants": {"a b": {}, "A-B": {}}}, [], None, "rename one"),
+        ({"base": "nowhere.yaml"}, [], None, "nowhere.yaml does not exist"),
+    ],
+)
+def test_mistakes_are_refused_before_the_first_run(tmp_path, changes, overrides, only, message):
+    with pytest.raises(InputError, match=message) as refused:
+        prepared(plan(tmp_path, **changes), *overrides, only=only)
+    assert "\n" not in str(refused.value)

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.comm.flat import Layout
-from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.methods import fedstil
 from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.methods.fedstil.relevance import MEASURES
@@ -330,14 +329,3 @@ def test_prototypes_travel_without_mixing():
 def test_unknown_choices_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         fedstil.Options(**options)
-
-
-@pytest.mark.parametrize("preset", sorted(fedstil.PRESETS))
-def test_every_preset_can_be_played(preset):
-    settings = {"train.steps": 0, "train.epochs": 1, "memory.size": 8, "rounds.per_task": 1}
-    result = tiny.federation(tiny.experiment(settings, "fedstil", preset), STREAMS)
-    for number, online in enumerate([ALL, [0, 2], ALL], 1):
-        result.play(number, online)
-    result.distribute(4, ALL)
-    assert all(np.isfinite(evaluate(side.learner)).any() for side in result.clients)
-    torch.testing.assert_close(result.server.relevance_KK.sum(1), torch.ones(3))

@@ -1,6 +1,5 @@
 import weakref
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -8,15 +7,13 @@ from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Layout
-from fedstil_mpi.evaluation.search import evaluate
-from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.methods import fedstil_atten
 from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.models.adaptive import AttentiveAdaptive
 from fedstil_mpi.models.network import trainable_parameters
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError
-from support import played, tiny
+from support import tiny
 
 STREAMS = [
     [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2)],
@@ -314,17 +311,6 @@ def test_traffic_of_the_reference_code():
     assert {part.kind: part.scalars for part in lean.up} == {"weights": 12_484_608, "samples": 1}
 
 
-@pytest.mark.parametrize("drawn", [4, 2])
-@pytest.mark.parametrize(
-    ("preset", "settings"), [("best", {}), ("reference_code", {}), ("best", {"prototypes.exchange": True})]
-)
-def test_prediction_is_what_passes(preset, settings, drawn):
-    plan = Schedule(3, clients=4, tasks=3, per_task=2, total=9, clients_per_round=drawn, evaluate_every=1)
-    passed, predicted = played.ledgers("fedstil_atten", preset, plan, settings)
-    assert passed.difference(predicted) == []
-    assert passed.by_kind() == predicted.by_kind()
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -338,16 +324,6 @@ def test_prediction_is_what_passes(preset, settings, drawn):
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         fedstil_atten.Options(**options)
-
-
-@pytest.mark.parametrize("preset", sorted(fedstil_atten.PRESETS))
-def test_every_preset_can_be_played(preset):
-    settings = {"train.steps": 0, "train.epochs": 1, "memory.size": 8, "rounds.per_task": 1}
-    result = tiny.federation(tiny.experiment(settings, "fedstil_atten", preset), STREAMS)
-    for number, online in enumerate([ALL, [0, 2], ALL], 1):
-        result.play(number, online)
-    result.distribute(4, ALL)
-    assert all(np.isfinite(evaluate(side.learner)).any() for side in result.clients)
 
 
 def test_clients_of_a_rank_share_one_copy_of_the_bank_on_the_device():

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.client.rehearsal import Memory, Samples
-from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.methods import icarl
 from fedstil_mpi.methods.base import Client
 from fedstil_mpi.util.errors import InputError
@@ -267,14 +266,3 @@ def test_the_width_is_that_of_the_largest_id_ever_seen():
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         icarl.Options(**options)
-
-
-@pytest.mark.parametrize("preset", sorted(icarl.PRESETS))
-def test_every_preset_can_be_played(preset):
-    settings = {"train.steps": 0, "train.epochs": 1, "memory.size": 8, "rounds.per_task": 1}
-    result = tiny.federation(tiny.experiment(settings, "icarl", preset), STREAMS)
-    for number, online in enumerate([[0, 1], [0], [0, 1]], 1):
-        result.play(number, online)
-    assert all(side.old_logits is not None for side in result.clients)
-    assert all(np.isfinite(evaluate(side.learner)).any() for side in result.clients)
-    assert result.ledger.entries == []

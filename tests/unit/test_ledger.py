@@ -136,32 +136,6 @@ def test_sixty_rounds(resnet, method, down, up):
 # -- the prediction and what really passes -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("drawn", [4, 2])
-@pytest.mark.parametrize(
-    ("method", "preset", "settings"),
-    [
-        ("single", "best", {}),
-        ("fedavg", "best", {}),
-        ("fedavg", "reference_code", {}),
-        ("fedstil", "reference_code", {}),
-        ("fedstil", "paper", {}),
-        ("fedstil", "paper", {"method.relevance": "overlap"}),
-        ("fedstil", "paper", {"prototypes.exchange": True}),
-        ("fedstil", "best", {"prototypes.exchange": True, "method.relevance": "overlap"}),
-        ("fedavg", "best", {"prototypes.exchange": True}),
-        ("single", "best", {"prototypes.exchange": True}),
-    ],
-)
-def test_prediction_is_what_passes(method, preset, settings, drawn):
-    total = 6 if drawn == 4 else 11
-    plan = Schedule(3, clients=4, tasks=3, per_task=2, total=total, clients_per_round=drawn, evaluate_every=total)
-    passed, predicted = played.ledgers(method, preset, plan, settings)
-    assert passed.difference(predicted) == []
-    assert drawn == 4 or {entry.round for entry in passed.entries if entry.kind == "model"} > {1}  # late joiners
-    if settings.get("prototypes.exchange"):
-        assert any(entry.kind == "prototypes" and entry.direction == DOWN for entry in passed.entries)
-
-
 @pytest.mark.parametrize("engine", [played.play, played.count])
 def test_relayed_prototypes_by_hand(engine):
     """Two clients, two tasks of one round. Client 1 meets person 5 in its second task, which client 0 met in its first."""

@@ -106,18 +106,6 @@ def test_forward_passes_are_those_of_the_learners(name, drawn):
     assert [set(learner._clean) for learner in counted] == [set(learner._clean) for learner in real]
 
 
-@pytest.mark.parametrize("gallery", ["task", "client", "all"])
-@pytest.mark.parametrize("preset", ["best", "paper"])
-@pytest.mark.parametrize("method", methods.names())
-def test_forward_passes_of_every_method(method, preset, gallery):
-    settings = {"train.steps": 2, "train.batch": 6, "rounds.per_task": 1, "evaluation.gallery": gallery}
-    config = tiny.experiment(settings, method, preset)
-    schedule = Schedule(3, clients=3, tasks=3, per_task=1, total=3, clients_per_round=3, evaluate_every=1)
-    real, counted = (played.learners(engine(config, played.THREE, schedule)) for engine in (played.play, played.count))
-    assert set(forecast.bounds(config).values()) == {"exactly"}
-    assert [learner.forward_counts for learner in counted] == [learner.forward_counts for learner in real]
-
-
 def counting(settings, *tasks):
     """A learner that counts; tasks: the training people's ids, an entry an image, with 2 queries and a gallery of 3."""
     zeros = np.zeros(3, np.int64)
