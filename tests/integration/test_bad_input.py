@@ -29,7 +29,7 @@ REFUSED = {
         [*FOLDER, "data.path={root}/images", "model.num_classes=1"],
         "model.num_classes = 1 for 2 people to train on; set it to 2 or more",
     ),
-    "an image, which the clients' rank alone can see": (
+    "image": (  # which the clients' rank alone can see
         [*FOLDER, SMALL, "data.path={root}/broken"],
         "{root}/broken/task-0-0/query/14/14_c0_query.png cannot be read as an image",
     ),

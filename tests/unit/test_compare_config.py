@@ -85,7 +85,7 @@ def test_a_run_config_is_no_comparison(tmp_path):
         ({"seed": 1}, [], None, "unknown config key comparison.seed; did you mean comparison.seeds"),
         ({"variants": {}}, [], None, "give one or more of each"),
         ({"against": "B"}, [], None, "expected one of A"),
-        ({}, [], ["a"], "did you mean A"),
+        ({"variants": {"FedAvg": {}}}, [], ["fedavg"], "did you mean FedAvg"),
         ({}, ["seed=3"], ["A"], "seed=3: that is for the comparison to set; give --seeds, or seeds in"),
         ({"variants": {"a b": {}, "A-B": {}}}, [], None, "rename one"),
         ({"base": "nowhere.yaml"}, [], None, "nowhere.yaml does not exist"),
