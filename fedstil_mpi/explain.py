@@ -34,7 +34,7 @@ from fedstil_mpi.results.report import explanation
 from fedstil_mpi.results.report.explanation import Shown
 from fedstil_mpi.results.report.tables import write_csv
 from fedstil_mpi.results.writing.models import STEM, load_tail, model_file
-from fedstil_mpi.util import terminal
+from fedstil_mpi.util import lease, terminal
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import atomic
 
@@ -76,14 +76,14 @@ def explain(options: Namespace) -> None:
     market = plan.experiment.evaluation.protocol == "market"
     rows: list[dict[str, Any]] = []
     try:
-        options.output.mkdir(parents=True, exist_ok=True)
-        for query in options.images:
-            matches = best(task, query, similarity[query], market)
-            found = [show(network, task, query, match, layer) for match in matches]
-            with atomic(options.output / f"query-{query}.png") as partial:
-                explanation.draw(task, query, found).savefig(partial, format="png", dpi=150)
-            rows += [explanation.row(task, query, shown) for shown in found]
-        write_csv(options.output / "explain.csv", rows)
+        with lease.held(options.output):
+            for query in options.images:
+                matches = best(task, query, similarity[query], market)
+                found = [show(network, task, query, match, layer) for match in matches]
+                with atomic(options.output / f"query-{query}.png") as partial:
+                    explanation.draw(task, query, found).savefig(partial, format="png", dpi=150)
+                rows += [explanation.row(task, query, shown) for shown in found]
+            write_csv(options.output / "explain.csv", rows)
     except OSError as error:
         raise InputError(f"cannot write to {options.output}: {error.strerror}; choose another --output") from None
     terminal.show(f"pictures of {layer} for {len(options.images)} queries, and explain.csv, in {options.output}")

@@ -14,7 +14,7 @@ from fedstil_mpi.config.command_line import Parser, cli_main
 from fedstil_mpi.results.reading import runs
 from fedstil_mpi.results.reading.variants import Variant, group, warnings
 from fedstil_mpi.results.report import plots, sections, tables
-from fedstil_mpi.util import terminal
+from fedstil_mpi.util import lease, terminal
 from fedstil_mpi.util.errors import InputError, did_you_mean
 from fedstil_mpi.util.files import write_text
 from fedstil_mpi.util.terminal import say
@@ -56,7 +56,11 @@ def write(runs: Sequence[Path], output: Path, against: str | None = None) -> Pat
 
 def load(paths: Sequence[Path], against: str | None) -> Comparison:
     complete, interrupted = runs.find(paths)
-    variants, notes = group([runs.read(folder) for folder in complete])
+    found = [runs.read(folder) for folder in complete]
+    variants, notes = group(found)
+    notes += [
+        f"{run.folder} is of an older version: its results have no checksum" for run in found if not run.has_checksum
+    ]
     notes += [f"{folder} has no results.h5, so the run is not complete; left out" for folder in interrupted]
     labels = [variant.label for variant in variants]
     if against is not None and against not in labels:
@@ -68,12 +72,12 @@ def load(paths: Sequence[Path], against: str | None) -> Comparison:
 
 
 def _write(comparison: Comparison, output: Path) -> Path:
+    file = output / "report.md"
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        drawn = plots.write_all(comparison.variants, comparison.reference, output)
-        tables.write_csv(output / "table.csv", tables.as_rows(tables.main_table(comparison.variants)))
-        file = output / "report.md"
-        write_text(file, printable_lines(text(comparison, drawn)))
+        with lease.held(output):
+            drawn = plots.write_all(comparison.variants, comparison.reference, output)
+            tables.write_csv(output / "table.csv", tables.as_rows(tables.main_table(comparison.variants)))
+            write_text(file, printable_lines(text(comparison, drawn)))
     except OSError as error:
         raise InputError(
             f"cannot write to {output}: {error.strerror or error}; choose another folder with --output"

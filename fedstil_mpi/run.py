@@ -4,7 +4,8 @@
 
 Rank 0 is the server; the clients are spread over the other ranks (over rank 0 too, if it is the only one). The number
 of ranks changes the speed, not the result. Exit code 0: done; 2: the input cannot be used, and one line says why; 75: a
-signal (SIGUSR1, SIGTERM) asked it to stop, and `--resume` goes on; 1 and others: it failed, and `--resume` goes on from the
+signal (SIGUSR1, SIGTERM) asked it to stop, and `--resume` goes on; 74: the disk did not take a file, one line says which, and
+`--resume` goes on; 1 and others: it failed, and `--resume` goes on from the
 last checkpoint. With fault_tolerance=true, under mpirun --with-ft ulfm, a run goes on without ranks that have died.
 
 To know the program, read on in federation/setup.py (from a config to server and clients), federation/rounds.py (what a
@@ -13,6 +14,7 @@ round does), client/local_training.py (how a client learns) and methods/fedstil/
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -23,7 +25,6 @@ from fedstil_mpi.comm.survival import check_survivable
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import Parser
-from fedstil_mpi.config.identity import fingerprint
 from fedstil_mpi.federation.shared_resources import SharedResources, open_shared_resources
 from fedstil_mpi.launch.signals import listening
 from fedstil_mpi.results.writing.run_folder import path_of
@@ -93,29 +94,33 @@ def execute(
     with world.verdict():
         method = methods.load(draft.method.name)
         plan = make_plan(loading.resolve(source, method.Options, method.PRESETS), method, resources.stream)
-    with world.verdict():
-        rows = resources.placements
-        output = CheckedOutput(plan, resources.stream, rows, brief=brief) if rows is not None else None
-    state = world.broadcast_json(output.state if output is not None else None)
-    if state == "complete":
-        return resources
-    if output is not None and resources is not before:
-        for line in remarks(resources.stream):
-            say(line)
 
     def stop() -> bool:
         world.check()  # a rank that has died ends training too
         return asked()
 
-    store = CheckpointStore(path_of(plan.experiment), fingerprint(plan.experiment))
-    every = plan.experiment.checkpoint.every
-    checkpoints = CheckpointManager(world, store, every, stop, at_once=draft.fault_tolerance, thorough=thorough)
-    finish = partial(outcome.gather, world, libraries=libraries())
-    # Sets up (federation/setup.py) and runs all rounds (federation/rounds.py), going back where ranks are lost.
-    found = run_with_recovery(world, resources, plan, checkpoints, output, finish, time.perf_counter() - began)
-    if output is not None:
-        output.finish(found)
-        store.remove()
+    with ExitStack() as holding:  # the run folder, on rank 0, to the end
+        output, known = None, None
+        with world.verdict():
+            if (rows := resources.placements) is not None:
+                output = CheckedOutput(plan, resources.stream, rows, brief=brief)
+                holding.callback(output.close)
+                known = output.state, output.folder.settings(plan.experiment)
+        state, settings = world.broadcast_json(known)
+        if state == "complete":
+            return resources
+        if output is not None and resources is not before:
+            for line in remarks(resources.stream):
+                say(line)
+        store = CheckpointStore(path_of(plan.experiment), settings)
+        every = plan.experiment.checkpoint.every
+        checkpoints = CheckpointManager(world, store, every, stop, at_once=draft.fault_tolerance, thorough=thorough)
+        finish = partial(outcome.gather, world, libraries=libraries())
+        # Sets up (federation/setup.py) and runs all rounds (federation/rounds.py), going back where ranks are lost.
+        found = run_with_recovery(world, resources, plan, checkpoints, output, finish, time.perf_counter() - began)
+        if output is not None:
+            output.finish(found)
+            store.remove()
     return resources
 
 

@@ -1,0 +1,2 @@
+FOLDER = "checkpoints"
+"""Of a run folder."""

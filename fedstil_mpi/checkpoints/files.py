@@ -15,12 +15,16 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from safetensors.torch import load
 
+from fedstil_mpi.checkpoints import FOLDER
 from fedstil_mpi.util.errors import InputError
-from fedstil_mpi.util.files import PARTIAL, atomic
+from fedstil_mpi.util.files import PARTIAL, atomic, regular_file, storing
 from fedstil_mpi.util.state_tree import State, flatten, unflatten
 
 PLAIN = "state.json"
 """The tensor, uint8, that holds the plain values."""
+
+AT_MOST = 1 << 30
+"""Bytes of a list of files."""
 
 Note = dict[str, Any]
 """What is noted of a file: size (bytes) and sha256 (hexadecimal)."""
@@ -37,22 +41,21 @@ def copy(state: State) -> Snapshot:
 
 
 def write(path: Path, snapshot: Snapshot) -> Note:
-    """Write a file; returns what to note of it. Raises InputError where the disk does not take it."""
+    """Write a file; returns what to note of it. Raises StorageError where the disk does not take it."""
     with _completed(path) as unfinished:
-        save_file(snapshot, unfinished)
+        try:
+            save_file(snapshot, unfinished)
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
         with unfinished.open("rb") as file:
             return {"size": unfinished.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def read(path: Path, note: Note) -> State:
     """The tree that `copy` was given. Raises InputError naming the file where it is not what was noted."""
-    try:
-        size = path.stat().st_size
-        data = path.read_bytes() if size == note["size"] else b""  # nothing huge is read that is refused anyway
-    except OSError as error:
-        raise _damaged(path, f"cannot be read ({error.strerror})") from None
-    if size != note["size"]:
-        raise _damaged(path, f"has {size} bytes, expected {note['size']}")
+    data = _bytes(path, note["size"])
+    if len(data) != note["size"]:
+        raise _damaged(path, f"has {len(data)} bytes, expected {note['size']}")
     if hashlib.sha256(data).hexdigest() != note["sha256"]:
         raise _damaged(path, "is not what was written (its SHA-256 differs)")
     try:
@@ -64,19 +67,19 @@ def read(path: Path, note: Note) -> State:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a dict with a checksum of its own. Raises InputError where the disk does not take it."""
+    """Write a dict with a checksum of its own. Raises StorageError where the disk does not take it."""
     with _completed(path) as unfinished:
         unfinished.write_bytes(_text(content))
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """What `write_json` was given. Raises InputError naming the file where it is damaged."""
+    data = _bytes(path, AT_MOST)
     try:
-        data = path.read_bytes()
         content = json.loads(data)
         del content["sha256"]
-    except (OSError, ValueError, KeyError, RecursionError, TypeError):
-        raise _damaged(path, "cannot be read") from None
+    except (ValueError, KeyError, RecursionError, TypeError):
+        raise _damaged(path, "is no JSON object with a checksum") from None
     if data != _text(content):
         raise _damaged(path, "is not what was written (its SHA-256 differs)")
     return content
@@ -94,20 +97,33 @@ def _text(content: dict[str, Any]) -> bytes:
 
 @contextmanager
 def _completed(path: Path) -> Iterator[Path]:
-    """As `util.files.atomic`. Makes the folder if need be; raises InputError where the disk does not take the file."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    """As `util.files.atomic`. Makes the folder if need be; raises StorageError where the disk does not take the file."""
+    with storing(path):
+        make_folder(path.parent)
         with atomic(path) as unfinished:
             yield unfinished
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{path} cannot be written ({error}): see that the disk has space left and the folder can be written, then "
-            "go on with --resume"
-        ) from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder of the checkpoints, and those above it that are checkpoints' too, but no run folder. Raises OSError."""
+    if folder.name != FOLDER:
+        make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+
+
+def _bytes(path: Path, at_most: int) -> bytes:
+    remedy = f"see to the disk, or {_elsewhere(path)}"
+    try:
+        return regular_file(path, "checkpoint file", at_most, remedy).read_bytes()
+    except OSError as error:
+        raise InputError(f"checkpoint file {path} cannot be read ({error.strerror}); {remedy}") from None
 
 
 def _damaged(path: Path, how: str) -> InputError:
-    return InputError(
-        f"checkpoint file {path} {how}; remove {path.parent} to go on from an earlier checkpoint, or the run folder to "
-        "start again"
+    return InputError(f"checkpoint file {path} {how}; {_elsewhere(path)}")
+
+
+def _elsewhere(path: Path) -> str:
+    return (
+        f"move {path.parent} elsewhere to go on from the checkpoint before it, or choose another name= to start again"
     )

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedstil_mpi.checkpoints import files
+from fedstil_mpi.checkpoints import FOLDER, files
 from fedstil_mpi.checkpoints.files import Note, Snapshot, partial
 from fedstil_mpi.util.errors import InputError
-from fedstil_mpi.util.files import PARTIAL, complete
+from fedstil_mpi.util.files import clear_partials, complete, storing
 from fedstil_mpi.util.state_tree import State
 
 FORMAT = 1
@@ -45,14 +45,14 @@ class CheckpointStore:
 
     def __init__(self, run: Path, settings: str):
         """settings: the fingerprint of the run's config; a checkpoint of another run is refused."""
-        self.folder = run / "checkpoints"
+        self.folder = run / FOLDER
         self.settings = settings
 
     def write(self, rank: int, round: int, snapshots: dict[str, Snapshot], *, learning: bool = False) -> None:
         """Write one rank's states, by name, as `files.copy` gave them, for a checkpoint that `commit` will complete.
 
-        round: the last one that is finished, 0 for the start. learning: of the round after it. Raises InputError where the
-        disk does not take it.
+        round: the last one that is finished, 0 for the start. learning: of the round after it. Raises StorageError where
+        the disk does not take it.
         """
         folder = partial(self._place(round, learning))
         notes = {name: files.write(folder / f"{name}.safetensors", snapshot) for name, snapshot in snapshots.items()}
@@ -63,7 +63,7 @@ class CheckpointStore:
     ) -> None:
         """Complete a checkpoint as soon as so many ranks have written their files.
 
-        Raises InputError where the disk does not take it, or, once `given_up`, where files are missing.
+        Raises StorageError where the disk does not take it, InputError, once `given_up`, where files are missing.
         """
         place = self._place(round, learning)
         lists = [partial(place) / f"rank-{rank}.json" for rank in range(ranks)]
@@ -75,17 +75,22 @@ class CheckpointStore:
                 )
             time.sleep(0.005)
         notes = {name: note for path in lists for name, note in files.read_json(path).items()}
-        for path in lists:
-            path.unlink()
         content = {"format": FORMAT, "round": round, "settings": self.settings, "files": notes}
-        files.write_json(partial(place) / MARKER, content)
-        shutil.rmtree(place, ignore_errors=True)
-        complete(partial(place), place)
+        with storing(place):
+            for path in lists:
+                path.unlink()
+            files.write_json(partial(place) / MARKER, content)
+            shutil.rmtree(place, ignore_errors=True)
+            complete(partial(place), place)
 
     def free_space(self) -> None:
-        """Remove all but the newest, before another one is written: there are never more than two, complete or not."""
-        for old in self._rounds()[: 1 - KEPT]:
-            shutil.rmtree(self._place(old))
+        """Remove all but the newest, before another one is written: there are never more than two, complete or not.
+
+        Raises StorageError.
+        """
+        with storing(self.folder):
+            for old in self._rounds()[: 1 - KEPT]:
+                shutil.rmtree(self._place(old))
 
     def newest(self) -> Checkpoint | None:
         """The last complete checkpoint of a round's end, or of the start. Raises InputError where it cannot be used."""
@@ -103,7 +108,7 @@ class CheckpointStore:
             if content.get(key) != value:
                 raise InputError(
                     f"{place / MARKER} has {key} = {content.get(key)!r}, expected {value!r}: it belongs to another run or "
-                    f"version; remove {self.folder} to start again"
+                    "version; go on with the version that wrote it, or choose another name= to start again"
                 )
         return Checkpoint(place, round, content["files"])
 
@@ -112,12 +117,9 @@ class CheckpointStore:
         return self._place(round, learning=True).is_dir()
 
     def clear(self) -> None:
-        """Remove what an interrupted write has left."""
-        for rest in sorted(self.folder.glob(f"**/*{PARTIAL}")):
-            if rest.is_dir():
-                shutil.rmtree(rest)
-            else:
-                rest.unlink(missing_ok=True)
+        """Remove what an interrupted write has left. Raises StorageError."""
+        with storing(self.folder):
+            clear_partials(self.folder)
 
     def remove(self) -> None:
         """Remove them all."""

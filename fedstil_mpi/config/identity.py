@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from fedstil_mpi.config.loading import leaves
-from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.config.loading import PLUGINS, leaves
 
 NOT_DECIDING = (
     *("name", "output", "resume", "fault_tolerance", "lost_clients"),
@@ -14,12 +15,19 @@ NOT_DECIDING = (
 """Keys and sections that do not change a run's results."""
 
 
-def deciding(tree: dict[str, Any]) -> dict[str, Any]:
-    """What decides the results of a run with this config, by "section.key"."""
-    return {key: value for key, value in leaves(tree) if key.split(".")[0] not in NOT_DECIDING}
+def deciding(tree: dict[str, Any], contents: dict[str, str]) -> dict[str, Any]:
+    """What decides the results of a run with this config, by "section.key".
+
+    contents: key -> what is in the file or folder that it names, which stands for the path. A plug-in's file is known by
+    its name, as it may be corrected before a run goes on.
+    """
+    found = {key: value for key, value in leaves(tree) if key.split(".")[0] not in NOT_DECIDING}
+    for key in map(".".join, PLUGINS):
+        if str(found.get(key)).endswith(".py"):
+            found[key] = Path(found[key]).name
+    return found | contents
 
 
-def fingerprint(experiment: Experiment) -> str:
+def fingerprint(decided: Mapping[str, Any]) -> str:
     """SHA-256, hexadecimal, of what decides the run's results."""
-    found = deciding(json.loads(experiment.as_json()))
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()

@@ -63,7 +63,7 @@ def load_network(network: Network, start: Kept) -> bool:
     kept = (start.read("network") or {}).get("network", {})
     state = network_state(network)
     if {name: t.shape for name, t in kept.items()} != {name: t.shape for name, t in state.items()}:
-        raise InputError(f"{start.folder} holds another model than the config's; remove it to start again")
+        raise InputError(f"{start.folder} holds another model than the config's; choose another name= to start again")
     changed = False
     for name, tensor in state.items():
         changed |= not torch.equal(tensor.cpu(), kept[name])

@@ -43,15 +43,18 @@ def expanded(path: str | Path) -> Path:
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, *, new: bool = False) -> Iterator[Path]:
     """A name beside `path` to write a file to, which gets the name `path` when the block ends well.
 
     By then its bytes are on the disk. Where the block fails, nothing is left of it, and what `path` was before is still
-    there. Raises OSError.
+    there. new: what another has written to `path` meanwhile is not replaced, but a FileExistsError. Raises OSError.
     """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
     try:
         yield partial
+        if new:
+            sync(partial)
+            path.touch(exist_ok=False)
         complete(partial, path)
     finally:
         with suppress(OSError):  # mostly there is nothing to remove

@@ -31,15 +31,15 @@ supervise() {
 }
 
 # Run `python -m fedstil_mpi.$1 ...` under the launcher; returns its exit code. 75 after a signal, whatever launchers make
-# of ranks that end one after the other, or of a signal that came before the program listened; but 2, which is for the
-# user to mend, stays. 0 is believed only if every run has left the mark of its end, which it leaves last: launchers
+# of ranks that end one after the other, or of a signal that came before the program listened; but 2 and 74 (a full disk),
+# which are for the user to mend, stay. 0 is believed only if every run has left the mark of its end, which it leaves last: launchers
 # return 0, too, when a node has died.
 run_to_end() {
   local code=0 folder folders
   folders=$(python "$jobs/folders.py" "$@") || return
   ((signals == 0)) || return 75
   supervise "${launch[@]}" python -m "fedstil_mpi.$1" "${@:2}" || code=$?
-  ((signals == 0 || code == 0 || code == 2)) || code=75
+  ((signals == 0 || code == 0 || code == 2 || code == 74)) || code=75
   ((code == 0)) || return "$code"
   while read -r folder; do
     [[ -e $folder/complete ]] && continue

@@ -96,12 +96,14 @@ def kill_session(process: subprocess.Popen) -> None:
                 os.kill(int(folder.name), signal.SIGKILL)
 
 
-def alone(*args: str | Path, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+def alone(
+    *args: str | Path, cwd: Path | None = None, timeout: float = 600, **env: str
+) -> subprocess.CompletedProcess[str]:
     """Run Python without mpirun, as a single rank; `env` is added to the environment."""
     find_mpirun()  # skips where MPI is not installed
     return subprocess.run(
         [sys.executable, *map(str, args)], cwd=cwd, env=environment(env),
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
     )  # fmt: skip
 
 

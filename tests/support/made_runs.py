@@ -63,6 +63,7 @@ def write(
     for section, values in sections.items():
         setattr(experiment, section, replace(getattr(experiment, section), **values))
 
+    folder.mkdir(parents=True, exist_ok=True)
     run_folder = RunFolder(folder)
     run_folder.create(experiment, [{"rank": rank} for rank in range(len(seconds))])
     record = Record(run_folder, schedule, Ledger(), [])

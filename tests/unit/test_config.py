@@ -285,6 +285,7 @@ def test_every_preset_resolves_and_what_is_saved_gives_the_same_experiment(name,
     for preset in method.PRESETS:
         source = {"name": preset, "output": str(tmp_path), "method": {"name": name, "preset": preset}}
         experiment = complete(source)
+        path_of(experiment).mkdir()
         RunFolder(path_of(experiment)).create(experiment, [])
         assert complete(loading.read(tmp_path / preset / "config.yaml")) == experiment
 
@@ -296,6 +297,7 @@ def test_what_differs_from_every_default_survives_saving(tmp_path):
     source = {"output": str(tmp_path), "data": changed, "memory": {"share": None}, "method": {"alpha": 0.25}}
     experiment = complete(source)
     assert experiment.data.path == "a: b, ünï"
+    path_of(experiment).mkdir()
     RunFolder(path_of(experiment)).create(experiment, [])
     assert complete(loading.read(tmp_path / "experiment" / "config.yaml")) == experiment
 

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from fedstil_mpi.util.errors import InputError
-from fedstil_mpi.util.files import atomic, complete, regular_file, write_text
+from fedstil_mpi.util.errors import InputError, StorageError
+from fedstil_mpi.util.files import atomic, clear_partials, complete, regular_file, storing, write, write_text
 
 
 def test_a_file_gets_its_name_when_the_block_ends(tmp_path):
@@ -76,3 +76,37 @@ def test_a_message_is_one_printable_line_whatever_it_quotes():
     assert message.endswith("aaa; expected less")
     assert message.isprintable()
     assert len(message) < 2100
+
+
+def test_a_new_file_replaces_no_other(tmp_path):
+    path = tmp_path / "a.txt"
+
+    def too_late():
+        with atomic(path, new=True) as partial:
+            partial.write_text("mine")
+            path.write_text("another program's")
+
+    with pytest.raises(FileExistsError):
+        too_late()
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.txt", "another program's")]
+    with atomic(tmp_path / "b.txt", new=True) as partial:
+        partial.write_text("mine")
+    assert (tmp_path / "b.txt").read_text() == "mine"
+
+
+def test_what_the_disk_does_not_take_names_the_file_and_an_exit_code(tmp_path):
+    path = tmp_path / "gone" / "a.txt"
+    with (
+        pytest.raises(StorageError, match=r"a\.txt cannot be written \(No such file.*--resume") as error,
+        storing(path),
+    ):
+        write(path, b"")
+    assert error.value.code == 74
+
+
+def test_what_interrupted_writes_have_left_is_cleared(tmp_path):
+    (tmp_path / "a" / "b.partial" / "c").mkdir(parents=True)
+    (tmp_path / "a" / ".x.1234.partial").touch()
+    (tmp_path / "a" / "whole").touch()
+    clear_partials(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "whole"]

@@ -104,7 +104,7 @@ def test_a_config_that_cannot_be_used_starts_nothing(place):
     assert not place.lines("calls")
 
 
-@pytest.mark.parametrize(("code", "end"), [(75, 75), (137, 75), (138, 75), (2, 2)])
+@pytest.mark.parametrize(("code", "end"), [(75, 75), (137, 75), (138, 75), (2, 2), (74, 74)])
 def test_the_signal_is_passed_on(place, code, end):
     """137: the launcher killed ranks that were a little slower; 138: the signal came before the program listened."""
     process = place.begin([LISTEN.replace("75", str(code))], *RUN, **SLURM)

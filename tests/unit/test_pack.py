@@ -433,7 +433,7 @@ def test_a_name_that_is_not_text(tmp_path):
 
 def test_where_it_may_go(pack):
     before = pack.read_bytes()
-    with pytest.raises(InputError, match=r"mix\.h5 exists already; .*: remove it or choose another name"):
+    with pytest.raises(InputError, match=r"mix\.h5 exists already; .*: choose another name"):
         write(pack)
     assert pack.read_bytes() == before
     with pytest.raises(InputError, match=r"x\.h5 cannot be written: .*nowhere is no folder; create it"):

@@ -11,6 +11,7 @@ import pytest
 
 from fedstil_mpi import report
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.lease import held
 from support import made_runs
 from support.made_runs import FIRST
 
@@ -96,7 +97,7 @@ def test_interrupted_runs_are_left_out_but_not_the_only_one(refused, three):
 def test_broken_results(refused, three, content):
     path = three / "fedavg-1" / "results.h5"
     path.write_bytes(path.read_bytes()[:3000] if content is None else content)
-    assert refused(three).startswith(f"{path} cannot be read (")
+    assert refused(three).startswith(f"{path} is damaged, or holds no results: ")
 
 
 def test_results_of_something_else(refused, three):
@@ -104,7 +105,14 @@ def test_results_of_something_else(refused, three):
     path.unlink()
     with h5py.File(path, "w") as file:
         file["other"] = [1, 2, 3]
-    assert refused(three).startswith(f"{path} cannot be read (")
+    assert refused(three).startswith(f"{path} does not hold results (")
+
+
+def test_results_of_an_older_version_have_no_checksum(three):
+    path = three / "fedavg-1" / "results.h5"
+    path.write_bytes(path.read_bytes()[512:])
+    (note,) = report.load([three], None).notes
+    assert note == f"{path.parent} is of an older version: its results have no checksum"
 
 
 @pytest.mark.parametrize(
@@ -150,7 +158,9 @@ def test_unknown_label_to_hold_against(refused, three):
 
 def test_output_that_is_a_file(refused, three):
     (three / "taken").write_text("")
-    assert refused(three, "--output", three / "taken").startswith(f"cannot write to {three / 'taken'}: ")
+    assert refused(three, "--output", three / "taken").startswith(f"{three / 'taken'} cannot be made (File exists); ")
+    with held(three / "report"):
+        assert f"{three / 'report'} is in use by process" in refused(three, "--output", three / "report")
 
 
 def test_write_raises_for_its_caller(tmp_path):

@@ -37,7 +37,7 @@ def contents(path: Path) -> bytes:
     try:
         if path.parent.parent.suffix == matlab.SUFFIX and not path.parent.is_dir():
             return matlab.content(path)
-        return regular_file(path, "image file", LARGEST, "replace or remove it").read_bytes()
+        return regular_file(path, "image file", LARGEST, "replace it or move it elsewhere").read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -66,5 +66,5 @@ def _as_shown(image: Image.Image) -> Image.Image:
 def _unreadable(path: Path, error: Exception) -> InputError:
     reason = "no known image format" if isinstance(error, UnidentifiedImageError) else str(error)
     return InputError(
-        f"{path} cannot be read as an image ({reason}): expected a complete image file; replace or remove it"
+        f"{path} cannot be read as an image ({reason}): expected a complete image file; replace it or move it elsewhere"
     )

@@ -26,7 +26,7 @@ def new_file(path: Path, needed: int) -> Iterator[BinaryIO]:
         free = shutil.disk_usage(path.parent).free
         if free < needed:
             raise OSError(errno.ENOSPC, f"{free:,} bytes are free")
-        with atomic(path) as partial:
+        with atomic(path, new=True) as partial:
             with partial.open("xb", buffering=0) as file:
                 yield file
                 os.fsync(file.fileno())
@@ -45,7 +45,7 @@ def new_file(path: Path, needed: int) -> Iterator[BinaryIO]:
 def check_target(path: Path) -> None:
     """Raises InputError unless a new file can be written at `path`."""
     if os.path.lexists(path):
-        raise InputError(f"{path} exists already; expected the name of a new file: remove it or choose another name")
+        raise InputError(f"{path} exists already; expected the name of a new file: choose another name")
     if not path.parent.is_dir():
         raise InputError(f"{path} cannot be written: {path.parent} is no folder; create it or choose another one")
     if not os.access(path.parent, os.W_OK | os.X_OK):

@@ -28,7 +28,7 @@ def read(tree: Tree) -> Iterator[ImageRecord]:
         for person in _folders(tree, Path(camera.path)):
             for image in tree.entries(Path(person.path), LAYOUT):
                 if not is_image(image):
-                    raise InputError(f"{image.path} is no image: expected {LAYOUT}; remove it")
+                    raise InputError(f"{image.path} is no image: expected {LAYOUT}; move it elsewhere")
                 source = f"{camera.name}/{person.name}/{image.name}"
                 yield ImageRecord(tree / source, source, person.name, camera.name, None)
 
@@ -38,5 +38,5 @@ def _folders(tree: Tree, folder: Path) -> list[os.DirEntry[str]]:
     found = tree.entries(folder, LAYOUT)
     for entry in found:
         if looks_like_image(entry.name) and entry.is_file():
-            raise InputError(f"{entry.path} is not in a person's folder: expected {LAYOUT}; move it or remove it")
+            raise InputError(f"{entry.path} is not in a person's folder: expected {LAYOUT}; move it")
     return [entry for entry in found if entry.is_dir()]

@@ -73,11 +73,13 @@ def _task_folders(tree: Tree) -> dict[tuple[int, int], Path]:
         match = TASK_FOLDER.fullmatch(entry.name)
         if not match or not entry.is_dir():
             raise InputError(
-                f"{entry.path} is no task: expected a folder task-<client>-<task> with two numbers; rename or remove it"
+                f"{entry.path} is no task: expected a folder task-<client>-<task> with two numbers; rename it or move it elsewhere"
             )
         key = int(match[1]), int(match[2])
         if key in folders:
-            raise InputError(f"{folders[key]} and {entry.path} are the same client and task: remove one of them")
+            raise InputError(
+                f"{folders[key]} and {entry.path} are the same client and task: move one of them elsewhere"
+            )
         folders[key] = Path(entry.path)
     if not folders:
         raise InputError(f"{tree.root} has no task folders: expected task-0-0, task-0-1, ...; check the path")
@@ -100,9 +102,13 @@ def _scan(tree: Tree, split: Path) -> Iterator[tuple[int, Path]]:
     pids = tree.entries(split, "one folder a person (each task has train, query and gallery)")
     for person in pids:
         if not PERSON_FOLDER.fullmatch(person.name) or not person.is_dir():
-            raise InputError(f"{person.path} is no person: expected a folder named by a number; rename or remove it")
+            raise InputError(
+                f"{person.path} is no person: expected a folder named by a number; rename it or move it elsewhere"
+            )
     for person in sorted(pids, key=lambda entry: int(entry.name)):
         for image in tree.entries(Path(person.path), "a person's images"):
             if not is_image(image):
-                raise InputError(f"{image.path} is no image: expected files in {', '.join(SUFFIXES)}; remove it")
+                raise InputError(
+                    f"{image.path} is no image: expected files in {', '.join(SUFFIXES)}; move it elsewhere"
+                )
             yield int(person.name), Path(image.path)

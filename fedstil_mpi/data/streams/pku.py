@@ -110,7 +110,7 @@ def _check(root: Path, shots: Shots, cameras: list[int], people: list[int], task
         )
     if len(cameras) != 2:
         raise InputError(
-            f"{root} has cameras {cameras}: PKU-Reid has two; complete the folder or remove the others' files"
+            f"{root} has cameras {cameras}: PKU-Reid has two; complete the folder or move the others' files elsewhere"
         )
     # A person that only one camera saw is not left out in silence: it means an incomplete copy of the data set.
     for camera in cameras:
@@ -119,7 +119,7 @@ def _check(root: Path, shots: Shots, cameras: list[int], people: list[int], task
             if count <= train_images:
                 raise InputError(
                     f"{root} has {count} different images of person {person} at camera {camera}: expected more than "
-                    f"the {train_images} train images; complete the folder, remove that person, or train on fewer"
+                    f"the {train_images} train images; complete the folder, leave that person out, or train on fewer"
                 )
     if len(people) < 4 * tasks:
         raise InputError(

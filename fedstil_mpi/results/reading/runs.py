@@ -10,7 +10,13 @@ import h5py
 import numpy as np
 
 from fedstil_mpi.config import loading
+from fedstil_mpi.util import hdf5
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.files import regular_file
+
+RESULTS = "results.h5"
+SMALL = 64 << 20
+"""Bytes of the other files that are read."""
 
 MODELS = ("local", "served")
 """Which of a client's models is evaluated: the one it has trained, or what it holds after the exchange that follows."""
@@ -38,6 +44,8 @@ class Run:
     folder: Path
     config: dict[str, Any]
     """The resolved config, as nested sections."""
+    has_checksum: bool
+    """Whether damage to its results would be noticed; those of older versions have none."""
     label: str | None
     """What a comparison calls it, where one made it."""
     environment: dict[str, Any]
@@ -87,7 +95,7 @@ def find(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         if not path.is_dir():
             found = "is a file" if path.exists() else "does not exist"
             raise InputError(f"{path} {found}; expected a run folder, or a folder that holds run folders")
-        done = {file.parent for file in path.rglob("results.h5")}
+        done = {file.parent for file in path.rglob(RESULTS)}
         begun = {file.parent for file in path.rglob("config.yaml")} - done
         if not done | begun:
             raise InputError(
@@ -103,18 +111,13 @@ def find(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def read(folder: Path) -> Run:
     """One complete run. Raises InputError where a file of it is missing or broken."""
-    path = folder / "results.h5"
-    try:
-        with h5py.File(path) as file:
-            found = _results(file)
-    except (OSError, LookupError, ValueError, TypeError, RuntimeError) as error:  # h5py's, and NumPy's of other shapes
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{path} cannot be read ({reason}); expected a run's results: remove it and run again"
-        ) from None
+    path = folder / RESULTS
+    with hdf5.parsed(path, "results") as file:
+        found = _results(file)
     return Run(
         folder=folder,
         config=_config(folder / "config.yaml"),
+        has_checksum=hdf5.has_checksum(path),
         label=_label(folder / "label"),
         environment=_json(folder / "environment.json"),
         **found,
@@ -167,11 +170,11 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     """Raises InputError where the file is there but holds no JSON object."""
-    if not path.is_file():
+    if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(regular_file(path, "environment", SMALL).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}); expected JSON as a run writes it") from None
     if not isinstance(found, dict):
         raise InputError(f"{path} holds a {type(found).__name__}; expected a JSON object as a run writes it")
@@ -180,5 +183,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _label(path: Path) -> str | None:
     """The first line of the file in which a comparison names its run."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    return (lines[0].strip() or None) if lines else None
+    if not path.exists():
+        return None
+    text = regular_file(path, "label", SMALL).read_text(encoding="utf-8", errors="replace")
+    return next(iter(text.splitlines()), "").strip() or None

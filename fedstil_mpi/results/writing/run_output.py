@@ -10,7 +10,7 @@ from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.state import LOST, Federation
 from fedstil_mpi.results.writing import summary
 from fedstil_mpi.results.writing.progress import RoundsBar
-from fedstil_mpi.results.writing.record import METRICS_FILE, Record
+from fedstil_mpi.results.writing.record import Record
 from fedstil_mpi.results.writing.results_file import RESULTS_FILE, write_results
 from fedstil_mpi.results.writing.run_folder import RunFolder, path_of
 from fedstil_mpi.util import terminal
@@ -20,13 +20,13 @@ class RunOutput:
     """One run's output; lives on rank 0."""
 
     def __init__(self, plan: Plan, placements: list[dict[str, Any]], *, brief: bool = False):
-        """Raises InputError where the run folder cannot be used; it is made later, so that a refused run leaves none."""
+        """Opens the run folder, to be closed by `close`; raises InputError where it cannot be used."""
         self.plan = plan
         self.placements = placements
         """The ranks that are there now, as rows of a table."""
         self.brief = brief
         self.folder = RunFolder(path_of(plan.experiment))
-        self.state = self.folder.begin(plan.experiment)
+        self.state = self.folder.open(plan.experiment)
         """absent | interrupted | complete: what is there of this run already."""
         self.console = terminal.console()
         if self.state == "complete":
@@ -36,11 +36,14 @@ class RunOutput:
         if not brief:
             self.console.print(summary.placement_table(placements))
 
+    def close(self) -> None:
+        """Let go of the run folder."""
+        self.folder.close()
+
     def begin(self, f: Federation, placements: list[dict[str, Any]], done: int) -> Observer:
-        """Make the run folder, and begin to record after `done` rounds. Raises InputError where it cannot be written."""
+        """Note the config, if the run begins, and begin to record after `done` rounds. Raises StorageError."""
         self.placements = placements
         self.folder.create(self.plan.experiment, placements)
-        self.folder.keep_lines(METRICS_FILE, done)
         self.record = Record(self.folder, f.schedule, f.exchange.ledger, f.events)
         return Observers(self.record, RoundsBar(self.console, f.schedule.total - done))
 
@@ -49,7 +52,8 @@ class RunOutput:
         self.console.print(summary.event_line(event), soft_wrap=True)
 
     def save(self, timings: list[dict[str, float]], fingerprints: list[str]) -> None:
-        """Store the results. timings: seconds by rank and activity; fingerprints: by client."""
+        """Store the results; raises StorageError. timings: seconds by rank and activity; fingerprints: by client."""
+        self.record.write_lines()
         write_results(self.folder.path / RESULTS_FILE, self.record, timings, fingerprints)
         self.folder.finish()
 

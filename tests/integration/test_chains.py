@@ -1,0 +1,68 @@
+"""Runs that are broken off at any moment, again and again, are whole in the end, and leave nothing behind."""
+
+import json
+import random
+
+import pytest
+
+from support import TINY
+from support.launch import SCRIPTS, alone
+from support.results import different, results
+
+METHODS = ("single", "fedavg", "fedstil", "fedcurv", "fedweit", "icarl")
+LEFT = ["complete", "config.yaml", "environment.json", "metrics.jsonl", "results.h5"]
+CODES = {"kill": -9, "full": 74, "remove": 74, "rename": 74, "": 0}
+
+
+def chains(methods, count, ways, most):
+    """Of each method one run that is not broken off, then so many that are, up to `most` times each."""
+    draw = random.Random(8)
+    for method in methods:
+        yield f"{method}-0", method, []
+        for number in range(1, count + 1):
+            ways_here = [draw.choice(ways) for _ in range(draw.randint(1, most))]
+            yield f"{method}-{number}", method, [[way, draw.uniform(0.02, 0.99)] for way in ways_here]
+
+
+def check(folder, cases):
+    given = [[name, [f"method.name={method}"], ends] for name, method, ends in cases]
+    done = alone(SCRIPTS / "chains.py", folder, TINY, json.dumps(given), timeout=7200)
+    assert done.returncode == 0, done.stderr
+    codes = []
+    for name, method, ends in cases:
+        assert sorted(path.name for path in (folder / name).iterdir()) == LEFT, name
+        whole = folder / f"{method}-0"
+        assert not different(results(folder / name), results(whole)), (name, ends)
+        assert (folder / name / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text(), (name, ends)
+        for line in map(json.loads, (folder / f"{name}.log").read_text().splitlines()):
+            codes.append(line["code"])
+            assert line["code"] in (0, CODES[line["how"]]), (
+                name,
+                ends,
+                line,
+            )  # 0: it came to its end before that moment
+            assert len(line["said"].splitlines()) == (line["code"] == 74), (name, ends, line)
+    assert sum(code != 0 for code in codes) > sum(len(ends) for _, _, ends in cases) / 2
+
+
+@pytest.mark.slow
+def test_runs_that_are_broken_off(tmp_path):
+    cases = [
+        ("fedstil-0", "fedstil", []),
+        ("killed", "fedstil", [["kill", 0.3], ["kill", 0.6]]),
+        ("full", "fedstil", [["full", 0.95]]),
+        ("renamed", "fedstil", [["rename", 0.6]]),
+    ]
+    check(tmp_path, cases)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_sixty_runs_that_are_killed(tmp_path):
+    check(tmp_path, list(chains(METHODS, 10, ["kill"], 3)))
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_runs_whose_disk_is_full_or_whose_folder_is_gone(tmp_path):
+    check(tmp_path, list(chains(METHODS[1:4], 8, ["full", "remove", "rename"], 2)))

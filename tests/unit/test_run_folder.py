@@ -1,0 +1,202 @@
+"""A run folder is one run's: known by what decides its results, written once, and never given up by the program's advice."""
+
+import ast
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fedstil_mpi
+from fedstil_mpi import methods
+from fedstil_mpi.config import loading
+from fedstil_mpi.config.synthetic import SyntheticOptions
+from fedstil_mpi.data.pack.packing import pack_stream
+from fedstil_mpi.data.streams.synthetic import SyntheticStream
+from fedstil_mpi.results.writing import inputs
+from fedstil_mpi.results.writing.run_folder import RunFolder, path_of
+from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.lease import NAME
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    """As in another process."""
+    inputs._digest.cache_clear()
+
+
+def experiment(folder, *, resume="auto", **sections):
+    source = {"name": "x", "output": str(folder), "resume": resume, **sections}
+    method = methods.load("fedstil")
+    return loading.resolve(source, method.Options, method.PRESETS)
+
+
+def begun(folder, **sections):
+    """A run that was interrupted after its config was written."""
+    run = experiment(folder, **sections)
+    place = RunFolder(path_of(run))
+    assert place.open(run) == "absent"
+    place.create(run, [])
+    place.close()
+    return run
+
+
+def state(run):
+    inputs._digest.cache_clear()
+    place = RunFolder(path_of(run))
+    try:
+        return place.open(run)
+    finally:
+        place.close()
+
+
+def refusal(run):
+    with pytest.raises(InputError) as refused:
+        state(run)
+    assert not re.search("remove|delete", str(refused.value))
+    return str(refused.value)
+
+
+def contents(folder):
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+def test_the_second_of_two_runs_of_one_name_writes_nothing(tmp_path):
+    run = experiment(tmp_path, resume="never")
+    first, second = RunFolder(path_of(run)), RunFolder(path_of(run))
+    first.open(run)
+    before = contents(first.path)
+    with pytest.raises(InputError, match="in use by process"):
+        second.open(run)
+    assert contents(first.path) == before
+    first.create(run, [])
+    with pytest.raises(InputError, match="holds a run already; go on with --resume, or choose another"):
+        second.open(run)
+    first.close()
+    assert sorted(contents(first.path)) == ["config.yaml", "environment.json"]
+
+
+def test_a_refused_run_leaves_no_folder(tmp_path):
+    run = experiment(tmp_path)
+    place = RunFolder(path_of(run))
+    assert place.open(run) == "absent"
+    place.close()
+    assert not place.path.exists()
+
+
+def test_nothing_is_written_again_on_resume(tmp_path):
+    run = begun(tmp_path)
+    before = contents(path_of(run))
+    place = RunFolder(path_of(run))
+    assert place.open(run) == "interrupted"
+    place.create(run, [{"rank": 1}])
+    place.close()
+    assert contents(path_of(run)) == before
+
+
+def test_what_an_interrupted_beginning_has_left_is_no_run(tmp_path):
+    run = begun(tmp_path)
+    folder = path_of(run)
+    (folder / "config.yaml").rename(folder / ".config.yaml.1234abcd.partial")
+    assert state(run) == "absent"
+    assert sorted(contents(folder)) == ["environment.json"]
+
+
+def test_a_damaged_config_is_no_reason_to_give_up_a_run(tmp_path):
+    run = begun(tmp_path)
+    config = path_of(run) / "config.yaml"
+    config.write_bytes(config.read_bytes()[:20])
+    assert f"{path_of(run)} holds no config of a run that can be read" in refusal(run)
+    config.unlink()
+    (path_of(run) / "results.h5").touch()
+    assert "bring its config.yaml back, or choose another name= or output=" in refusal(run)
+
+
+def test_other_settings_are_refused(tmp_path):
+    begun(tmp_path)
+    assert "(seed = 1, now 2); give its settings, or choose another name=" in refusal(experiment(tmp_path, seed=2))
+    assert state(experiment(tmp_path, checkpoint={"every": 3}, save_models=True)) == "interrupted"
+
+
+def test_what_a_complete_run_was_killed_before_removing_is_removed(tmp_path):
+    run = begun(tmp_path)
+    folder = path_of(run)
+    RunFolder(folder).finish()
+    (folder / "checkpoints" / "00001").mkdir(parents=True)
+    (folder / ".results.h5.12345678.partial").touch()
+    assert state(run) == "complete"
+    assert sorted(contents(folder)) == ["complete", "config.yaml", "environment.json"]
+    (folder / NAME).write_text("")  # nobody need hold a complete run
+    assert state(run) == "complete"
+
+
+# -- what the run reads ------------------------------------------------------------------------------------------------
+
+
+def packed(path, seed):
+    options = SyntheticOptions(
+        clients=2, people_per_task=2, train_images=2, query_images=1, gallery_images=1, warmup_people=0
+    )
+    pack_stream(SyntheticStream(options, seed, tasks=1, height=32, width=16), path, height=32, width=16, about={})
+    return path
+
+
+def test_a_pack_is_the_same_wherever_it_lies(tmp_path, monkeypatch):
+    path = packed(tmp_path / "a.h5", 1)
+    begun(tmp_path, data={"kind": "pack", "path": str(path)})
+    staged = Path(shutil.copy(path, tmp_path / "staged.h5"))
+    monkeypatch.chdir(tmp_path)
+    for same in (str(staged), "a.h5"):
+        assert state(experiment(tmp_path, data={"kind": "pack", "path": same})) == "interrupted"
+    path.unlink()
+    packed(path, 2)
+    assert "what data.path names is not what the run began with" in refusal(
+        experiment(tmp_path, data={"kind": "pack", "path": str(path)})
+    )
+
+
+def test_a_weights_file_is_known_by_its_bytes(tmp_path):
+    one, other = tmp_path / "one.pt", tmp_path / "other.pt"
+    one.write_bytes(b"weights")
+    other.write_bytes(b"weights")
+    run = begun(tmp_path, model={"weights": str(one)})
+    place = RunFolder(path_of(run))
+    same = experiment(tmp_path, model={"weights": str(other)})
+    assert state(same) == "interrupted"
+    assert place.settings(same) == place.settings(run)  # by which checkpoints are known
+    other.write_bytes(b"Weights")
+    assert "what model.weights names" in refusal(same)
+    assert place.settings(same) != place.settings(run)
+    assert "what model.weights names" in refusal(experiment(tmp_path, model={"weights": "none"}))
+
+
+def test_a_folder_of_images_is_known_by_names_and_sizes(tmp_path):
+    for root in ("a", "b"):
+        (tmp_path / root / "person").mkdir(parents=True)
+        for number in range(2):
+            pixels = np.full((4, 4, 3), number, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / root / "person" / f"{number}.png")
+        (tmp_path / root / "Thumbs.db").write_text(root)
+    begun(tmp_path, data={"kind": "folder", "path": str(tmp_path / "a")})
+    moved = experiment(tmp_path, data={"kind": "folder", "path": str(tmp_path / "b")})
+    assert state(moved) == "interrupted"
+    (tmp_path / "b" / "person" / "1.png").unlink()
+    assert "what data.path names" in refusal(moved)
+
+
+def test_a_plugin_is_known_by_the_name_of_its_file(tmp_path):
+    run = begun(tmp_path, data={"kind": "/here/mine.py", "path": "x"})
+    assert state(replace(run, data=replace(run.data, kind="/there/mine.py"))) == "interrupted"
+    assert "data.kind" in refusal(replace(run, data=replace(run.data, kind="/there/other.py")))
+
+
+def test_no_message_advises_to_remove_what_may_be_whole():
+    """Lines of a table, of a config and links may go."""
+    allowed = {"table.py", "csv_table.py", "listing.py", "loading.py"}
+    for path in Path(fedstil_mpi.__file__).parent.rglob("*.py"):
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        texts = [ast.unparse(call) for call in calls if ast.unparse(call.func).endswith(("Error", "say", "_damaged"))]
+        assert path.name in allowed or not [text for text in texts if re.search(r"\b(remove|delete)\b", text)], path
