@@ -91,7 +91,7 @@ class LossyCodec:
         """Raises ValueError where a value is not finite."""
         if values.is_meta:
             return values.new_empty(self.size, dtype=torch.uint8)
-        if not torch.isfinite(values).all():
+        if not all(math.isfinite(end) for end in values.aminmax()):
             raise ValueError(f"values that are not finite cannot be sent as {self.name}")
         body = self._body(values)
         return torch.from_numpy(np.frombuffer(zlib.crc32(body).to_bytes(CHECKSUM, "little") + body, np.uint8).copy())
@@ -167,33 +167,45 @@ def _integers(bits: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
 def _ternary(threshold: Callable[[Tensor], Tensor]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     def quantise(block: Tensor) -> tuple[Tensor, Tensor]:
         sizes = block.abs()
-        codes = block.sign() * (sizes > threshold(block))
-        chosen = codes.abs()
-        return (sizes * chosen).sum(1) / chosen.sum(1).clamp(min=1), codes
+        chosen = (sizes > threshold(sizes)).float()
+        scales = sizes.mul_(chosen).sum(1) / chosen.sum(1).clamp(min=1)
+        return scales, chosen.copysign_(block)
 
     return quantise
 
 
 def _sign(block: Tensor) -> tuple[Tensor, Tensor]:
-    return block.abs().mean(1), torch.where(block < 0, -1.0, 1.0)
+    return block.abs().mean(1), (block < 0).to(torch.int8).mul_(-2).add_(1)
 
 
 # -- bytes -----------------------------------------------------------------------------------------------------------
 
 
-def _pack_bits(bits: int) -> tuple[Callable[[np.ndarray], bytes], Callable[[bytes, int], np.ndarray]]:
-    """For codes from -top to top, top = 2^(bits-1) - 1."""
-    top = 2 ** (bits - 1) - 1
+def _pack_int4(codes: np.ndarray) -> bytes:
+    """Two to a byte, the first in the lower half."""
+    halves = np.zeros(len(codes) + len(codes) % 2, np.uint8)
+    halves[: len(codes)] = codes + 8
+    return (halves[0::2] | halves[1::2] << 4).tobytes()
 
-    def pack(codes: np.ndarray) -> bytes:
-        unsigned = (codes + top).astype(np.uint8)[:, None]
-        return np.packbits(np.unpackbits(unsigned, axis=1, count=bits, bitorder="little"), bitorder="little").tobytes()
 
-    def unpack(data: bytes, n: int) -> np.ndarray:
-        found = np.unpackbits(np.frombuffer(data, np.uint8), count=n * bits, bitorder="little").reshape(n, bits)
-        return np.packbits(found, axis=1, bitorder="little")[:, 0].astype(np.int8) - np.int8(top)
+def _unpack_int4(data: bytes, n: int) -> np.ndarray:
+    packed = np.frombuffer(data, np.uint8)
+    return np.stack([(packed & 15).astype(np.int8) - 8, (packed >> 4).astype(np.int8) - 8], 1).reshape(-1)[:n]
 
-    return pack, unpack
+
+def _pack_int3(codes: np.ndarray) -> bytes:
+    """Eight to three bytes, the first in the lowest bits."""
+    words = np.zeros(-(-len(codes) // 8) * 8, np.uint8)
+    words[: len(codes)] = codes + 4
+    packed = sum(words[place::8].astype(np.uint32) << 3 * place for place in range(8))
+    return np.asarray(packed, "<u4").view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
+
+
+def _unpack_int3(data: bytes, n: int) -> np.ndarray:
+    words = np.zeros((len(data) // 3, 4), np.uint8)
+    words[:, :3] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+    packed = words.view("<u4")[:, 0]
+    return np.stack([(packed >> 3 * place & 7).astype(np.int8) - 4 for place in range(8)], 1).reshape(-1)[:n]
 
 
 POWERS = np.array([1, 3, 9, 27, 81], np.uint8)
@@ -204,7 +216,7 @@ DIGITS = np.stack([np.arange(243, dtype=np.uint8) // power % 3 for power in POWE
 def _pack_ternary(codes: np.ndarray) -> bytes:
     digits = np.zeros(-(-len(codes) // 5) * 5, np.uint8)
     digits[: len(codes)] = codes + 1
-    return (digits.reshape(-1, 5) * POWERS).sum(1, dtype=np.uint8).tobytes()
+    return sum(digits[place::5] * power for place, power in enumerate(POWERS)).tobytes()
 
 
 def _unpack_ternary(data: bytes, n: int) -> np.ndarray:
@@ -242,23 +254,19 @@ def _entropy_bound(n: int, dead_zone: float) -> int:
     return places + 5 * (places // 16383 + 1) + 8 + -(-chosen // 8)
 
 
-def _bits(bits: int) -> Callable[[int], int]:
-    return lambda n: -(-n * bits // 8)
-
-
 QUANTISERS = {
     "int8": Quantiser(
-        _integers(8), lambda codes: codes.tobytes(), lambda data, n: np.frombuffer(data, np.int8).copy(), _bits(8)
+        _integers(8), lambda codes: codes.tobytes(), lambda data, n: np.frombuffer(data, np.int8).copy(), lambda n: n
     ),
-    "int4": Quantiser(_integers(4), *_pack_bits(4), _bits(4)),
-    "int3": Quantiser(_integers(3), *_pack_bits(3), _bits(3)),
+    "int4": Quantiser(_integers(4), _pack_int4, _unpack_int4, lambda n: -(-n // 2)),
+    "int3": Quantiser(_integers(3), _pack_int3, _unpack_int3, lambda n: 3 * -(-n // 8)),
     "ternary": Quantiser(
-        _ternary(lambda block: 0.7 * block.abs().mean(1, keepdim=True)),
+        _ternary(lambda sizes: 0.7 * sizes.mean(1, keepdim=True)),
         _pack_ternary,
         _unpack_ternary,
         lambda n: -(-n // 5),
     ),
-    "sign": Quantiser(_sign, _pack_sign, _unpack_sign, _bits(1)),
+    "sign": Quantiser(_sign, _pack_sign, _unpack_sign, lambda n: -(-n // 8)),
 }
 NAMES = (*HALVES, "int8", "int4", "int3", "ternary", "ternary_entropy", "sign")
 
@@ -267,7 +275,7 @@ def _quantiser(name: str, dead_zone: float) -> Quantiser:
     if name != "ternary_entropy":
         return QUANTISERS[name]
     return Quantiser(
-        _ternary(lambda block: dead_zone * block.square().mean(1, keepdim=True).sqrt()),
+        _ternary(lambda sizes: dead_zone * sizes.square().mean(1, keepdim=True).sqrt()),
         _pack_entropy,
         _unpack_entropy,
         lambda n: _entropy_bound(n, dead_zone),

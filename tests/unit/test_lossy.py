@@ -31,16 +31,17 @@ def test_a_scale_for_each_output_channel_of_at_least_64_scalars():
 
 
 @pytest.mark.parametrize(
-    ("name", "bits"), [("float16", 16), ("bfloat16", 16), ("int8", 8), ("int4", 4), ("int3", 3), ("sign", 1)]
+    ("name", "size"),
+    [
+        *(("float16", 2 * SCALARS), ("bfloat16", 2 * SCALARS), ("int8", SCALARS), ("int4", math.ceil(SCALARS / 2))),
+        *(("int3", 3 * math.ceil(SCALARS / 8)), ("ternary", math.ceil(SCALARS / 5)), ("sign", math.ceil(SCALARS / 8))),
+    ],
 )
-def test_bytes_by_hand(name, bits):
-    scales = 0 if bits == 16 else 2 * 15
-    payload = codec(name).encode(values())
-    assert len(payload) == codec(name).size == 4 + scales + math.ceil(bits * SCALARS / 8)
-
-
-def test_five_ternary_digits_to_a_byte():
-    assert len(codec("ternary").encode(values())) == codec("ternary").size == 4 + 2 * 15 + math.ceil(SCALARS / 5)
+def test_bytes_by_hand(name, size):
+    """A checksum, a scale of two bytes for each of 15 groups, and the codes: eight of three bits to three bytes, five of three
+    values to one."""
+    scales = 0 if name.endswith("float16") else 2 * 15
+    assert len(codec(name).encode(values())) == codec(name).size == 4 + scales + size
 
 
 @pytest.mark.parametrize(("dead_zone", "bits", "error"), [(1.2, 1.024, 0.345), (1.5, 0.717, 0.498)])
