@@ -95,7 +95,7 @@ def estimate(
     placements: Sequence[Mapping[str, Any]],
 ) -> list[Footprint]:
     """Every rank's. network: on the device meta; ledger: as predicted; placements: the ranks' rows of `placement.table`."""
-    sizes = measure(experiment, schema, network)
+    sizes, codecs = measure(experiment, schema, network), schema.codecs
     messages = _largest_messages(schema, ledger, [placement["clients"] for placement in placements])
     global_gallery = (
         sum(learner.images_searched_in for learner in learners) if experiment.evaluation.gallery == "all" else 0
@@ -111,8 +111,11 @@ def estimate(
             parts["search"] = _search(experiment, sizes, mine, global_gallery)
         if mine and schema.traffic.down:  # every client keeps what its delta is taken against
             parts["exchange"] += (len(mine) + 2) * sizes.travels
+        if mine:  # what is not sent yet, and what the server brought it to
+            parts["exchange"] += ((codecs.up is not None) + (codecs.down is not None)) * len(mine) * sizes.travels
         footprints.append(Footprint(parts, placement["device"] == "cuda"))
-    footprints[0].parts["server"] = _server(method, schema, experiment) + _reports(ledger)
+    held = len(learners) * sizes.travels if codecs.down else 0
+    footprints[0].parts["server"] = _server(method, schema, experiment) + _reports(ledger) + held
     footprints[0].parts["warm-up"] = _warm_up(experiment, network, sizes)
     return footprints
 
