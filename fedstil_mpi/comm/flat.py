@@ -46,6 +46,12 @@ class Layout:
         pieces = flat.split(self.sizes)
         return {name: piece.view(shape) for name, shape, piece in zip(self.names, self.shapes, pieces, strict=True)}
 
+    def unpack_rows(self, flat_KP: Tensor) -> dict[str, Tensor]:
+        """The same of the rows of [K, scalars]: views [K, *shape]."""
+        pieces = flat_KP.split([prod(shape) for shape in self.shapes], 1)
+        rows = zip(self.names, self.shapes, pieces, strict=True)
+        return {name: piece.view(len(flat_KP), *shape) for name, shape, piece in rows}
+
     @torch.no_grad()
     def load(self, flat: Tensor, tensors: Mapping[str, Tensor]) -> None:
         """Copy `flat` [scalars] into the live tensors, across devices if need be: to a GPU in one copy."""

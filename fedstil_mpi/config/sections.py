@@ -177,6 +177,9 @@ class Compression:
     too, and FedAvg's weights are no longer the same message for all."""
     first_contact: str = choice("none", "float16", "bfloat16", "int8")
     """Of the start model. The server then starts from what the clients get."""
+    rows: str = choice("all", "known")
+    """all | known (of the classifier only rows of people whom the client knows travel; others stay where they were. FedSTIL
+    mixes a row over those who know the person)."""
     dead_zone: float = bounded(1.2, 0.5, 3)
     """Only for ternary_entropy. What is nearer to 0 than so many standard deviations of its channel is sent as 0; the larger,
     the fewer bits: 1.2 takes about 1.0 bit a scalar, 1.5 about 0.7."""

@@ -9,7 +9,7 @@ Neither side sees MPI: messages are dicts from the kind of a Part to tensors, an
 are.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -130,8 +130,10 @@ class Server:
     """The server's side of a method. This one sends nothing."""
 
     derived: tuple[str, ...] = ("setup", "options")
-    transient: tuple[str, ...] = ("relevance_KK",)
+    transient: tuple[str, ...] = ("relevance_KK", "known")
     """As of a client."""
+    known: Sequence[Set[int]] | None = None
+    """The people each client knows, where only their rows of the classifier travel; None: all rows do."""
     relevance_KK: Tensor | None = None  # noqa: N815
     """The mixing matrix of the last `knowledge`, [K, K]; None where a method has none."""
 

@@ -27,7 +27,7 @@ METHODS = methods.names()
 EPOCHS = ["train.steps=0", "train.epochs=2"]  # as the reference counts
 LATE = ["rounds.clients_per_round=2", "prototypes.exchange=true"]
 FEDERATED = ("fedavg", "fedcurv", "fedprox", "fedstil", "fedstil_atten", "fedweit")
-CODECS = {"up": "ternary_entropy", "down": "int4", "first_contact": "int8", "prototypes": "float16"}
+CODECS = {"up": "ternary_entropy", "down": "int4", "first_contact": "int8", "prototypes": "float16", "rows": "known"}
 COMPRESSED = [f"compression.{part}={codec}" for part, codec in (CODECS | {"importance": "bfloat16"}).items()]
 MEMORY = dict.fromkeys(METHODS, 0) | {"fedstil": 30, "fedstil_atten": 30, "icarl": 30}
 

@@ -6,6 +6,7 @@ import torch
 from fedstil_mpi.comm.flat import Layout
 from fedstil_mpi.comm.lossy import NAMES
 from fedstil_mpi.methods.aids.compression import CompressedClient, CompressedServer
+from fedstil_mpi.methods.fedstil.mixing import mix_rows
 from support import tiny
 from support.cases import STREAMS
 
@@ -106,3 +107,51 @@ def test_prototypes_and_importances_in_16_bits():
     for kind in ("importance", "prototypes"):
         entries = [e for e in f.ledger.entries if e.kind == kind]
         assert {e.raw / e.encoded for e in entries} == {2}
+
+
+KNOWN = {"compression.rows": "known", "train.weight_decay": 0.1, "rounds.per_task": 1}
+
+
+def rows_of(side):
+    return side.learner.tail.classifier.weight.detach().clone()
+
+
+def unknown(side):
+    return [pid for pid in range(tiny.CLASSES) if pid not in side.learner.known]
+
+
+@pytest.mark.parametrize("codec", ["none", "ternary_entropy"])
+@pytest.mark.parametrize("method", ["fedavg", "fedstil"])
+def test_rows_of_people_never_met_neither_move_nor_travel(method, codec):
+    start = tiny.network().tail.classifier.weight
+    f = played(method, KNOWN | {"compression.up": codec, "compression.down": codec}, rounds=3)
+    for side in f.clients:
+        assert torch.equal(rows_of(side)[unknown(side)], start[unknown(side)])
+        assert (
+            not torch.isclose(rows_of(side)[sorted(side.learner.known)], start[sorted(side.learner.known)]).any(1).all()
+        )
+    size = 4 * 6 if codec == "none" else 4 + 2 + 2  # six numbers; or a checksum, a scale, six ternary digits
+    people = [2, 4, 6]  # each client meets two people a task
+    sent = [(e.round, e.raw, e.encoded) for e in f.ledger.entries if (e.direction, e.kind) == ("C2S", "rows")]
+    got = [(e.round, e.raw, e.encoded) for e in f.ledger.entries if (e.direction, e.kind) == ("S2C", "rows")]
+    assert set(sent) >= {(r, 24 * n, size * n) for r, n in enumerate(people, 1)}
+    assert {(r + 1, raw, encoded) for r, raw, encoded in sent if r < 3} == set(got)
+
+
+def test_the_server_knows_a_client_where_only_known_rows_travel():
+    f = played("fedstil", BOTH | KNOWN)
+    f.distribute(4, range(3))
+    for client, side in enumerate(f.clients):
+        assert f.server.known[client] == side.learner.known
+        assert torch.equal(f.server.inner.inner.theta_KP[client], side.inner.inner.theta())
+
+
+def test_a_row_is_mixed_over_those_who_know_the_person():
+    layout = Layout(("trunk", "classifier.weight"), ((1,), (2, 2)), torch.float32)
+    theta = torch.tensor([[1.0, 2, 2, 0, 0], [3.0, 6, 6, 9, 9], [5.0, 0, 0, 1, 1]])
+    relevance = torch.tensor([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    base = relevance @ theta
+    mix_rows(base, relevance, theta, [{0}, {0, 1}, set()], layout)
+    # Person 0: (0.5 * 2 + 0.25 * 6) / 0.75. Person 1: client 1 alone. Client 2 takes of itself, who knows nobody.
+    expected = [[2.5, 10 / 3, 10 / 3, 9, 9], [3, 6, 6, 9, 9], [5, 0, 0, 1, 1]]
+    torch.testing.assert_close(base, torch.tensor(expected))

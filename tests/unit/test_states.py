@@ -115,6 +115,8 @@ CASES = [
     ),
     case("fedstil_atten", "best", compression__up="ternary", compression__down="ternary"),
     case("fedweit", "best", compression__up="ternary", compression__down="ternary"),
+    case("fedavg", "best", compression__rows="known"),
+    case("fedstil", "best", compression__rows="known", compression__up="int4", compression__down="int4"),
 ]
 MORE = {"rounds.per_task": 2, "train.early_stop": False, "evaluation.protocol": "market"}
 OF_METHOD = {"fedweit": {"method.knowledge": 2}}

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from fedstil_mpi.client.local_training import Penalty
 from fedstil_mpi.comm.flat import Layout, Message, Part, Rows
-from fedstil_mpi.comm.lossy import HALVES, LossyCodec, groups, payload_part
+from fedstil_mpi.comm.lossy import HALVES
+from fedstil_mpi.comm.wire import CLASSIFIER, Wire
 from fedstil_mpi.config.sections import Compression
+from fedstil_mpi.methods.aids.prototypes import PEOPLE, pids_of_new_task
 from fedstil_mpi.methods.base import Client, Server, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS
 from fedstil_mpi.models.network import Tail
@@ -25,43 +27,52 @@ from fedstil_mpi.util.state_tree import State
 
 @dataclass(frozen=True)
 class Codecs:
-    """What is sent with what; the weights of one layout with error feedback."""
+    """What is sent how; the weights with error feedback."""
 
-    up: LossyCodec | None
+    up: Wire | None
     """Of the weights; None: as they are."""
-    down: LossyCodec | None
+    down: Wire | None
     halved: dict[str, torch.dtype]
     """Kinds that are sent in 16 bits."""
+
+    @classmethod
+    def of(cls, options: Compression, layout: Layout, traffic: Traffic) -> "Codecs":
+        """For a method with this traffic, whose weights have this layout."""
+        known_rows = options.rows == "known" and CLASSIFIER in layout.names
+
+        def wire(codec: str, parts: Sequence[Part]) -> Wire | None:
+            travels = any(part.kind == WEIGHTS for part in parts) and (codec != "none" or known_rows)
+            return Wire(WEIGHTS, layout, codec, options.dead_zone, known_rows) if travels else None
+
+        kinds = {"prototypes": options.prototypes, "token": options.prototypes, "importance": options.importance}
+        halved = {kind: HALVES[name] for kind, name in kinds.items() if name != "none"}
+        return cls(wire(options.up, traffic.up), wire(options.down, traffic.down), halved)
 
     @property
     def any(self) -> bool:
         return bool(self.up or self.down or self.halved)
 
-    @classmethod
-    def of(cls, options: Compression, layout: Layout, traffic: Traffic) -> "Codecs":
-        """For a method with this traffic, whose weights have this layout."""
-
-        def codec(name: str, parts: Sequence[Part]) -> LossyCodec | None:
-            travels = any(part.kind == WEIGHTS for part in parts)
-            return LossyCodec(name, groups(layout), options.dead_zone) if travels and name != "none" else None
-
-        up, down = codec(options.up, traffic.up), codec(options.down, traffic.down)
-        kinds = {"prototypes": options.prototypes, "token": options.prototypes, "importance": options.importance}
-        return cls(up, down, {kind: HALVES[name] for kind, name in kinds.items() if name != "none"})
+    @property
+    def known_rows(self) -> bool:
+        return any(wire is not None and wire.known_rows for wire in (self.up, self.down))
 
     def compress(self, traffic: Traffic) -> Traffic:
         """A method's traffic as it travels."""
-        return Traffic(
-            down=tuple(self._travelling(part, self.down) for part in traffic.down),
-            up=tuple(self._travelling(part, self.up) for part in traffic.up),
-        )
+        down, up = self._travelling(traffic.down, self.down), self._travelling(traffic.up, self.up)
+        if self.known_rows and PEOPLE not in up:
+            up = (*up, PEOPLE)
+        return Traffic(down, up)
 
-    def _travelling(self, part: Part, codec: LossyCodec | None) -> Part:
-        if part.kind == WEIGHTS and codec is not None:
-            return payload_part(replace(part, shared=False), codec)  # clients may hold different ones
-        if part.kind in self.halved:
-            return replace(part, dtype=self.halved[part.kind], raw=part.itemsize)
-        return part
+    def _travelling(self, parts: Sequence[Part], wire: Wire | None) -> tuple[Part, ...]:
+        found: list[Part] = []
+        for part in parts:
+            if part.kind == WEIGHTS and wire is not None:
+                found += wire.parts  # no longer the same for all: clients may hold different ones
+            elif part.kind in self.halved:
+                found.append(replace(part, dtype=self.halved[part.kind], raw=part.itemsize))
+            else:
+                found.append(part)
+        return tuple(found)
 
     def halve(self, message: dict[str, Any]) -> dict[str, Any]:
         """A message, or what all online clients get or send, with its parts of the kinds that are halved."""
@@ -74,12 +85,6 @@ class Codecs:
 
 def _to(rows: Any, dtype: torch.dtype) -> Any:
     return [row.to(dtype) for row in rows] if isinstance(rows, list) else rows.to(dtype)
-
-
-def _payload(codec: LossyCodec, values: Tensor) -> Tensor:
-    """In the shape of its part."""
-    data = codec.encode(values)
-    return data if codec.exact else data[:, None]
 
 
 class CompressedClient(Client):
@@ -100,12 +105,12 @@ class CompressedClient(Client):
         """What of its movements was not sent yet, [P]."""
 
     def absorb(self, knowledge: Message) -> None:
-        message, codec = self.codecs.restored(knowledge), self.codecs.down
-        if codec is not None:
+        message, wire = self.codecs.restored(knowledge), self.codecs.down
+        if wire is not None:
             if self.held is None:
                 self.held = self.start_of(self.learner.tail)
             if WEIGHTS in message:
-                self.held = self.held + codec.decode(message[WEIGHTS].view(-1))
+                self.held = self.held + wire.unpack(message, sorted(self.learner.known))
                 message[WEIGHTS] = self.held
         self.inner.absorb(message)
 
@@ -126,17 +131,19 @@ class CompressedClient(Client):
         return self.inner.tail_for(task)
 
     def update(self) -> Message:
-        message = self.inner.update()
-        codec = self.codecs.up
-        if codec is None or WEIGHTS not in message:
+        message, wire = self.inner.update(), self.codecs.up
+        if self.codecs.known_rows:
+            message.setdefault(PEOPLE.kind, pids_of_new_task(self.learner))
+        if wire is None or WEIGHTS not in message:
             self.inner.sent(message)
             return self.codecs.halve(message)
+        known = sorted(self.learner.known)
         wanted = message[WEIGHTS] if self.unsent is None else message[WEIGHTS] + self.unsent
-        payload = _payload(codec, wanted)
-        got = codec.decode(payload.view(-1))
-        self.unsent = wanted - got
+        packed = wire.pack(wanted, known)
+        got = wire.unpack(packed, known)
+        self.unsent = wire.only_known(wanted - got, known)
         self.inner.sent(message | {WEIGHTS: got})
-        return self.codecs.halve(message) | {WEIGHTS: payload}
+        return self.codecs.halve(message) | packed
 
     def state(self) -> State:
         return {"inner": self.inner.state(), "held": self.held, "unsent": self.unsent}
@@ -157,33 +164,45 @@ class CompressedServer(Server):
         self.codecs = codecs
         self.held: dict[int, Tensor] = {}
         """What each client was last brought to, [P]; the start model where it is not here."""
+        self.known: list[set[int]] = [set() for _ in range(inner.setup.clients)]
+        """The people each client knows, as far as it has said; kept where only their rows travel."""
 
     def knowledge(self, online: list[int]) -> Rows:
-        message = self.inner.knowledge(online)
+        if self.codecs.known_rows:
+            self.inner.known = self.known
+        message, wire = self.inner.knowledge(online), self.codecs.down
         self.relevance_KK = self.inner.relevance_KK
-        codec = self.codecs.down
-        if codec is None or WEIGHTS not in message:
+        if wire is None or WEIGHTS not in message:
             self.inner.sent(online, message)
             return self.codecs.halve(message)
         rows = message[WEIGHTS]
         rows = rows if rows.dim() == 2 else rows.expand(len(online), -1)
-        payloads = []
+        packed = []
         for client, wanted in zip(online, rows, strict=True):
-            held = self.held.get(client, self.setup.start)
-            payloads.append(_payload(codec, wanted - held))
-            self.held[client] = held + codec.decode(payloads[-1].view(-1))
+            held, known = self.held.get(client, self.setup.start), sorted(self.known[client])
+            packed.append(wire.pack(wanted - held, known))
+            self.held[client] = held + wire.unpack(packed[-1], known)
         self.inner.sent(online, message | {WEIGHTS: [self.held[client] for client in online]})
-        return self.codecs.halve(message) | {WEIGHTS: torch.stack(payloads) if codec.exact else payloads}
+        travelling = {part.kind: [of_client[part.kind] for of_client in packed] for part in wire.parts}
+        stacked = {part.kind: torch.stack(travelling[part.kind]) for part in wire.parts if not part.ragged}
+        return self.codecs.halve(message) | travelling | stacked
 
     def collect(self, online: list[int], updates: Rows) -> None:
-        message = self.codecs.restored(updates)
-        if self.codecs.up is not None and WEIGHTS in updates:
-            message[WEIGHTS] = torch.stack([self.codecs.up.decode(row.view(-1)) for row in updates[WEIGHTS]])
+        if self.codecs.known_rows:
+            for client, pids in zip(online, updates[PEOPLE.kind], strict=True):
+                self.known[client].update(pids[:, 0].tolist())
+        message, wire = self.codecs.restored(updates), self.codecs.up
+        if wire is not None and WEIGHTS in updates:
+            rows = [{part.kind: updates[part.kind][row] for part in wire.parts} for row in range(len(online))]
+            known = (sorted(self.known[client]) for client in online)
+            message[WEIGHTS] = torch.stack([wire.unpack(*of_client) for of_client in zip(rows, known, strict=True)])
         self.inner.collect(online, message)
 
     def state(self) -> State:
-        return {"inner": self.inner.state(), "held": {str(client): held for client, held in self.held.items()}}
+        held = {str(client): held for client, held in self.held.items()}
+        return {"inner": self.inner.state(), "held": held, "known": [sorted(known) for known in self.known]}
 
     def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
         self.inner.restore(state["inner"], theta_of)
         self.held = {int(client): held for client, held in state["held"].items()}
+        self.known = [set(known) for known in state["known"]]

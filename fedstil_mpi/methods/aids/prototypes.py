@@ -147,6 +147,7 @@ class PrototypeServer(Server):
         self.relay = Relay(inner.setup.clients)
 
     def knowledge(self, online: list[int]) -> Rows:
+        self.inner.known = self.known
         message = self.inner.knowledge(online)
         self.relevance_KK = self.inner.relevance_KK
         deliveries = [self.relay.deliver(client) for client in online]

@@ -158,7 +158,10 @@ class Server(base.Server):
         if not self.options.mixes:
             return {}
         self.relevance_KK = self.attention.matrix()
-        return {WEIGHTS: (self.relevance_KK @ self.mixed_KP)[online]}
+        base_KP = self.relevance_KK @ self.mixed_KP
+        if self.known is not None:
+            mixing.mix_rows(base_KP, self.relevance_KK, self.mixed_KP, self.known, self.setup.layout)
+        return {WEIGHTS: base_KP[online]}
 
     def sent(self, online: list[int], knowledge: Rows) -> None:
         seen_clients = self.attention.history.seen_clients()

@@ -1,12 +1,14 @@
 """What the clients report for the sake of relevance, and the server's mixing matrix made of it."""
 
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.comm.flat import Message, Part, Rows
+from fedstil_mpi.comm.flat import Layout, Message, Part, Rows
+from fedstil_mpi.comm.wire import CLASSIFIER, places
 from fedstil_mpi.methods.aids.prototypes import PEOPLE, pids_of_new_task
 from fedstil_mpi.methods.fedstil.attention import attention, own_weights, reference_code_relevance
 from fedstil_mpi.methods.fedstil.history import History
@@ -38,6 +40,22 @@ def report(measure: str, learner: Learner) -> Message:
         return {}
     token = {"token": learner.token()}
     return token if measure == "reference_code" else token | {TASK.kind: torch.tensor([learner.task])}
+
+
+def mix_rows(
+    base_KP: Tensor, relevance_KK: Tensor, theta_KP: Tensor, known: Sequence[Set[int]], layout: Layout
+) -> None:
+    """In `base_KP`, mix each row of the classifier over those of its contributors who know the person, if there are any.
+
+    The rows of the others stand where they were in the start model, and would only shrink it.
+    """
+    base_KCF, theta_KCF = (layout.unpack_rows(rows)[CLASSIFIER] for rows in (base_KP, theta_KP))
+    known_KC = torch.zeros(theta_KCF.shape[:2])
+    for client, people in enumerate(known):
+        known_KC[client, places(sorted(people), known_KC[client])] = 1
+    share_KC = relevance_KK @ known_KC
+    mixed_KCF = torch.einsum("ij,jc,jcf->icf", relevance_KK, known_KC, theta_KCF) / share_KC[..., None]
+    base_KCF.copy_(torch.where(share_KC[..., None] > 0, mixed_KCF, base_KCF))
 
 
 @dataclass
