@@ -20,8 +20,9 @@ from typing import Any
 from fedstil_mpi import methods
 from fedstil_mpi.comm.start import start
 from fedstil_mpi.comm.world import World
-from fedstil_mpi.config import loading
+from fedstil_mpi.config import files, loading
 from fedstil_mpi.config.command_line import Parser, integer
+from fedstil_mpi.config.fields import check_values
 from fedstil_mpi.config.schema import check_folder_name
 from fedstil_mpi.federation.shared_resources import open_shared_resources
 from fedstil_mpi.launch.signals import listening
@@ -31,6 +32,8 @@ from fedstil_mpi.util.errors import InputError, did_you_mean
 from fedstil_mpi.util.files import expanded, write_text
 from fedstil_mpi.util.terminal import say
 
+MOST_RUNS = 5000
+LONGEST_LABEL = 150
 VARIANT = "the variant"
 OWN_KEYS = ("name", "output")
 """Keys of the comparison that the command line may set; its others are for every run."""
@@ -104,15 +107,26 @@ def read(path: str, overrides: Sequence[str] = ()) -> Comparison:
 
     Raises InputError where it cannot be used.
     """
-    own = loading.from_command_line([override for override in overrides if _key(override) in OWN_KEYS])
-    layers = [loading.load(Path(path)), own]
-    if "base" not in layers[0]:
+    from omegaconf import OmegaConf
+
+    own = files.from_command_line([override for override in overrides if _key(override) in OWN_KEYS])
+    found = files.load(Path(path))
+    if "base" not in found:
         raise InputError(f"{path} has no base:, so it is no comparison; python -m fedstil_mpi.run is for a single run")
-    plan: Comparison = loading.structured(Comparison, layers, "comparison.")
+    source = OmegaConf.create(files.plain(path, found, own))
+    plan: Comparison = loading.structured(Comparison, [source], "comparison.")
     check_folder_name(plan.name)
+    check_values(plan, "comparison.")
     plan.output = str(expanded(plan.output))
     if not plan.variants or not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
         raise InputError(f"{path} has variants {list(plan.variants)} and seeds {plan.seeds}; give one or more of each")
+    if len(plan.variants) * len(plan.seeds) > MOST_RUNS:
+        raise InputError(
+            f"{path} has {len(plan.variants)} variants x {len(plan.seeds)} seeds; expected at most {MOST_RUNS:,} runs"
+        )
+    for label in plan.variants:
+        if not label.isprintable() or len(label) > LONGEST_LABEL:
+            raise InputError(f"{path}: label {label!r}; expected at most {LONGEST_LABEL} printable characters")
     if plan.against is not None and plan.against not in plan.variants:
         raise InputError(f"{path}: against = {plan.against!r}; expected one of {', '.join(plan.variants)}")
     return plan
@@ -137,7 +151,7 @@ def expand(
         for label in only or plan.variants:
             name = f"{re.sub(r'[^a-z0-9]+', '-', label.lower()).strip('-')}-{seed}"
             settings = [f"{key}={json.dumps(value)}" for key, value in (plan.settings | plan.variants[label]).items()]
-            own = [f"seed={seed}", f"name={name}", f"output={folder}", "resume=auto"]
+            own = [f"seed={seed}", f"name={name}", f"output={json.dumps(str(folder))}", "resume=auto"]
             source = loading.read(base, [*settings, *overrides, *own])
             entries.append(Entry(label, seed, str(folder / name), source, _set_by(plan, label, overrides)))
     names = [entry.folder for entry in entries]
@@ -155,9 +169,9 @@ def _set_by(plan: Comparison, label: str, overrides: list[str]) -> dict[str, str
     layers = {
         "the comparison's settings": plan.settings,
         VARIANT: plan.variants[label],
-        "the command line": loading.from_command_line(overrides),
+        "the command line": files.from_command_line(overrides),
     }
-    return {key: name for name, layer in layers.items() for key, _ in loading.leaves(layer)}
+    return {key: name for name, layer in layers.items() for key, _ in files.leaves(layer)}
 
 
 def compare(world: World, entries: list[Entry], asked: Callable[[], bool]) -> None:

@@ -1,6 +1,5 @@
 """Fields of config sections that know which values they take, and the check that holds values against them."""
 
-import math
 from dataclasses import field, fields, is_dataclass
 from typing import Any, TypeVar
 
@@ -8,10 +7,14 @@ from fedstil_mpi.util.errors import InputError, did_you_mean
 from fedstil_mpi.util.plugins import is_plugin
 
 T = TypeVar("T")
+FLOAT32 = 1e30
+"""A bound for factors and rates, whose products are to be numbers of 32 bits."""
+LONGEST = 4096
+"""Characters of a text: the longest path that Linux takes."""
 
 
-def bounded(default: T, low: float, high: float | None = None) -> T:
-    """A field for numbers from `low` to `high`; without `high`, any finite number from `low`. A null passes."""
+def bounded(default: T, low: float, high: float) -> T:
+    """A field for numbers from `low` to `high`. A null passes."""
     return field(default=default, metadata={"low": low, "high": high})
 
 
@@ -27,6 +30,8 @@ def check_values(section: Any, prefix: str = "") -> None:
     """
     for f in fields(section):
         key, value = f"{prefix}{f.name}", getattr(section, f.name)
+        if isinstance(value, str) and (len(value) > LONGEST or "\0" in value):
+            raise InputError(f"{key} = {value!r}; expected at most {LONGEST} characters, and no null character")
         if is_dataclass(f.type):
             check_values(value, f"{key}.")
         elif "choices" in f.metadata and value not in f.metadata["choices"]:
@@ -35,10 +40,6 @@ def check_values(section: Any, prefix: str = "") -> None:
             choices = f.metadata["choices"]
             raise InputError(f"{key} = {value!r}; {did_you_mean(value, choices)}expected one of {', '.join(choices)}")
         elif "low" in f.metadata and value is not None:
-            _check_bounds(key, value, f.metadata["low"], f.metadata["high"])
-
-
-def _check_bounds(key: str, value: float, low: float, high: float | None) -> None:
-    if not (math.isfinite(value) and low <= value and (high is None or value <= high)):
-        expected = f"a finite number, at least {low}" if high is None else f"between {low} and {high}"
-        raise InputError(f"{key} = {value}; expected {expected}")
+            low, high = f.metadata["low"], f.metadata["high"]
+            if not low <= value <= high:
+                raise InputError(f"{key} = {value}; expected between {low} and {high}")

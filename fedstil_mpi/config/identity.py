@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedstil_mpi.config.loading import PLUGINS, leaves
+from fedstil_mpi.config.files import leaves
+from fedstil_mpi.config.loading import PLUGINS
 
 NOT_DECIDING = (
     *("name", "output", "resume", "fault_tolerance", "lost_clients"),

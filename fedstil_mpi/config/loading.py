@@ -1,25 +1,28 @@
 """YAML files, presets and overrides -> a checked Experiment.
 
-A config file holds only what differs from the defaults of `config`; `extends:` names a file (or a list of files,
-relative to the one that names them) to start from; `section.key=value` on the command line comes last. What a method's
-preset sets lies under all of these: defaults < preset < files < command line.
+What a method's preset sets lies under what files and the command line say: defaults < preset < files < command line.
 """
 
-import io
 import json
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
+from fedstil_mpi.config import files
+from fedstil_mpi.config.files import leaves
 from fedstil_mpi.config.schema import Experiment, Method, check
 from fedstil_mpi.util import plugins
 from fedstil_mpi.util.errors import InputError, did_you_mean
+from fedstil_mpi.util.files import expanded
 
 PLUGINS = (("method", "name"), ("data", "kind"), ("model", "backbone"))
 """The keys, by section, whose value may be a plug-in."""
 
+PATHS = (("", "output"), ("data", "path"), ("model", "weights"))
+"""The keys, by section, whose value is, or may be, a path."""
 REPLACED = {
     "train.rate=reference": "train.rate=reference_code",
     "evaluation.protocol=reference": "evaluation.protocol=reference_code",
@@ -35,91 +38,20 @@ REPLACED = {
 def read(path: str | Path, overrides: list[str] | None = None) -> dict[str, Any]:
     """The file's keys, with what it extends below them and `section.key=value` overrides above, not yet checked.
 
-    The result is plain: `${...}` is filled in, from other keys of the files or from this process's environment. Paths of
-    plug-ins, which are relative to the current folder, become absolute, so that a saved config means the same anywhere.
-    Raises InputError where a file cannot be read, is no plain YAML mapping (tags that build objects are refused) or
-    extends itself.
+    The result is plain; see `files.plain`. `~` is expanded in paths, and those of plug-ins, which are relative to the
+    current folder, become absolute, so that a saved config means the same anywhere. Raises InputError where the files or
+    the overrides cannot be used.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        merged = OmegaConf.merge(load(Path(path)), from_command_line(overrides or []))
-        source: Any = OmegaConf.to_container(merged, resolve=True)
-        json.dumps(source)  # how it will travel to the other ranks
-    except (OmegaConfBaseException, TypeError) as error:
-        raise InputError(f"config file {path} does not give plain sections and values: {_one_line(error)}") from None
-    for section, key in PLUGINS:
-        if isinstance(keys := source.get(section), dict) and isinstance(name := keys.get(key), str):
-            keys[key] = plugins.absolute(name)
+    source = files.plain(path, files.load(Path(path)), files.from_command_line(overrides or []))
+    if {"base", "variants"} <= source.keys():
+        raise InputError(f"{path} is a comparison, no single run; give it to python -m fedstil_mpi.compare")
+    for section, key in (*PLUGINS, *PATHS):
+        keys = source.get(section) if section else source
+        if isinstance(keys, dict) and isinstance(value := keys.get(key), str):
+            keys[key] = plugins.absolute(value) if (section, key) in PLUGINS else str(expanded(value))
+    if isinstance(name := source.get("name"), str):
+        source["name"] = unicodedata.normalize("NFC", name)  # one name, however it was typed
     return source
-
-
-def load(path: Path, seen: tuple[Path, ...] = ()) -> Any:
-    """A file's keys above those of the files it extends; `seen`: the files that led to it. Raises InputError."""
-    from omegaconf import OmegaConf
-
-    if path.resolve() in seen:
-        raise InputError(f"{path} extends itself (via {' -> '.join(p.name for p in seen)}); remove one extends:")
-    tree = parse(path, f" (which {seen[-1].name} extends)" if seen else "")
-    parents = tree.pop("extends", None) or []
-    parents = [parents] if isinstance(parents, str) else parents
-    if not isinstance(parents, list) or not all(isinstance(parent, str) for parent in parents):
-        raise InputError(f"config file {path} extends {parents!r}; expected a file or a list of files")
-    below = [load(path.parent / parent, (*seen, path.resolve())) for parent in parents]
-    return OmegaConf.merge(*below, tree)
-
-
-def parse(path: Path, reason: str = "") -> dict[Any, Any]:
-    """One file's mapping; `reason` says why it is read, for the message where it cannot be. Raises InputError."""
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        problem = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-        raise InputError(f"config file {path}{reason} {problem}; give the path of a YAML file") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"config file {path} is not plain YAML: {error}") from None
-    try:
-        tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
-    # OSError: the file holds a mere number; RecursionError: brackets in brackets in brackets.
-    except (yaml.YAMLError, OmegaConfBaseException, OSError, RecursionError) as error:
-        raise InputError(f"config file {path} is not plain YAML: {_one_line(error)}") from None
-    if not isinstance(tree, dict):
-        raise InputError(f"config file {path} holds a {type(tree).__name__}, expected a mapping of sections")
-    return tree
-
-
-def from_command_line(arguments: list[str]) -> Any:
-    """The keys of `section.key=value` arguments, as a config. Raises InputError."""
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    for argument in arguments:
-        key, equals, _ = argument.partition("=")
-        if not equals or key in ("", "extends"):
-            raise InputError(f"argument {argument!r} is no override; expected section.key=value")
-    try:
-        return OmegaConf.from_dotlist(arguments)
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"cannot read the overrides {arguments}: {_one_line(error)}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """("section.key", value) of a config, in its order."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def resolve(
@@ -132,7 +64,7 @@ def resolve(
     """
     from omegaconf import OmegaConf
 
-    section = source.get("method") or {}
+    section = {} if source.get("method") is None else source["method"]
     if not isinstance(section, Mapping):
         raise InputError(f"method = {section!r}; expected a section: the method's name is method.name")
     section = dict(section)
@@ -191,6 +123,8 @@ def structured(schema: type, layers: list[Any], prefix: str) -> Any:
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"config key {prefix}{error.full_key}: {reason}") from None
+    except (OverflowError, RecursionError, TypeError, ValueError) as error:
+        raise InputError(f"the config has a value that cannot be used: {error}") from None
 
 
 @cache
@@ -213,3 +147,5 @@ def _refuse_unknown(layer: Any, schema: type, prefix: str) -> None:
                 inner = f"{prefix}{key}.{fields(section)[0].name}"
                 raise InputError(f"config key {prefix}{key} = {value!r}; expected a section with keys such as {inner}")
             _refuse_unknown(value, section, f"{prefix}{key}.")
+        elif isinstance(value, Mapping) and not {Any, dict} & {section, get_origin(section)}:
+            raise InputError(f"config key {prefix}{key} = {value!r}; expected a value, no section")

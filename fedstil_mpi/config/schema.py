@@ -5,7 +5,7 @@ import re
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
-from fedstil_mpi.config.fields import check_values, choice
+from fedstil_mpi.config.fields import bounded, check_values, choice
 from fedstil_mpi.config.sections import (
     Checkpoint,
     Compression,
@@ -26,6 +26,8 @@ from fedstil_mpi.util.plugins import is_plugin
 
 LONGEST_NAME = 200
 """Bytes."""
+MOST_SIGHTINGS = 2_000_000
+"""Of the synthetic stream: clients x tasks x people, of whose walks all ranks know."""
 
 
 @dataclass(kw_only=True)
@@ -52,7 +54,7 @@ class Experiment:
 
     name: str = "experiment"
     """Name of the run folder."""
-    seed: int = 1
+    seed: int = bounded(1, -(2**63), 2**63 - 1)
     output: str = "runs"
     """Folder that holds the run folders."""
     resume: str = choice("never", "auto")
@@ -101,13 +103,26 @@ def check(experiment: Experiment) -> None:
     kind = experiment.data.kind
     if kind != "synthetic" and not is_plugin(kind) and not experiment.data.path:
         raise InputError(f"data.kind is {kind} but data.path is not set; name the images' folder or the pack")
+    if not all(isinstance(client, int) for client in experiment.data.clients or []):  # OmegaConf lets [[1]] pass
+        raise InputError(f"data.clients = {experiment.data.clients}; expected a list of numbers, or null for all")
+    people = experiment.data.synthetic
+    if (sightings := people.clients * experiment.data.tasks * people.people_per_task) > MOST_SIGHTINGS:
+        raise InputError(
+            f"data.synthetic has {people.clients} clients x {experiment.data.tasks} tasks x {people.people_per_task} people = "
+            f"{sightings:,}; expected at most {MOST_SIGHTINGS:,} in all"
+        )
     pad, side = experiment.train.crop_pad, min(experiment.data.height, experiment.data.width)
     if pad >= side:
         raise InputError(f"train.crop_pad = {pad}; expected less than {side}, the shorter side of the images")
     if experiment.train.steps == 0 and experiment.train.epochs == 0:
         raise InputError("train.steps and train.epochs are both 0; set one of them")
-    if experiment.train.early_stop and experiment.train.steps > 0:
-        raise InputError("train.early_stop counts epochs, but train.steps is set; set train.steps=0 to count epochs")
+    if experiment.train.steps > 0:
+        for key, counts_epochs in {
+            "train.early_stop": experiment.train.early_stop,
+            "train.rate=reference_code": experiment.train.rate == "reference_code",
+        }.items():
+            if counts_epochs:
+                raise InputError(f"{key} counts epochs, but train.steps is set; set train.steps=0 to count epochs")
 
 
 def check_folder_name(name: str) -> None:

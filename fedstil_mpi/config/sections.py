@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedstil_mpi.config.fields import bounded, choice
+from fedstil_mpi.config.fields import FLOAT32, bounded, choice
 from fedstil_mpi.config.synthetic import SyntheticOptions
 
 LOSSY = ("float16", "bfloat16", "int8", "int4", "int3", "ternary", "ternary_entropy", "sign")
@@ -23,10 +23,10 @@ class Data:
     below the folder; null: cameras.csv in the folder (columns path and camera), else the names (c1s1, cam01, MSMT17's, ...)."""
     follow_links: bool = False
     """For folder: follow links that lead out of it, too, instead of passing them over."""
-    height: int = bounded(64, 8)
+    height: int = bounded(64, 8, 4096)
     """Pixels; images are resized to height x width, synthetic ones drawn so (32 x 16 or larger); a pack's have theirs."""
-    width: int = bounded(32, 8)
-    tasks: int = bounded(6, 1)
+    width: int = bounded(32, 8, 4096)
+    tasks: int = bounded(6, 1, 10_000)
     """Tasks per client; a folder and a pack bring their own number."""
     clients: list[int] | None = None
     """Use only these clients of the stream, as if there were no others; null: all."""
@@ -53,7 +53,7 @@ class Model:
     """bnneck (batch norm before a classifier without bias) | plain."""
     weights: str = "none"
     """imagenet (torchvision's or timm's) | none (drawn from the seed) | a local .pt, .pth or .safetensors file."""
-    num_classes: int | None = bounded(None, 1)
+    num_classes: int | None = bounded(None, 1, 10**8)
     """Width of the classifier, at least as many as are trained on; null: as many. They are numbered without gaps for it."""
 
 
@@ -61,22 +61,22 @@ class Model:
 class Warmup:
     """The server trains the whole backbone on its own labelled images before round 1 and sends it to every client."""
 
-    steps: int = bounded(0, 0)
+    steps: int = bounded(0, 0, 10**7)
     """Optimiser steps; 0: no warm-up."""
-    batch: int = bounded(32, 2)
-    lr: float = bounded(1e-3, 0)
+    batch: int = bounded(32, 2, 10**6)
+    lr: float = bounded(1e-3, 0, FLOAT32)
     """Peak of a one-cycle cosine schedule."""
 
 
 @dataclass(kw_only=True)
 class Rounds:
-    per_task: int = bounded(2, 1)
+    per_task: int = bounded(2, 1, 10**6)
     """Rounds a client takes part in before its next task begins."""
-    total: int | None = bounded(None, 1)
+    total: int | None = bounded(None, 1, 10**7)
     """Rounds altogether; null: as many as full participation needs for all tasks."""
-    clients_per_round: int | None = bounded(None, 1)
+    clients_per_round: int | None = bounded(None, 1, 20_000)
     """Clients drawn for a round, without replacement; null: all."""
-    evaluate_every: int | None = bounded(None, 1)
+    evaluate_every: int | None = bounded(None, 1, 10**7)
     """Rounds between two evaluations; null: at the last round of each task. The last round is always evaluated."""
 
 
@@ -89,7 +89,7 @@ class Participation:
 
     late: float = bounded(0.0, 0, 1)
     """Share of the clients that are not there from the start; such a client gets the start model when it joins."""
-    late_until: int | None = bounded(None, 2)
+    late_until: int | None = bounded(None, 2, 10**7)
     """Each of them joins in a round drawn from 2 to this one, or never if that is after the last; null: half of all."""
     dropout: float = bounded(0.0, 0, 1)
     """Chance of each client, in each round, to be away. Its stream waits for it."""
@@ -103,14 +103,14 @@ class Participation:
 
 @dataclass(kw_only=True)
 class Train:
-    steps: int = bounded(12, 0)
+    steps: int = bounded(12, 0, 10**7)
     """Optimiser steps a round; 0: count epochs instead."""
-    epochs: int = bounded(5, 0)
+    epochs: int = bounded(5, 0, 10**7)
     """Passes over the training set a round, used where steps is 0."""
-    batch: int = bounded(32, 2)
-    lr: float = bounded(1e-3, 0)
+    batch: int = bounded(32, 2, 10**6)
+    lr: float = bounded(1e-3, 0, FLOAT32)
     """Adam's learning rate; its moments start from zero in each round."""
-    weight_decay: float = bounded(1e-5, 0)
+    weight_decay: float = bounded(1e-5, 0, FLOAT32)
     """Adam's coupled L2 term."""
     label_smoothing: float = bounded(0.1, 0, 1)
     softmax: str = choice("known", "all")
@@ -119,18 +119,18 @@ class Train:
     """Stop a round after three epochs without a better loss AND accuracy; needs epochs."""
     rate: str = choice("constant", "reference_code")
     """constant | reference_code (x0.1 every 5 epochs, reset each round, its counter never rewound)."""
-    contrast: float = bounded(0.0, 0)
+    contrast: float = bounded(0.0, 0, FLOAT32)
     """Weight of a supervised contrastive loss beside the cross entropy, on the features that retrieval compares; 0: none.
     Images of a person are drawn together; with prototypes.exchange also to what other cameras saw of it."""
-    contrast_temperature: float = bounded(0.1, 1e-3)
+    contrast_temperature: float = bounded(0.1, 1e-3, FLOAT32)
     """The smaller, the more the contrastive loss minds the most alike of other people."""
-    triplet: float = bounded(0.0, 0)
+    triplet: float = bounded(0.0, 0, FLOAT32)
     """Weight of a triplet loss beside the cross entropy: hardest positive and negative of the batch by the cosine of
     their features, margin 0.3; 0: none."""
     augment: str = choice("none", "flip", "default", "rose", "sharp", "drastic", default="flip")
     """none | flip (with probability 0.5) | default, rose, sharp, drastic (flip, and a random box erased with probability
     0.5, 0.6, 0.75, 0.9)."""
-    crop_pad: int = bounded(0, 0)
+    crop_pad: int = bounded(0, 0, 4096)
     """Pixels of mean colour added around each image before it is cut back at a random place; 0: none."""
     colour_jitter: float = bounded(0.0, 0, 1)
     """j: each image's brightness, contrast and saturation times random numbers between 1 - j and 1 + j; 0: none."""
@@ -145,7 +145,7 @@ class Train:
 
 @dataclass(kw_only=True)
 class Memory:
-    size: int = bounded(90, 0)
+    size: int = bounded(90, 0, 10**7)
     """Representations of past people a client keeps for rehearsal, as evenly as can be; 0: no rehearsal."""
     share: float | None = bounded(0.5, 0.01, 0.9)
     """Share of each batch that is old; null: old and new are shuffled into one set, as the reference code does."""
@@ -206,14 +206,14 @@ class Evaluation:
 
 @dataclass(kw_only=True)
 class Checkpoint:
-    every: int = bounded(1, 0)
+    every: int = bounded(1, 0, 10**7)
     """Rounds between two checkpoints, of which the last two are kept until the run is complete; 0: none. With more than 1
     a run that is stopped inside a round goes on from the last checkpoint before it."""
 
 
 @dataclass(kw_only=True)
 class Exchange:
-    timeout: float | None = bounded(3600.0, 1e-3)
+    timeout: float | None = bounded(3600.0, 1e-3, 1e9)
     """Seconds that a rank waits in a round for the others, one of which may still be training, before the job ends with an
     error: a cut link or a stopped process must not hang it for ever. null: no limit. Before the first round, while images
     are read and the model is warmed up, it is an hour if this is less."""
@@ -223,7 +223,7 @@ class Exchange:
 class Placement:
     device: str = choice("auto", "cpu", "cuda")
     """auto | cpu | cuda."""
-    gpus_per_node: int | None = bounded(None, 1)
+    gpus_per_node: int | None = bounded(None, 1, 1024)
     """How many GPUs of a node to use; null: all that are visible. Asking for more than present is an error."""
-    threads: int | None = bounded(None, 1)
+    threads: int | None = bounded(None, 1, 4096)
     """CPU threads of each rank; null: OMP_NUM_THREADS if set, else the cores divided by the ranks that share them."""

@@ -33,6 +33,9 @@ from fedstil_mpi.models.network import Tail
 from fedstil_mpi.util.clock import Clock
 from fedstil_mpi.util.errors import InputError
 
+MOST_TURNS = 10**8
+"""Rounds times clients."""
+
 
 def make_plan(experiment: Experiment, method: MethodModule, stream: Stream) -> Plan:
     """The schedule and the number of classes, from labels alone.
@@ -61,6 +64,14 @@ def make_plan(experiment: Experiment, method: MethodModule, stream: Stream) -> P
         r.evaluate_every,
         experiment.participation,
     )
+    if r.evaluate_every is not None and r.evaluate_every > rounds.total:
+        raise InputError(
+            f"rounds.evaluate_every = {r.evaluate_every}, but there are {rounds.total} rounds; set it to that or less"
+        )
+    if rounds.total * stream.clients > MOST_TURNS:
+        raise InputError(
+            f"{rounds.total:,} rounds of {stream.clients:,} clients; expected at most {MOST_TURNS:,} in all"
+        )
     return Plan(experiment, method, rounds, num_classes)
 
 

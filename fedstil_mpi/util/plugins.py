@@ -18,6 +18,11 @@ from pathlib import Path
 from types import ModuleType
 
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.files import expanded, regular_file
+from fedstil_mpi.util.text import one_line
+
+MOST_BYTES = 10_000_000
+"""Of a plug-in's file."""
 
 
 def is_plugin(name: str) -> bool:
@@ -34,14 +39,13 @@ def label(name: str) -> str:
 
 def absolute(name: str) -> str:
     """The name that means the same plug-in in any folder; other names stay as they are."""
-    return os.path.abspath(name) if is_plugin(name) and name.endswith(".py") else name
+    return os.path.abspath(expanded(name)) if is_plugin(name) and name.endswith(".py") else name
 
 
 def check(key: str, name: str) -> None:
     """Raise InputError where there is no such file or module; nothing of it is executed. key: where it was named."""
     if name.endswith(".py"):
-        if not Path(name).is_file():
-            raise InputError(f"{key} = {name}: there is no such file; give the path of a Python file")
+        regular_file(name, f"{key} =", MOST_BYTES, "give the path of a Python file")
         return
     folders: list[str] | None = None
     for depth, part in enumerate(name.split("."), 1):
@@ -65,10 +69,10 @@ def load(key: str, name: str, needs: Iterable[str] = (), *, early: bool = False)
     try:
         module = _execute(Path(name).resolve()) if name.endswith(".py") else importlib.import_module(name)
     except (SyntaxError, UnicodeDecodeError) as error:
-        raise InputError(f"{key} = {name} is no Python: {_one_line(error)}; correct the file") from None
+        raise InputError(f"{key} = {name} is no Python: {one_line(error)}; correct the file") from None
     except (Exception, SystemExit) as error:
         kind = type(error).__name__
-        raise InputError(f"{key} = {name} fails on import with {kind}: {_one_line(error)}; correct it") from error
+        raise InputError(f"{key} = {name} fails on import with {kind}: {one_line(error)}; correct it") from error
     if early and not torch_was_there and "torch" in sys.modules:
         raise InputError(
             f"{key} = {name} imports torch at its top, before the ranks have their GPUs; import it inside functions"
@@ -93,7 +97,3 @@ def _execute(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -26,6 +26,12 @@ def refusal(tmp_path):
         ("\x00", "not allowed"),
         ("seed: ${oops", "config.yaml is not plain YAML"),
         ("seed: ${nowhere}", "'nowhere' not found"),
+        ("seed: " + "9" * 5000, "is not plain YAML"),
+        ("name: ${output}\noutput: ${name}", "does not give plain sections and values"),
+        (
+            "base: run.yaml\nvariants: {a: {}}",
+            "is a comparison, no single run; give it to python -m fedstil_mpi.compare",
+        ),
     ],
 )
 def test_not_a_config_file(refusal, text, reason):
@@ -57,7 +63,7 @@ def test_files_that_cannot_be_read(tmp_path):
     latin.write_bytes("name: café".encode("latin-1"))
     for path, reason in (
         (tmp_path / "none.yaml", "does not exist"),
-        (folder, "cannot be read (Is a directory)"),
+        (folder, "is a folder, no file"),
         (latin, "is not plain YAML"),
     ):
         with pytest.raises(InputError) as caught:
@@ -70,8 +76,9 @@ def test_an_argument_that_is_no_override(refusal, argument):
     assert refusal("", argument) == f"argument {argument!r} is no override; expected section.key=value"
 
 
-def test_an_override_that_is_no_yaml(refusal):
-    assert refusal("", "name=[").startswith("cannot read the overrides ['name=[']: ")
+@pytest.mark.parametrize("value", ["[", "9" * 5000, "[" * 3000])
+def test_an_override_that_is_no_yaml(refusal, value):
+    assert refusal("", f"name={value}").startswith("cannot read the overrides ['name=")
 
 
 # -- extends -----------------------------------------------------------------------------------------------------------
@@ -108,7 +115,9 @@ def test_a_cycle_is_refused(tmp_path):
 
 def test_a_missing_parent_is_named_and_who_wants_it(tmp_path):
     top = write(tmp_path, "top.yaml", "extends: nowhere.yaml")
-    with pytest.raises(InputError, match=r"nowhere\.yaml \(which top\.yaml extends\) does not exist"):
+    with pytest.raises(
+        InputError, match=r"nowhere\.yaml does not exist; top\.yaml extends it: give the path of a YAML file"
+    ):
         loading.read(top)
 
 
@@ -128,3 +137,26 @@ def test_references_are_filled_in_where_the_file_is_read(tmp_path, monkeypatch):
     monkeypatch.setenv("SCRATCH", "/scratch/me")
     path = write(tmp_path, text="seed: 3\nname: run-${seed}\noutput: ${oc.env:SCRATCH}/runs")
     assert loading.read(path, ["seed=4"]) == {"seed": 4, "name": "run-4", "output": "/scratch/me/runs"}
+
+
+@pytest.mark.parametrize(
+    "doubled", ["'${{{0}}}${{{0}}}'", "['${{{0}}}', '${{{0}}}']", "{{x: '${{{0}}}', y: '${{{0}}}'}}"]
+)
+def test_references_that_multiply_are_refused_before_they_grow(refusal, doubled):
+    lines = ["a0: xx", *(f"a{n + 1}: {doubled.format(f'a{n}')}" for n in range(30))]
+    message = refusal("\n".join(reversed(lines)))
+    assert "comes to more than 100,000 characters; refer to less" in message
+
+
+def test_references_are_to_keys_and_the_environment_alone(refusal):
+    expected = "; expected ${section.key} or ${oc.env:NAME} in it, not nested"
+    for value in ("${${output}}", "${oc.decode:x}", "${.output}"):
+        assert refusal(f"name: {value}") == f"config value {value!r}{expected}"
+
+
+def test_files_that_extend_each_other_twice_are_read_once(tmp_path):
+    """Read as often as they are named, the first of thirty would be read 2**30 times."""
+    write(tmp_path, "0.yaml", "seed: 7")
+    for number in range(30):
+        write(tmp_path, f"{number + 1}.yaml", f"extends: [{number}.yaml, {number}.yaml]")
+    assert loading.read(tmp_path / "30.yaml") == {"seed": 7}

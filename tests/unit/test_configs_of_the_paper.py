@@ -11,7 +11,7 @@ import torch
 from fedstil_mpi import methods
 from fedstil_mpi.client.tasks import task_of_draw
 from fedstil_mpi.comm.ledger import DOWN, UP
-from fedstil_mpi.config import loading
+from fedstil_mpi.config import files, loading
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.federation import setup
@@ -166,7 +166,7 @@ def comment(name: str) -> str:
 
 def own(name: str) -> set[str]:
     """The keys that a file sets itself, "section.key"."""
-    tree = loading.parse(PATHS[name])
+    tree = files.parse(PATHS[name])
     return {f"{section}.{key}" for section, keys in tree.items() if isinstance(keys, dict) for key in keys}
 
 
@@ -186,7 +186,7 @@ def test_every_experiment_of_the_paper_has_a_file_and_a_name_of_its_own():
 def test_every_file_is_small_says_what_it_is_and_extends_another():
     for name, path in PATHS.items():
         assert len(comment(name)) > 100, name
-        assert ("extends" in loading.parse(path)) == (name != "paper/base"), name
+        assert ("extends" in files.parse(path)) == (name != "paper/base"), name
         assert len(path.read_text().splitlines()) < (40 if name == "paper/base" else 20), name
 
 

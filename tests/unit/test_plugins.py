@@ -85,7 +85,7 @@ def test_tables_show_the_last_name():
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        (None, "there is no such file; give the path of a Python file"),
+        (None, "does not exist; give the path of a Python file"),
         ("class Client:", "is no Python: .*line 1.*; correct the file"),
         (b"\xff\xfe", "is no Python"),
         ("import no_such_thing", "fails on import with ModuleNotFoundError: No module named 'no_such_thing'"),
@@ -190,7 +190,7 @@ def test_a_file_is_a_reader(tmp_path):
     ("name", "code", "message"),
     [
         ("mine.py", "", "lacks LAYOUT, read; expected a module with LAYOUT, read"),
-        ("gone.py", "", "--set = .*gone.py: there is no such file"),
+        ("gone.py", "", "--set = .*gone.py does not exist"),
         ("duke.py", "", "is not read: its authors withdrew DukeMTMC"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from fedstil_mpi.config import loading
+from fedstil_mpi.config import files
 from fedstil_mpi.util import hdf5
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import regular_file
@@ -157,7 +157,7 @@ def _plain(column: np.ndarray) -> np.ndarray:
 
 def _config(path: Path) -> dict[str, Any]:
     """A resolved config that has what the report needs of it."""
-    config = loading.parse(path)
+    config = files.parse(path)
     for key, kind in {"seed": int, "method.name": str, "rounds.per_task": int}.items():
         value: Any = config
         for name in key.split("."):

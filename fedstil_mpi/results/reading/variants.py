@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fedstil_mpi.config.files import leaves
 from fedstil_mpi.config.identity import NOT_DECIDING
-from fedstil_mpi.config.loading import leaves
 from fedstil_mpi.results.reading.runs import Run
 from fedstil_mpi.util import plugins
 from fedstil_mpi.util.errors import InputError
