@@ -36,21 +36,23 @@ from fedstil_mpi.results.report.tables import write_csv
 from fedstil_mpi.results.writing.models import STEM, load_tail, model_file
 from fedstil_mpi.util import lease, terminal
 from fedstil_mpi.util.errors import InputError
-from fedstil_mpi.util.files import atomic
+from fedstil_mpi.util.files import atomic, expanded
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser("fedstil_mpi.explain", "Show what makes a model take two images for the same person.")
-    parser.add_argument("config", type=Path, help="a run folder, or a YAML file")
+    parser.add_argument("config", type=expanded, help="a run folder, or a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="come after the file")
     parser.add_argument("--client", type=int, required=True)
     parser.add_argument("--task", type=int, required=True, help="from 0")
     parser.add_argument(
         "--images", type=integer, nargs="+", required=True, metavar="N", help="queries of the task, from 0"
     )
-    parser.add_argument("--model", type=Path, help="safetensors file of a tail; default: the client's in a run folder")
+    parser.add_argument(
+        "--model", type=expanded, help="safetensors file of a tail; default: the client's in a run folder"
+    )
     parser.add_argument("--layer", help="stage whose map is shown; default: the last that is not too coarse")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the pictures and explain.csv")
+    parser.add_argument("--output", type=expanded, required=True, help="folder for the pictures and explain.csv")
     parser.help_first(arguments)
     cli_main(lambda: explain(parser.parse(arguments)))
 
@@ -69,6 +71,11 @@ def explain(options: Namespace) -> None:
     task = original.task(options.client, options.task)
     _check("--images", options.images, len(task.query), "queries")
     model = options.model or (model_file(options.config, options.client) if in_folder else None)
+    if model is not None and not options.model and not model.is_file():
+        raise InputError(
+            f"{options.config} keeps no {model.name}: runs keep models with save_models=true; run it so under another name, "
+            f"or give --model, or {options.config / 'config.yaml'} for the start model"
+        )
     network = load_network(plan, stream, model)
 
     layer = options.layer or default_layer(network, task.query.pixels.shape[1:3])

@@ -16,7 +16,7 @@ from fedstil_mpi.results.reading.variants import Variant, group, warnings
 from fedstil_mpi.results.report import plots, sections, tables
 from fedstil_mpi.util import lease, terminal
 from fedstil_mpi.util.errors import InputError, did_you_mean
-from fedstil_mpi.util.files import write_text
+from fedstil_mpi.util.files import expanded, write_text
 from fedstil_mpi.util.terminal import say
 from fedstil_mpi.util.text import printable_lines
 
@@ -32,8 +32,10 @@ class Comparison:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser("fedstil_mpi.report", "Report on one or many runs.")
-    parser.add_argument("runs", nargs="+", type=Path, help="a run folder, or a folder that holds run folders")
-    parser.add_argument("--output", type=Path, help="folder for the report; default: report/ in the only run, or here")
+    parser.add_argument("runs", nargs="+", type=expanded, help="a run folder, or a folder that holds run folders")
+    parser.add_argument(
+        "--output", type=expanded, help="folder for the report; default: report/ in the only run, or here"
+    )
     parser.add_argument("--against", metavar="LABEL", help="variant to hold the others against; default: first FedSTIL")
 
     def report() -> None:

@@ -18,9 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from fedstil_mpi.comm.failures import GivenUp, OrderlyEnd, Overdue
+from fedstil_mpi.comm.failures import GivenUp, OrderlyEnd, Overdue, Unread
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.terminal import nobody_reads
 
 STUCK = 5.0
 """Seconds that MPI gets for what it may hang in where a link is cut."""
@@ -44,6 +45,7 @@ def abort_on_error(world: World) -> Iterator[None]:
     threading.excepthook = thread_failed
     try:
         yield
+        sys.stdout.flush()
         _leave(world, 0)
     except OrderlyEnd as end:
         _leave(world, _exit_code(end))
@@ -51,6 +53,7 @@ def abort_on_error(world: World) -> Iterator[None]:
     except GivenUp:
         os._exit(0)  # the code is that of the rank which gave up
     except BaseException as error:
+        error = Unread() if nobody_reads(error) else error
         _end_job(world, error)
         raise SystemExit(_exit_code(error)) from None
     finally:
@@ -118,6 +121,8 @@ def _end_stopped() -> None:
 
 def _report(world: World, error: BaseException) -> str:
     """One text, written at once, so that the lines of several failing ranks stay together."""
+    if isinstance(error, Unread):
+        return ""
     where = ", ".join(f"{name} {value}" for name, value in world.where.items())
     rank = f"rank {world.launched[world.rank]} on {world.host}"
     if isinstance(error, InputError):

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.util.errors import InputError
-from fedstil_mpi.util.terminal import say
+from fedstil_mpi.util.terminal import NOBODY_READS, nobody_reads, say
 
 SECTIONS = frozenset(field.name for field in fields(Experiment))
 
@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
         """Print the help and leave, where it is asked for, before MPI is started."""
         given = sys.argv[1:] if arguments is None else arguments
         if not {"-h", "--help"}.isdisjoint(given):
-            self.parse_args(given)
+            cli_main(lambda: self.parse_args(given))
 
 
 def is_override(value: object) -> bool:
@@ -50,14 +50,21 @@ def integer(text: str) -> int | str:
     return text if is_override(text) else int(text)
 
 
-def cli_main(work: Callable[[], None], interrupted: str = "interrupted") -> None:
+def cli_main(work: Callable[[], object], interrupted: str = "interrupted") -> None:
     """Do the work of a program without MPI; an InputError becomes its one line on standard error and its exit code.
 
-    interrupted: what is said where the user interrupts it.
+    interrupted: what is said where the user interrupts it. Where nobody reads its output any more, it ends quietly.
     """
     try:
-        work()
+        try:
+            work()
+        finally:
+            sys.stdout.flush()
         return
+    except BrokenPipeError as error:
+        if not nobody_reads(error):
+            raise
+        raise SystemExit(NOBODY_READS) from None
     except InputError as error:
         message, code = str(error), error.code
     except KeyboardInterrupt:

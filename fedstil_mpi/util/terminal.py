@@ -1,6 +1,8 @@
 """What the program prints: to standard error, and in a console as wide as logs are."""
 
 import os
+import select
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,9 @@ class _Console(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable_lines(text), **options)
 
+    def on_broken_pipe(self) -> None:
+        raise
+
 
 def console() -> Console:
     """A console on standard output: plain text unless a terminal shows it. Bold and the like are for `style=`."""
@@ -37,6 +42,23 @@ def console() -> Console:
 def show(line: str) -> None:
     """Print one line on standard output, however long."""
     console().print(printable(line), soft_wrap=True, highlight=False)
+
+
+NOBODY_READS = 128 + signal.SIGPIPE
+"""The exit code of a program whose output goes into a closed pipe, as in `plan ... | head -1`."""
+
+
+def nobody_reads(error: BaseException) -> bool:
+    """Whether the error means that the pipe is closed into which the program prints; from then on it prints to nowhere."""
+    if not isinstance(error, BrokenPipeError):
+        return False
+    poll = select.poll()
+    for stream in (1, 2):
+        poll.register(stream, 0)
+    closed = [stream for stream, event in poll.poll(0) if event & select.POLLERR]
+    for stream in closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    return bool(closed)
 
 
 def is_watched() -> bool:

@@ -1,10 +1,15 @@
 """What the programs without MPI make of a mistake, and the texts that they share."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from fedstil_mpi.config.command_line import cli_main
 from fedstil_mpi.util.errors import InputError, did_you_mean
 from fedstil_mpi.util.tables import markdown
+from fedstil_mpi.util.terminal import nobody_reads
 
 
 def ended(work, capsys):
@@ -38,3 +43,18 @@ def test_a_suggestion_stands_before_what_is_expected():
 
 def test_a_cell_of_a_markdown_table_may_hold_a_bar():
     assert markdown(["a", "b"], [["x|y", "1"]]).splitlines() == ["| a | b |", "| --- | ---: |", r"| x\|y | 1 |"]
+
+
+@pytest.mark.parametrize("work", ["print('x' * 100000)", "print('x')", "show('x' * 100000)", "show('x')"])
+def test_into_a_closed_pipe_a_program_ends_without_a_word(work):
+    """As in `plan ... | head -1`, with Python's own print and with the console; before and after it fills a buffer."""
+    unread, pipe = os.pipe()
+    os.close(unread)
+    code = f"from fedstil_mpi.config.command_line import cli_main; from fedstil_mpi.util.terminal import show; cli_main(lambda: {work})"
+    done = subprocess.run([sys.executable, "-c", code], stdout=pipe, stderr=subprocess.PIPE)
+    os.close(pipe)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_another_pipe_that_breaks_is_no_silent_end():
+    assert not nobody_reads(BrokenPipeError())

@@ -378,7 +378,11 @@ def test_wrong_input_gets_one_line_and_exit_code_2(tmp_path, capsys, arguments, 
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("absent.yaml", "does not exist"), ("", "models/client-1.safetensors does not exist")]
+    ("name", "reason"),
+    [
+        ("absent.yaml", "does not exist"),
+        ("", "keeps no client-1.safetensors: runs keep models with save_models=true; run it so under another name"),
+    ],
 )
 def test_a_folder_without_what_is_needed(tmp_path, capsys, name, reason):
     shutil.copy(TINY, tmp_path / "config.yaml")

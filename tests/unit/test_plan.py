@@ -381,6 +381,10 @@ def test_kinds_with_a_codec_are_marked(monkeypatch, capsys):
         ([TINY, "--ranks", "0"], "--ranks 0; expected at least 1"),
         ([TINY, "--ranks", "many"], "argument --ranks: invalid int value: 'many'; expected "),
         ([TINY, "rounds.clients_per_round=4"], "rounds.clients_per_round = 4, but there are 3 clients"),
+        (
+            [TINY, "rounds.evaluate_every=3"],
+            "rounds.evaluate_every = 3, but there are 2 rounds; set it to that or less",
+        ),
         ([TINY, "model.backbone=resnet19"], "unknown backbone 'resnet19'; did you mean resnet1"),
     ],
 )
