@@ -323,7 +323,7 @@ def test_each_setting_alone_is_an_augmentation(setting):
     ("setting", "message"),
     [
         ({"train.augment": "drastical"}, "train.augment = 'drastical'; did you mean drastic"),
-        ({"train.crop_pad": -1}, "train.crop_pad = -1; expected a finite number, at least 0"),
+        ({"train.crop_pad": -1}, "train.crop_pad = -1; expected between 0 and 4096"),
         ({"train.crop_pad": 32}, "train.crop_pad = 32; expected less than 32, the shorter side"),
         ({"train.colour_jitter": 1.5}, "train.colour_jitter = 1.5; expected between 0 and 1"),
     ],

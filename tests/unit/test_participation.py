@@ -201,7 +201,7 @@ def test_the_same_for_every_method():
     ("override", "message"),
     [
         ("late=1.5", "participation.late = 1.5; expected between 0 and 1"),
-        ("late_until=1", "participation.late_until = 1; expected a finite number, at least 2"),
+        ("late_until=1", "participation.late_until = 1; expected between 2 and 10000000"),
         ("dropout=-0.1", "participation.dropout = -0.1; expected between 0 and 1"),
         ("dropout=often", "config key participation.dropout: Value 'often'"),
         ("stragglers=2", "participation.stragglers = 2.0; expected between 0 and 1"),
