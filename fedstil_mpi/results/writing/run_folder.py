@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedstil_mpi import checkpoints
-from fedstil_mpi.config import loading
+from fedstil_mpi.config import files
 from fedstil_mpi.config.identity import deciding, fingerprint
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.results.writing.inputs import contents
@@ -110,7 +110,7 @@ class RunFolder:
 
     def _config(self) -> dict[str, Any]:
         try:
-            return loading.parse(self.path / CONFIG)
+            return files.parse(self.path / CONFIG)
         except InputError as error:
             raise InputError(
                 f"{self.path} holds no config of a run that can be read ({error}); bring its {CONFIG} back, or choose another "
