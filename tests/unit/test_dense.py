@@ -22,9 +22,6 @@ class Listed(Stream):
         trained = np.array(self.people[client], np.int64)
         return Task(images(trained), images(trained[::-1]), images(np.append(trained, self.stranger)))
 
-    def warmup(self):
-        return images(np.array([7_000_000, 9, 7_000_000]))
-
 
 def images(pids):
     return Images(np.zeros((len(pids), 2, 1, 3), np.uint8), pids, np.zeros_like(pids))
@@ -42,7 +39,6 @@ def test_a_number_depends_on_how_many_there_are(big):
         for split, pids in stream.labels(client, 0).items():
             np.testing.assert_array_equal(pids, getattr(task, split).pids)
         np.testing.assert_array_equal(stream.pids(client, 0), np.unique(task.train.pids))
-    assert stream.warmup().pids.tolist() == [1, 0, 1]
 
 
 def test_a_stream_without_gaps_is_left_as_it_is():

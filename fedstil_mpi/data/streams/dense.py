@@ -17,10 +17,7 @@ def dense(source: Stream) -> Stream:
 
 
 class DenseStream(View):
-    """The people of `source` who are trained on are 0, 1, ... in the order of their ids; all others come after them.
-
-    The server's own people are numbered from 0 too: they are no client's.
-    """
+    """The people of `source` who are trained on are 0, 1, ... in the order of their ids; all others come after them."""
 
     def __init__(self, source: Stream, people: np.ndarray):
         """people: int64 [n], sorted ids of all who are trained on."""
@@ -36,10 +33,6 @@ class DenseStream(View):
 
     def pids(self, client: int, task: int) -> np.ndarray:
         return self._numbers(self.source.pids(client, task))
-
-    def warmup(self) -> Images | None:
-        images = self.source.warmup()
-        return images and replace(images, pids=np.unique(images.pids, return_inverse=True)[1])
 
     def _renumbered(self, images: Images) -> Images:
         return replace(images, pids=self._numbers(images.pids))
