@@ -20,6 +20,7 @@ from PIL import Image
 from fedstil_mpi.data.__main__ import main
 from fedstil_mpi.data.building import disk_space, scratch
 from fedstil_mpi.data.building.scratch import Scratch
+from fedstil_mpi.data.files import listing
 from fedstil_mpi.data.files.images import read
 from fedstil_mpi.data.inspection.overlaps import overlaps
 from fedstil_mpi.data.pack import PackStream, seal, write_pack
@@ -146,6 +147,21 @@ def test_duplicates_are_left_out_and_counted(images, out, capsys):
     assert "pku/003_01_9.png" not in pack.plan().manifest.source
 
 
+def test_what_is_passed_over_is_counted_and_links_are_followed_if_asked(images, out, tmp_path, capsys):
+    elsewhere = tmp_path / "elsewhere.png"
+    (images / "003_01_9.png").rename(elsewhere)
+    (images / "003_01_9.png").symlink_to(elsewhere)
+    picture(images / "cover.png", 1)
+    (images / "Thumbs.db").write_text("")
+    build(out, ("pku", images))
+    printed = capsys.readouterr().out
+    for count, reason in ((1, listing.LEADS_OUT), (1, listing.OTHER_NAME), (1, listing.HIDDEN)):
+        assert f"pku: passed over: {count} {reason}\n" in printed
+    assert f"pku: {PEOPLE * 2 * SHOTS} images; duplicates left out: 0\n" in printed
+    build(tmp_path / "followed.h5", ("pku", images), follow_links=True)
+    assert f"pku: {PEOPLE * 2 * SHOTS + 1} images; duplicates left out: 1\n" in capsys.readouterr().out
+
+
 def test_two_sets_of_one_reader(images, out, tmp_path):
     for person in range(PEOPLE):
         for camera in (1, 2):
@@ -232,6 +248,8 @@ OPTIONS = [
     ({"size": "12800x64"}, "--size 12800x64; expected"),
     ({"size": "-1x64"}, "--size"),
     ({"threads": 0}, "--threads 0; expected at least 1"),
+    ({"threads": 10**9}, "expected at least 1 and at most 256"),
+    ({"tasks": 2**31}, "expected one for each of 2147483648 tasks"),
     ({"clients": 0}, "0 clients"),
     ({"clients": 13}, "13 clients for 12 people"),
     ({"tasks": 0}, "0 tasks"),

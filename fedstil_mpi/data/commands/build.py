@@ -24,6 +24,8 @@ REFERENCE_SHARES = (0.8, 0.1)
 """Train and query share of the reference code."""
 MOST_THREADS = 8
 """Unless asked for more, which helps where a network's file system is slow to answer."""
+MOST_ASKED = 256
+"""Each has a few images in memory."""
 NAMED = 5
 """Files that were left out and are named."""
 
@@ -97,8 +99,8 @@ def _options(given: argparse.Namespace) -> BuildOptions:
     if not size or min(int(side) for side in size.groups()) < SMALLEST:
         raise InputError(f"--size {given.size}; expected height x width of {SMALLEST} to 9999 pixels, such as 128x64")
     threads = given.threads if given.threads is not None else min(MOST_THREADS, len(os.sched_getaffinity(0)))
-    if threads < 1:
-        raise InputError(f"--threads {threads}; expected at least 1")
+    if not 1 <= threads <= MOST_ASKED:
+        raise InputError(f"--threads {threads}; expected at least 1 and at most {MOST_ASKED}")
     protocol = Protocol()
     train, query = given.split or (
         REFERENCE_SHARES if given.protocol == "reference_code" else (protocol.train, protocol.query)
