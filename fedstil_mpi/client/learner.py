@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.client.augmentation import Augmentation
+from fedstil_mpi.client.batches import MakeBatch, batch_indices, make_batches
 from fedstil_mpi.client.epochs import Epoch, ReferenceRate
-from fedstil_mpi.client.local_training import Batch, Diverged, LocalTraining, Penalty, batch_indices, shortened
+from fedstil_mpi.client.local_training import Diverged, LocalTraining, Penalty, shortened
 from fedstil_mpi.client.rehearsal import Memory, Samples
 from fedstil_mpi.client.representations import PLAIN, represent
 from fedstil_mpi.client.tasks import task_begins, task_ends, task_of_draw
+from fedstil_mpi.client.views import Views
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Task
 from fedstil_mpi.data.streams.duplicates import first_shown
@@ -33,7 +35,7 @@ KINDS = ("stem", "train", "search")
 class Learner:
     """A client as every method sees it. What is special about a method stays in `methods/`."""
 
-    derived = ("experiment", "tasks", "stem", "shown", "_before", "_clean", "_view", "training")
+    derived = ("experiment", "tasks", "stem", "shown", "training")
     """Attributes that are no state: see `methods.base.Client`."""
     counts_only = False
     """Whether images are counted instead of used, as a plan does."""
@@ -80,12 +82,8 @@ class Learner:
         self.interrupted: State | None = None
         """How far training had come when the run was interrupted in it."""
         self._rate = ReferenceRate(experiment.train.lr)
-        self._clean: dict[tuple[int, str], Tensor | None] = {}
-        """(task, split) -> representations; None: counted in `forward_counts`, but a resumed run has yet to make them."""
-        self._before = representations if representations is not None else {}
-        self._viewed: tuple[int, ...] = ()
-        """(task, round, epoch) of the last augmented view, as far as `train.refresh` asks; `forward_counts` counts it."""
-        self._view: Samples | None = None
+        before = representations if representations is not None else {}
+        self.views = Views(client, experiment, tasks, self.represent, self.forward_counts, before)
 
     def start_from(self, tail: Mapping[str, Tensor]) -> None:
         """Take over the start model's tail, given by its tensors; what was learned before is lost."""
@@ -152,36 +150,21 @@ class Learner:
             "train.on_divergence=continue to play on"
         )
 
-    def _epoch(self, round: int, epoch: int) -> Iterator[Batch]:
+    def _epoch(self, round: int, epoch: int) -> Iterator[MakeBatch]:
         """The batches of one pass over the task's training images, mixed with remembered ones."""
-        train = self.experiment.train
-        new = self._new_samples(round, epoch)
-        old = self.rehearsed()
-        pool = new if old is None else Samples.concatenate([new, old])
+        self.views.count(self.task, round, epoch)
+        new, old = len(self.tasks[self.task].train), self.rehearsed()
+        size, share = self.experiment.train.batch, self.experiment.memory.share
         generator = torch.Generator().manual_seed(self._seed("batches", round, epoch))
-        for index in batch_indices(
-            len(new), len(pool) - len(new), train.batch, self.experiment.memory.share, generator
-        ):
-            self.samples += int((index < len(new)).sum())
+        indices = batch_indices(new, 0 if old is None else len(old), size, share, generator)
+        for index, make in make_batches(indices, new, partial(self._new_samples, round, epoch), old):
+            self.samples += int((index < new).sum())
             self.forward_counts["train"] += len(index)
-            chosen = index.to(self.device)
-            yield Batch(pool[chosen], (chosen - len(new)).clamp(min=-1))
+            yield make
 
     def _new_samples(self, round: int, epoch: int) -> Samples:
         """The task's training images through the stem with this refresh's augmentation."""
-        train = self.experiment.train
-        how = Augmentation.of(train)
-        if not how.active:
-            return self.clean_samples()
-        when = {"task": (self.task,), "round": (self.task, round), "epoch": (self.task, round, epoch)}[train.refresh]
-        if self._view is None or self._viewed != when:
-            pixels = self.tasks[self.task].train.pixels
-            seed = self._seed("augment", *when)
-            representations = self.represent(pixels, how, seed)
-            if self._viewed != when:
-                self.forward_counts["stem"] += len(pixels)
-            self._viewed, self._view = when, self._labelled(representations)
-        return self._view
+        return self._labelled(self.views.trained_on(self.task, round, epoch))
 
     def rehearsed(self) -> Samples | None:
         """What is rehearsed in this round: exemplars of people who are not in the current task, then relayed prototypes."""
@@ -213,11 +196,11 @@ class Learner:
 
     def clean_samples(self) -> Samples:
         """The current task's training images, not augmented."""
-        return self._labelled(self.clean_representations(self.task, "train"))
+        return self._labelled(self.views.clean(self.task, "train"))
 
     def token(self) -> Tensor:
         """Task token: the mean representation of the current task's training images, [D] on the CPU."""
-        return self.clean_representations(self.task, "train").flatten(1).mean(0).cpu()
+        return self.views.clean(self.task, "train").flatten(1).mean(0).cpu()
 
     def identity_prototypes(self) -> tuple[Tensor, Tensor]:
         """Pids of the current task (int64 [n]) and each one's mean representation ([n, D]), on the CPU."""
@@ -230,7 +213,7 @@ class Learner:
         """Add relayed prototypes ([n, D], of pids int64 [n]) to what is rehearsed."""
         if not len(pids):
             return
-        shape = self.clean_representations(self.task if self.task >= 0 else 0, "train").shape[1:]
+        shape = self.views.clean(self.task if self.task >= 0 else 0, "train").shape[1:]
         self.relayed.append(
             Samples(
                 prototypes.to(self.device, copy=True).view(-1, *shape),
@@ -247,18 +230,6 @@ class Learner:
     def represent(self, pixels: np.ndarray, how: Augmentation = PLAIN, seed: int = 0) -> Tensor:
         """The stem's output for images, as `representations.represent`."""
         return represent(self.stem, pixels, self.device, how, seed)
-
-    def clean_representations(self, task: int, split: str) -> Tensor:
-        """Representations of a split without augmentation; the stem is frozen, so they are computed once a run."""
-        made = self._clean.get((task, split))
-        if made is None:
-            pixels = getattr(self.tasks[task], split).pixels
-            if (task, split) not in self._clean:
-                self.forward_counts["stem"] += len(pixels)  # as if this run were the first
-            known = self._before.get((self.client, task, split))
-            made = self.represent(pixels) if known is None else known
-            self._clean[task, split] = self._before[self.client, task, split] = made
-        return made
 
     def allowed(self) -> Tensor | None:
         """The classes in the softmax, bool [C] on the device; None for all."""
@@ -282,8 +253,7 @@ class Learner:
             "relayed": [samples.state() for samples in self.relayed],
             "epochs": self._rate.epochs,
             "passes": dict(self.forward_counts),
-            "represented": [[task, split] for task, split in self._clean],
-            "viewed": list(self._viewed),
+            "views": self.views.state(),
         }
 
     def restore(self, state: State) -> None:
@@ -295,9 +265,8 @@ class Learner:
         self.memory.restore(state["memory"], self.device)
         self.relayed = [Samples.of(samples, self.device) for samples in state["relayed"]]
         self._rate.epochs = state["epochs"]
-        self.forward_counts = Counter(state["passes"])
-        self._clean = dict.fromkeys((task, split) for task, split in state["represented"])
-        self._viewed = tuple(state["viewed"])
+        self.forward_counts.update(state["passes"])
+        self.views.restore(state["views"])
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
@@ -311,7 +280,7 @@ class Learner:
     def extract_features(self, task: int, split: str, tail: Tail) -> Tensor:
         """Features of a split's images by this model, [n, F] on the device. Raises InputError where it has diverged."""
         self.forward_counts["search"] += len(getattr(self.tasks[task], split))
-        features = tail.eval().features(self.clean_representations(task, split))
+        features = tail.eval().features(self.views.clean(task, split))
         if self.experiment.train.on_divergence == "stop" and not is_finite([features]):
             raise self._diverged(f"task {task}: the features of its {split} images are not finite")
         return features

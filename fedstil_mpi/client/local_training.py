@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedstil_mpi.client.batches import Batch, MakeBatch
 from fedstil_mpi.client.epochs import EarlyStop, Epoch, ReferenceRate, run_epochs
-from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.config.schema import Train
 from fedstil_mpi.models.losses import smoothed_cross_entropy, supervised_contrast
 from fedstil_mpi.models.network import Tail, trainable_parameters
@@ -21,16 +21,6 @@ from fedstil_mpi.util.state_tree import State
 
 TRIPLET_MARGIN = 0.3
 """A difference of cosine distances."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one optimiser step is made of."""
-
-    samples: Samples
-    """n samples, new and remembered ones."""
-    rehearsed: Tensor
-    """int64 [n]: the sample's row in `Learner.rehearsed()` of the round, -1 for a new image."""
 
 
 Penalty = Callable[[Mapping[str, Tensor], Any, Batch, Tensor], Tensor | None]
@@ -100,7 +90,7 @@ class LocalTraining:
 
     def run(
         self,
-        epoch_of: Callable[[int], Iterator[Batch]],
+        epoch_of: Callable[[int], Iterator[MakeBatch]],
         allowed: Tensor | None,
         penalty: Penalty,
         context: Any,
@@ -123,7 +113,7 @@ class LocalTraining:
         def extra_loss(batch: Batch, scores: Tensor) -> Tensor | None:
             return None if context is None else penalty(parameters, context, batch, scores)
 
-        def train(batches: Iterator[Batch]) -> None:
+        def train(batches: Iterator[MakeBatch]) -> None:
             for _ in islice(batches, len(self.meter.losses)):
                 pass  # done before a stop
             self._fit(batches, allowed, extra_loss, stop)
@@ -142,7 +132,7 @@ class LocalTraining:
         return self.meter.report()
 
     def _run_epochs(
-        self, epoch_of: Callable[[int], Iterator[Batch]], train: Callable[[Iterator[Batch]], None]
+        self, epoch_of: Callable[[int], Iterator[MakeBatch]], train: Callable[[Iterator[MakeBatch]], None]
     ) -> Epoch:
         done = list(self.epochs)
         numbers = count()
@@ -169,7 +159,7 @@ class LocalTraining:
 
     def _fit(
         self,
-        batches: Iterator[Batch],
+        batches: Iterator[MakeBatch],
         allowed: Tensor | None,
         extra_loss: Callable[[Batch, Tensor], Tensor | None],
         stop: Callable[[], bool],
@@ -179,7 +169,8 @@ class LocalTraining:
         device = next(self.tail.parameters()).device
         settings, meter = self.settings, self.meter
         self.tail.train()
-        for batch in batches:
+        for make in batches:
+            batch = make()
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
                 scores, features = (output.float() for output in self.tail(batch.samples.representations))
             pids = batch.samples.pids
@@ -241,19 +232,3 @@ def _metric_loss(settings: Train, features: Tensor, pids: Tensor) -> Tensor | fl
     if settings.triplet:
         total += settings.triplet * triplet_loss(features, pids, TRIPLET_MARGIN)
     return total
-
-
-def batch_indices(new: int, old: int, batch: int, share: float | None, generator: torch.Generator) -> Iterator[Tensor]:
-    """Index batches of one pass over `new` samples (0..new-1), mixed with `old` ones (new..new+old-1).
-
-    share: this share of each batch is old, drawn in turn from shuffled passes over the old ones; None: all samples are
-    shuffled into one set. A last batch of a single sample is dropped, as batch norm cannot train on it.
-    """
-    if share is None or not old:
-        order = torch.randperm(new + old, generator=generator)
-        yield from (part for part in order.split(batch) if len(part) > 1)
-        return
-    quota = min(max(1, round(share * batch)), batch - 1)
-    rehearsed = chain.from_iterable(torch.randperm(old, generator=generator).tolist() for _ in count())
-    for part in torch.randperm(new, generator=generator).split(batch - quota):
-        yield torch.cat([part, new + torch.tensor(list(islice(rehearsed, quota)))])

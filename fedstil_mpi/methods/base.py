@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.comm.flat import Layout, Message, Part, Rows
 from fedstil_mpi.models.network import Tail
 from fedstil_mpi.util.state_tree import State

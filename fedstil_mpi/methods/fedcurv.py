@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
 from fedstil_mpi.methods import fedavg
 from fedstil_mpi.methods.base import Setup, Traffic

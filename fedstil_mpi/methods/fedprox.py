@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedstil_mpi.client.local_training import Batch
+from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.comm.flat import Message
 from fedstil_mpi.methods import fedavg
 from fedstil_mpi.methods.fedavg import Server

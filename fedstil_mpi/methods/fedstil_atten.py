@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
 from fedstil_mpi.methods import base, fedstil
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic

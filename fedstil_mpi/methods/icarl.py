@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import Server, Setup

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.client.augmentation import Augmentation
+from fedstil_mpi.client.batches import batch_indices
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.client.local_training import batch_indices
 from fedstil_mpi.client.representations import PLAIN
 from fedstil_mpi.models.losses import smoothed_cross_entropy
 from fedstil_mpi.util import seeding

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.methods.base import Client, Setup
 from fedstil_mpi.methods.quadratic import Quadratic, QuadraticSum, quadratic
 from fedstil_mpi.models.network import trainable_parameters

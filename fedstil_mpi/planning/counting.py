@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.client.augmentation import Augmentation
+from fedstil_mpi.client.batches import batch_indices
 from fedstil_mpi.client.epochs import Epoch
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.client.local_training import batch_indices, shortened
+from fedstil_mpi.client.local_training import shortened
 from fedstil_mpi.client.rehearsal import Memory, Samples
 from fedstil_mpi.client.representations import PLAIN
 from fedstil_mpi.data.streams.base import SPLITS, Images, Stream, Task
@@ -101,13 +102,13 @@ class CountingLearner(Learner):
             views = {"task": int(self.task_is_new), "round": 1, "epoch": epochs}[train.refresh]
             self.forward_counts["stem"] += views * new
         else:
-            self.clean_representations(self.task, "train")
+            self.views.clean(self.task, "train")
         self.remember()
 
     def remember(self) -> None:
         if self.experiment.memory.size:
             images = self.tasks[self.task].train
-            self.clean_representations(self.task, "train")
+            self.views.clean(self.task, "train")
             self.forward_counts["search"] += len(images)
             self.memory.count(Counter(images.pids.tolist()))
 
@@ -115,12 +116,12 @@ class CountingLearner(Learner):
         return _zeros(len(pixels), 1)
 
     def extract_features(self, task: int, split: str, tail: Tail) -> Tensor:
-        n = len(self.clean_representations(task, split))
+        n = len(self.views.clean(task, split))
         self.forward_counts["search"] += n
         return _zeros(n, tail.classifier.in_features)
 
     def identity_prototypes(self) -> tuple[Tensor, Tensor]:
-        self.clean_representations(self.task, "train")
+        self.views.clean(self.task, "train")
         people = self.tasks[self.task].train.people
         return torch.from_numpy(people), _zeros(len(people), 1)
 
@@ -141,7 +142,7 @@ class CountingLearner(Learner):
     @property
     def represented(self) -> int:
         """Images of which the stem's output is kept."""
-        return sum(len(getattr(self.tasks[task], split)) for task, split in self._clean)
+        return sum(len(getattr(self.tasks[task], split)) for task, split in self.views.made)
 
 
 @cache

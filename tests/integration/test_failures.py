@@ -43,6 +43,15 @@ def test_exception_in_training(how, code, error, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_client_that_diverges_ends_all_ranks_with_one_line(tmp_path):
+    done, _ = play("diverge", tmp_path)
+    assert done.returncode == 2
+    (line,) = lines_of(done.stderr)
+    assert line.startswith("fedstil_mpi: client 2, round 2, step 2: the loss is nan; training has diverged: ")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), pytest.param(ULFM, marks=pytest.mark.long)], ids=["plain", "ulfm"])
 def test_stopped_rank(options, tmp_path):
     """It is waited for only so long, and does not outlive the job."""

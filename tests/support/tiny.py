@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from fedstil_mpi import methods
+from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.comm.exchange import InProcessExchange
 from fedstil_mpi.comm.ledger import Ledger

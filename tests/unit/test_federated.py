@@ -213,7 +213,7 @@ def test_clients_rehearse_what_others_saw_of_their_people(method):
     federation.distribute(3, [0, 1])
     assert set(relayed(0)) == {2, 3}  # client 0 has met person 3 in round 2
     assert set(relayed(1)) == {2, 3}
-    mean = learners[1].clean_representations(0, "train")[:4].mean(0)  # of the four images of person 2
+    mean = learners[1].views.clean(0, "train")[:4].mean(0)  # of the four images of person 2
     torch.testing.assert_close(relayed(0)[2], mean)
 
 

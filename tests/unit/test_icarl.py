@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedstil_mpi.client.local_training import Batch
+from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.rehearsal import Memory, Samples
 from fedstil_mpi.methods import icarl
 from fedstil_mpi.methods.base import Client
@@ -41,7 +41,7 @@ def begun(settings: dict | None = None, rounds: int = 3) -> Client:
 
 
 def batches(side: Client, number: int) -> list[Batch]:
-    return list(side.learner._epoch(number, 0))
+    return [make() for make in side.learner._epoch(number, 0)]
 
 
 def permuted(batch: Batch, order: Tensor) -> Batch:

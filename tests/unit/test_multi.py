@@ -62,9 +62,7 @@ def test_what_is_found_in_a_finished_task_stays_found():
     for number in (3, 4, 5):
         result.play(number, [0])
     np.testing.assert_array_equal(evaluate(side.learner, side.tail_for)[0], after_first)
-    features = [
-        tail.features(side.learner.clean_representations(0, "query")) for tail in (side.tail_for(0), side.tail_for(2))
-    ]
+    features = [tail.features(side.learner.views.clean(0, "query")) for tail in (side.tail_for(0), side.tail_for(2))]
     assert not torch.equal(*features)
 
 

@@ -103,7 +103,7 @@ def test_forward_passes_are_those_of_the_learners(name, drawn):
     stored = [sum(map(len, learner.relayed)) for learner in real]
     stored = [relayed + (0 if own is None else len(own)) for relayed, own in zip(stored, recalled, strict=True)]
     assert [learner.stored for learner in counted] == stored
-    assert [set(learner._clean) for learner in counted] == [set(learner._clean) for learner in real]
+    assert [set(learner.views.made) for learner in counted] == [set(learner.views.made) for learner in real]
 
 
 def counting(settings, *tasks):

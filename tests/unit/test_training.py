@@ -1,4 +1,5 @@
 from collections import Counter
+from functools import partial
 from itertools import count, pairwise
 from typing import Any
 
@@ -7,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedstil_mpi.client.batches import Batch, batch_indices
 from fedstil_mpi.client.epochs import ReferenceRate
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.client.local_training import TRIPLET_MARGIN, Batch, Diverged, LocalTraining, Stopped, batch_indices
+from fedstil_mpi.client.local_training import TRIPLET_MARGIN, Diverged, LocalTraining, Stopped
 from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.config.schema import Train
 from fedstil_mpi.evaluation.search import evaluate
@@ -158,7 +160,7 @@ def passes(seen: list[int]):
     def epoch_of(epoch: int):
         seen.append(epoch)
         parts = [samples()[list(range(start, start + 8))] for start in (0, 8, 16)]
-        return iter([Batch(part, torch.full((8,), -1)) for part in parts])
+        return iter([partial(Batch, part, torch.full((8,), -1)) for part in parts])
 
     return epoch_of
 
@@ -234,7 +236,7 @@ def test_a_metric_loss_is_trained_but_not_reported(name, loss_of, monkeypatch):
         tail.trunk.drop.p = 0.0
         settings = Train(steps=1, lr=1e-12, **{name: weight})
         whole = Batch(batch, torch.full((len(batch),), -1))
-        report = train_round(tail, lambda epoch: iter([whole]), settings, ReferenceRate(1.0), None, nothing)
+        report = train_round(tail, lambda epoch: iter([lambda: whole]), settings, ReferenceRate(1.0), None, nothing)
         return report.loss, seen[-1], tail
 
     (plain, without, tail), (with_it, both, _) = gradients(0.0), gradients(3.0)
@@ -262,7 +264,7 @@ def test_early_stop_ends_a_round_that_gets_worse():
         """From the fourth pass on every label is wrong."""
         batch = samples()
         batch.pids = (batch.pids + (epoch >= 3)) % 3
-        yield Batch(batch, torch.full((len(batch),), -1))
+        yield lambda: Batch(batch, torch.full((len(batch),), -1))
 
     settings = Train(steps=0, epochs=40, lr=1e-2, early_stop=True)
     tail = tiny.network().tail
@@ -302,6 +304,26 @@ def test_a_course_that_was_stopped_goes_on_as_if_it_had_not_been(settings, after
     assert taken_up.run(passes([]), None, nothing, ()) == report
     for name, tensor in whole.state_dict().items():
         assert torch.equal(taken_up.tail.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("settings", [{"train__epochs": 4, "train__steps": 0}, {"train__steps": 8}])
+def test_a_resumed_round_makes_no_view_of_what_was_trained_on_before(settings, monkeypatch):
+    """Two batches an epoch, stopped after the second epoch's first; the views are the second's to the fourth's."""
+    settings |= {"train__refresh": "epoch", "train__augment": "flip", "train__batch": 4, "memory__size": 0}
+    whole, stopped, resumed = (learner(**settings) for _ in range(3))
+    play(whole, 1)
+    asked = count(1)
+    stopped.begin_round()
+    with pytest.raises(Stopped):
+        stopped.train(1, nothing, None, stop=lambda: next(asked) == 3)
+    views = []
+    represent = resumed.views.represent
+    monkeypatch.setattr(resumed.views, "represent", lambda *given: views.append(given[2]) or represent(*given))
+    resumed.interrupted = stopped.training.state()
+    play(resumed, 1)
+    assert views == [resumed._seed("augment", 0, 1, epoch) for epoch in (1, 2, 3)]
+    assert same(resumed, whole)
+    assert (resumed.forward_counts, resumed.samples) == (whole.forward_counts, whole.samples)
 
 
 def test_unknown_people_get_no_gradient():
@@ -385,7 +407,7 @@ def rehearsed(side: Learner, number: int) -> tuple[list[int], list[int]]:
     """Persons of the new and of the old samples in the batches of one pass."""
     new, old = [], []
     fresh = {row.flatten().numpy().tobytes() for row in side._new_samples(number, 0).representations}
-    for batch in (batch.samples for batch in side._epoch(number, 0)):
+    for batch in (make().samples for make in side._epoch(number, 0)):
         for row, person in zip(batch.representations, batch.pids.tolist(), strict=True):
             (new if row.flatten().numpy().tobytes() in fresh else old).append(person)
     return new, old
@@ -400,9 +422,7 @@ def test_rehearsal_is_of_past_people_only_under_their_own_ids():
     truth = {}
     for number, task in enumerate(side.tasks[:2]):
         truth |= dict(
-            zip(
-                (r.numpy().tobytes() for r in side.clean_representations(number, "train")), task.train.pids, strict=True
-            )
+            zip((r.numpy().tobytes() for r in side.views.clean(number, "train")), task.train.pids, strict=True)
         )
     exemplars = side.memory.recall()
     assert exemplars.pids.tolist() == [truth[r.numpy().tobytes()] for r in exemplars.representations]
@@ -428,7 +448,7 @@ def test_augmentation_is_renewed_as_often_as_asked(refresh):
 
 def test_token_and_identity_prototypes_are_means_over_images():
     side = play(learner(rounds__per_task=1), 2)
-    images = side.clean_representations(1, "train").flatten(1)
+    images = side.views.clean(1, "train").flatten(1)
     torch.testing.assert_close(side.token(), images.mean(0))
     pids, prototypes = side.identity_prototypes()
     assert pids.tolist() == [2, 7, 9]

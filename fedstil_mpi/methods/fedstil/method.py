@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fedstil_mpi.client.local_training import Batch
+from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.comm.flat import Message, Part, Rows
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.parametrize import is_parametrized
 
+from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.comm.flat import Message, to_host
 from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.methods.federated import FederatedClient

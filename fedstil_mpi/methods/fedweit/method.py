@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.client.local_training import Batch
 from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic

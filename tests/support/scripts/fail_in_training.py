@@ -1,5 +1,7 @@
 """A run in which client 2 fails in round 2, in the midst of its training: fail_in_training.py HOW FOLDER ARGUMENTS...
 
+HOW: exception, exit3, kill, stop, or diverge, which goes on with weights that are no numbers.
+
 Every rank leaves a file named by its process id in FOLDER/ranks, and the one that fails the time in FOLDER/failed.
 """
 
@@ -29,15 +31,18 @@ def fail() -> None:
 
 def spoil_training() -> None:
     """Let client 2 fail at its second batch of round 2."""
+    import torch
+
     from fedstil_mpi.client.learner import Learner
 
     epoch = Learner._epoch
 
     def failing(self, round, number):
-        for index, batch in enumerate(epoch(self, round, number)):
+        for index, make in enumerate(epoch(self, round, number)):
             if (self.client, round, index) == (2, 2, 1):
                 fail()
-            yield batch
+                self.tail.classifier.weight.data.fill_(torch.nan)
+            yield make
 
     Learner._epoch = failing
 
