@@ -118,7 +118,6 @@ def test_training_stops_at_the_first_loss_that_is_not_finite(settings, where):
     ("settings", "where"),
     [
         ({"train__lr": 1e30, "train__steps": 4}, "step [23]: the loss is nan"),
-        ({"train__contrast": 1e300, "train__steps": 3}, "step 1: the loss is"),
         ({"train__steps": 1}, "the weights are not finite"),
     ],
 )
