@@ -228,19 +228,19 @@ def people(*pids: int, images: int = 9) -> Samples:
 @pytest.mark.parametrize(
     ("quota", "repeat", "expected"),
     [
-        ("seen", False, [(8, 2), (5, 3)]),  # 17 // 2; 17 // 3
-        ("seen", True, [(9, 2), (6, 3)]),
-        ("width", False, [(4, 2), (1, 3)]),  # ids up to 3, then up to 9: 17 // 4; 17 // 10
-        ("width", True, [(5, 2), (2, 3)]),  # rounded up, as in the reference code
+        ("seen", False, [[8, 9], [5, 6, 6]]),
+        ("seen", True, [[9, 9], [6, 6, 6]]),
+        ("width", False, [[4, 4], [1, 2, 2]]),  # ids up to 3, then up to 9: 2/4 and 3/10 of 17 places
+        ("width", True, [[5, 5], [2, 2, 2]]),  # rounded up, as in the reference code
     ],
 )
 def test_quota_by_hand(quota, repeat, expected):
     memory = Memory(17, repeat=repeat, quota=quota)
-    for pids, (each, count) in zip([(1, 3), (9,)], expected, strict=True):
+    for pids, shares in zip([(1, 3), (9,)], expected, strict=True):
         samples = people(*pids)
         memory.store(samples, torch.randn(len(samples), 3, generator=torch.Generator().manual_seed(0)))
-        assert sorted(torch.bincount(memory.recall().pids).tolist())[-count:] == [each] * count
-        assert len(memory.recall()) == each * count
+        assert sorted(torch.bincount(memory.recall().pids).tolist())[-len(shares) :] == shares
+        assert len(memory.recall()) == sum(shares)
 
 
 def test_the_width_is_that_of_the_largest_id_ever_seen():

@@ -280,7 +280,18 @@ def test_half_precision_file_without_counters_and_classifier(suffix, resnet, tmp
             lambda state: state | {"conv1.weight": torch.zeros(64, 3, 1, 1)},
             r"\[64, 3, 1, 1\], expected \[64, 3, 7, 7\]",
         ),
-        (lambda state: {"state_dict": state, "epoch": 3}, "plain state dict"),
+        (lambda state: {"weights": state, "epoch": 3}, "plain state dict"),
+        (
+            lambda state: state | {"bn1.bias": torch.full((64,), torch.nan)},
+            "hold bn1.bias, which has values that are not",
+        ),
+        (lambda state: state | {"bn1.bias": torch.zeros(64, dtype=torch.int64)}, "bn1.bias, which is torch.int64"),
+        (
+            lambda state: state | {"bn1.bias": torch.zeros(64, dtype=torch.complex64)},
+            "bn1.bias, which is torch.complex",
+        ),
+        (lambda state: state | {"bn1.bias": torch.zeros(64).to_sparse()}, "bn1.bias, which is no dense tensor"),
+        (lambda state: state | {"bn1.bias": torch.zeros(64, device="meta")}, "bn1.bias, which is no dense tensor"),
         (lambda state: list(state.values()), "plain state dict"),
     ],
 )
@@ -288,6 +299,29 @@ def test_file_that_does_not_fit(change, message, resnet, tmp_path):
     torch.save(change(dict(resnet.state_dict())), tmp_path / "bad.pt")
     with pytest.raises(InputError, match=message):
         build("resnet18", **SMALL, weights=str(tmp_path / "bad.pt"))
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": state, "optimizer": {}},
+        lambda state: {f"module.{name}": value for name, value in state.items()},
+        lambda state: {"state_dict": {f"module.{name}": value for name, value in state.items()}},
+    ],
+)
+def test_what_training_scripts_put_around_the_weights_is_undone(around, resnet, tmp_path):
+    torch.save(around(dict(resnet.state_dict())), tmp_path / "checkpoint.pth")
+    network = build("resnet18", **SMALL, weights=str(tmp_path / "checkpoint.pth"))
+    assert torch.equal(network.stem.get_parameter("conv1.weight"), resnet.get_parameter("conv1.weight"))
+
+
+def test_a_weights_file_is_a_regular_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pt")
+    (tmp_path / "folder.pt").mkdir()
+    for name, problem in (("pipe.pt", "is a pipe"), ("folder.pt", "is a folder")):
+        with pytest.raises(InputError, match=problem):
+            build("resnet18", **SMALL, weights=str(tmp_path / name))
 
 
 def test_file_of_another_backbone(resnet, tmp_path):
