@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from fedstil_mpi.data.files.images import read
-from fedstil_mpi.data.files.listing import HIDDEN, LEADS_NOWHERE, LEADS_OUT
+from fedstil_mpi.data.files.listing import BESIDE, HIDDEN, LEADS_NOWHERE, LEADS_OUT, OTHER_FOLDER
 from fedstil_mpi.data.streams.folder import FolderStream
 from fedstil_mpi.util.errors import InputError
 
@@ -137,7 +137,9 @@ def test_what_other_programs_leave_is_passed_over_and_counted(tree):
     (tree / "task-0-0" / "train" / "9" / "Thumbs.db").write_text("")
     (tree / "task-0-0" / "train" / "9" / "._1.jpg").write_text("")
     (tree / "__MACOSX").mkdir()
-    assert FolderStream(tree, 8, 4).passed_over == {HIDDEN: 4}
+    (tree / "train").mkdir()
+    save(tree / "cover.png")
+    assert FolderStream(tree, 8, 4).passed_over == {HIDDEN: 4, OTHER_FOLDER: 1, BESIDE: 1}
 
 
 def test_links_inside_the_root_and_to_the_root_are_followed(tree):

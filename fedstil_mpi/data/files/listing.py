@@ -70,6 +70,13 @@ class Tree(os.PathLike[str]):
             return None
         return LEADS_OUT
 
+    def count_beside(self, entry: os.DirEntry[str]) -> None:
+        """Count a folder, or an image file, that stands where the set has none."""
+        if entry.is_dir():
+            self.passed_over[OTHER_FOLDER] += 1
+        elif looks_like_image(entry.name):
+            self.passed_over[BESIDE] += 1
+
     def _files(self, folder: Path, above: str, depth: int, content: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         for entry in self.entries(folder, content):
             if not entry.is_dir():

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from fedstil_mpi.data.files.listing import BESIDE, OTHER_FOLDER, OTHER_NAME, Tree, looks_like_image
+from fedstil_mpi.data.files.listing import OTHER_NAME, Tree, looks_like_image
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,7 @@ def images(
             elif looks_like_image(path):
                 tree.passed_over[OTHER_NAME] += 1
     if "." not in folders:
-        _count_beside(tree, {PurePosixPath(folder).parts[0] for folder in folders}, layout)
-
-
-def _count_beside(tree: Tree, folders: set[str], layout: str) -> None:
-    for entry in tree.entries(tree.root, layout):
-        if entry.name not in folders:
-            if entry.is_dir():
-                tree.passed_over[OTHER_FOLDER] += 1
-            elif looks_like_image(entry.name):
-                tree.passed_over[BESIDE] += 1
+        own = {PurePosixPath(folder).parts[0] for folder in folders}
+        for entry in tree.entries(tree.root, layout):
+            if entry.name not in own:
+                tree.count_beside(entry)

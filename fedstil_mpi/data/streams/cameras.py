@@ -26,7 +26,7 @@ def camera_of(name: str) -> int:
     `0002_c1s1_000451_03.jpg` -> 1, `0001_C12_0001.jpg` -> 12, `cam03_00012.png` -> 3; longer numbers count something else.
     MSMT17's `0000_000_01_0303morning_0008_0.jpg` -> 1, CUHK03's `5_001_2_06.png` -> 52, MARS's `0001C6T0001F001.jpg` -> 6.
     """
-    stem = PurePosixPath(name).stem
+    stem = name.rpartition("/")[2].rpartition(".")[0]
     for style in STYLES:
         if match := style.fullmatch(stem):
             return int("".join(match.groups()))

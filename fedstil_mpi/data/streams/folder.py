@@ -20,7 +20,7 @@ class FolderStream(FileStream):
 
     The tree is listed and checked at once; images are decoded when their task is asked for. Images come in order of
     person (as a number), then file name. What is hidden, left by other programs or leads out of the root is passed over and
-    counted; what stands beside the task folders is ignored. A query or gallery folder may be empty. The splits are taken
+    counted, and so are images and folders beside the task folders. A query or gallery folder may be empty. The splits are taken
     as they are: that no image is in two of them is up to whoever made the folders.
     """
 
@@ -44,17 +44,17 @@ class FolderStream(FileStream):
         self.tasks = 1 + max(task for _, task in folders)
         _refuse_gaps(root, folders, self.clients, self.tasks)
         found = [
-            (key, split, person, path)
+            (key, split, person, f"{folder.name}/{split}/{path}")
             for key, folder in folders.items()
             for split in SPLITS
             for person, path in _scan(tree, folder / split)
         ]
-        paths = [path.relative_to(root).as_posix() for *_, path in found]
+        paths = [path for *_, path in found]
         self._files: dict[tuple[int, int], dict[str, list[ImageFile]]] = {
             key: {split: [] for split in SPLITS} for key in folders
         }
         for (key, split, person, path), camera in zip(found, cameras_of(root, paths, camera_pattern), strict=True):
-            self._files[key][split].append(ImageFile(path, person, camera))
+            self._files[key][split].append(ImageFile(root / path, person, camera))
         for key, splits in self._files.items():
             if not splits["train"]:
                 raise InputError(f"{folders[key] / 'train'} has no images: a task needs some to train on; add them")
@@ -69,6 +69,7 @@ def _task_folders(tree: Tree) -> dict[tuple[int, int], Path]:
     folders: dict[tuple[int, int], Path] = {}
     for entry in tree.entries(tree.root, "the data set's folders task-<client>-<task>"):
         if not entry.name.startswith("task-"):
+            tree.count_beside(entry)
             continue
         match = TASK_FOLDER.fullmatch(entry.name)
         if not match or not entry.is_dir():
@@ -97,8 +98,8 @@ def _refuse_gaps(root: Path, folders: dict[tuple[int, int], Path], clients: int,
                 )
 
 
-def _scan(tree: Tree, split: Path) -> Iterator[tuple[int, Path]]:
-    """(person, path) of the images of one split, by person and name."""
+def _scan(tree: Tree, split: Path) -> Iterator[tuple[int, str]]:
+    """(person, path below the split) of its images, by person and name."""
     pids = tree.entries(split, "one folder a person (each task has train, query and gallery)")
     for person in pids:
         if not PERSON_FOLDER.fullmatch(person.name) or not person.is_dir():
@@ -111,4 +112,4 @@ def _scan(tree: Tree, split: Path) -> Iterator[tuple[int, Path]]:
                 raise InputError(
                     f"{image.path} is no image: expected files in {', '.join(SUFFIXES)}; move it elsewhere"
                 )
-            yield int(person.name), Path(image.path)
+            yield int(person.name), f"{person.name}/{image.name}"
