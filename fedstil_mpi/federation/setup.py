@@ -14,7 +14,7 @@ from fedstil_mpi.comm.flat import to_host
 from fedstil_mpi.comm.mpi_exchange import MpiExchange
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.config.schema import Experiment
-from fedstil_mpi.data.inspection.remarks import unknown_cameras
+from fedstil_mpi.data.inspection.remarks import count_unknown, unknown_cameras
 from fedstil_mpi.data.streams.base import Stream, Task
 from fedstil_mpi.evaluation.searchable import is_searchable
 from fedstil_mpi.federation import schedule
@@ -49,7 +49,7 @@ def make_plan(experiment: Experiment, method: MethodModule, stream: Stream) -> P
             f"model.num_classes = {num_classes} for {largest + 1} people to train on; set it to {largest + 1} or more, "
             "or leave it out"
         )
-    _check_cameras(experiment, stream)
+    _check_cameras(experiment, *unknown_cameras(stream))
     r = experiment.rounds
     if r.clients_per_round is not None and r.clients_per_round > stream.clients:
         raise InputError(f"rounds.clients_per_round = {r.clients_per_round}, but there are {stream.clients} clients")
@@ -75,10 +75,9 @@ def make_plan(experiment: Experiment, method: MethodModule, stream: Stream) -> P
     return Plan(experiment, method, rounds, num_classes)
 
 
-def _check_cameras(experiment: Experiment, stream: Stream) -> None:
+def _check_cameras(experiment: Experiment, unknown: int, images: int) -> None:
     """Refuse to mix two protocols: the Market-1501 rule for images whose camera is known, and none for the others."""
     evaluation = experiment.evaluation
-    unknown, images = unknown_cameras(stream)
     if 0 < unknown < images and evaluation.protocol == "market" and not evaluation.allow_unknown_cameras:
         raise InputError(
             f"the camera of {unknown:,} of {images:,} queries and gallery images is not known: evaluation.protocol=market would "
@@ -95,13 +94,24 @@ def load_data_and_model(world: World, plan: Plan, resources: SharedResources, st
     with world.verdict():
         missing = [client for client in resources.placement.clients if client not in resources.tasks]
         resources.tasks |= load_tasks(resources.stream, missing)
-    check_searchable(world, plan, list(resources.tasks.values()))
+    clients = list(resources.tasks.values())
+    check_cameras(world, plan, clients)
+    check_searchable(world, plan, clients)
     if resources.network is None:
         resources.network = start_network(world, plan, resources.stream, resources.placement, start)
     elif start is not None:
         with world.verdict():
             if load_network(resources.network, start):
                 resources.representations.clear()  # they are another stem's
+
+
+def check_cameras(world: World, plan: Plan, clients: Sequence[Sequence[Task]]) -> None:
+    """As `make_plan` does, for streams that do not know their cameras before. Collective: all ranks must call."""
+    tested = (images.cameras for tasks in clients for task in tasks for images in (task.query, task.gallery))
+    counts = world.gather_json(count_unknown(tested))
+    with world.verdict():
+        if counts is not None:
+            _check_cameras(plan.experiment, *map(sum, zip(*counts, strict=True)))
 
 
 def check_searchable(world: World, plan: Plan, clients: Sequence[Sequence[Task]]) -> None:

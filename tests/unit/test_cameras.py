@@ -1,5 +1,8 @@
 """Which camera took an image, and what becomes of the Market-1501 rule where that is not known."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,9 +11,10 @@ from fedstil_mpi import methods
 from fedstil_mpi.config import loading
 from fedstil_mpi.data.inspection.remarks import remarks, unknown_cameras
 from fedstil_mpi.data.sources import open_stream
+from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.data.streams.cameras import camera_of, cameras_of
 from fedstil_mpi.data.streams.folder import FolderStream
-from fedstil_mpi.federation.setup import make_plan
+from fedstil_mpi.federation.setup import check_cameras, make_plan
 from fedstil_mpi.util.errors import InputError
 
 NAMES = {
@@ -148,3 +152,27 @@ def test_views_know_what_their_source_knows(tmp_path, view):
         task, cameras = stream.task(client, 0), stream.cameras(client, 0)
         for split in ("query", "gallery"):
             np.testing.assert_array_equal(cameras[split], getattr(task, split).cameras)
+
+
+class Decoded(Stream):
+    """A stream of the user's own that says nothing of cameras before its images are there."""
+
+    def __init__(self, source):
+        self.source, self.clients, self.tasks = source, source.clients, source.tasks
+
+    def task(self, client, task):
+        return self.source.task(client, task)
+
+
+@pytest.mark.parametrize("others", [[0, 8], [8, 8]])
+def test_some_unknown_is_found_when_the_images_are_there(tmp_path, others):
+    """Among the images of all ranks together: here of this one, and of another."""
+    root = tree(tmp_path, "{}.png", "{}.png")
+    plan, stream = planned(root), Decoded(FolderStream(root, 8, 4))
+    assert remarks(stream) == []
+    world = SimpleNamespace(verdict=nullcontext, gather_json=lambda counts: [list(counts), others])
+    if others == [8, 8]:
+        check_cameras(world, plan, [[stream.task(0, 0)]])
+        return
+    with pytest.raises(InputError, match="the camera of 8 of 16 queries and gallery images is not known"):
+        check_cameras(world, plan, [[stream.task(0, 0)]])

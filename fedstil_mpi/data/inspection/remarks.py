@@ -1,6 +1,9 @@
 """What to know of a stream before its figures are trusted: what was passed over, and which cameras are not known."""
 
+from collections.abc import Iterable
 from itertools import product
+
+import numpy as np
 
 from fedstil_mpi.data.streams.base import Stream
 
@@ -24,12 +27,11 @@ def unknown_cameras(stream: Stream) -> tuple[int, int]:
 
     (0, 0) where only decoding would tell.
     """
-    unknown = images = 0
-    for cell in product(range(stream.clients), range(stream.tasks)):
-        cameras = stream.cameras(*cell)
-        if cameras is None:
-            return 0, 0
-        for split in ("query", "gallery"):
-            unknown += int((cameras[split] < 0).sum())
-            images += len(cameras[split])
-    return unknown, images
+    of_tasks = [stream.cameras(*cell) for cell in product(range(stream.clients), range(stream.tasks))]
+    return count_unknown(cameras[split] for cameras in of_tasks if cameras for split in ("query", "gallery"))
+
+
+def count_unknown(cameras: Iterable[np.ndarray]) -> tuple[int, int]:
+    """How many of the images whose cameras these are, int64 [n] each, have none that is known, and how many there are."""
+    found = [(int((of_images < 0).sum()), len(of_images)) for of_images in cameras]
+    return sum(unknown for unknown, _ in found), sum(images for _, images in found)
