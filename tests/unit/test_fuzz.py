@@ -8,71 +8,21 @@ import time
 import tracemalloc
 from collections import Counter
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
 
-from fedstil_mpi import methods
 from fedstil_mpi.checkpoints import files
 from fedstil_mpi.checkpoints.store import MARKER, CheckpointStore
-from fedstil_mpi.config import loading
 from fedstil_mpi.config.synthetic import SyntheticOptions
 from fedstil_mpi.data.pack import PackStream, seal
 from fedstil_mpi.data.pack.packing import pack_stream
 from fedstil_mpi.data.streams.synthetic import SyntheticStream
 from fedstil_mpi.util.errors import InputError
 from support import made_packs
+from support.mutations import mutated
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 TRIALS = 500
-PIECES = [
-    b"",
-    b"\0",
-    b"\xff",
-    b"{",
-    b"}",
-    b"[",
-    b"]",
-    b":",
-    b"&a ",
-    b"*a",
-    b"- ",
-    b"!!python/object:os.system ",
-    b"1e999",
-    b"nan",
-]
-PIECES += [
-    b"\n",
-    b"  ",
-    b"'",
-    b"${",
-    b"${oc.env:HOME}",
-    b"extends: quickstart.yaml\n",
-    b"9" * 400,
-    b"[" * 200,
-    b"null",
-    b"true",
-    b"-1",
-]
-
-
-def mutated(data: bytes, draw: random.Random) -> bytes:
-    """The bytes with one to four places changed, cut out, doubled or filled with something nasty; never the same."""
-    result = bytearray(data)
-    for _ in range(draw.randint(1, 4)):
-        start = draw.randrange(len(result) + 1)
-        end = min(len(result), start + draw.choice([0, 1, 1, 4, 40]))
-        kind = draw.randrange(4)
-        if kind == 0:
-            result[start:end] = bytes(draw.randrange(256) for _ in range(end - start))
-        elif kind == 1:
-            result[start:end] = b""
-        elif kind == 2:
-            result[start:end] = result[start:end] * 2
-        else:
-            result[start:end] = draw.choice(PIECES)
-    return bytes(result) if result != data else mutated(data, draw)
 
 
 def refusal(call) -> str | None:
@@ -94,39 +44,6 @@ def little_memory():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 64e6
-
-
-def resolved(path: Path) -> None:
-    source = loading.read(path)
-    draft = loading.resolve(source)
-    method = methods.load(draft.method.name)
-    loading.resolve(source, method.Options, method.PRESETS)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("trials", [100, pytest.param(TRIALS, marks=pytest.mark.long)])
-def test_a_mutated_config_is_refused_in_one_line_or_is_a_config(tmp_path, trials):
-    draw = random.Random(1)
-    refused = 0
-    for number in range(trials):
-        path = tmp_path / f"{number}.yaml"
-        path.write_bytes(mutated(draw.choice(CONFIGS).read_bytes(), draw))
-        refused += refusal(lambda path=path: resolved(path)) is not None
-    assert refused > trials / 4
-
-
-def test_a_config_whose_aliases_multiply_is_refused_before_it_grows(tmp_path, little_memory):
-    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
-    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
-    path = tmp_path / "bomb.yaml"
-    path.write_text("\n".join(lines))
-    assert refusal(lambda: resolved(path)) is not None
-
-
-def test_a_config_that_is_nested_too_deeply_is_refused(tmp_path, little_memory):
-    path = tmp_path / "deep.yaml"
-    path.write_text("data: " + "[" * 3_000)
-    assert refusal(lambda: resolved(path)) is not None
 
 
 @pytest.fixture
