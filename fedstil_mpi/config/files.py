@@ -77,7 +77,7 @@ def from_command_line(arguments: list[str]) -> Any:
 
     for argument in arguments:
         key, equals, _ = argument.partition("=")
-        if not equals or key in ("", "extends"):
+        if not equals or key == "extends" or not re.fullmatch(r"\w+(\.\w+)*", key):
             raise InputError(f"argument {argument!r} is no override; expected section.key=value")
     try:
         return OmegaConf.from_dotlist(arguments)

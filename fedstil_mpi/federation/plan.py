@@ -1,6 +1,6 @@
 """What is known of a run before any image or weight is touched."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.federation.schedule import Schedule
@@ -15,3 +15,12 @@ class Plan:
     method: MethodModule
     schedule: Schedule
     num_classes: int
+
+    @property
+    def learners_experiment(self) -> Experiment:
+        """The experiment as clients train it: on all clients' images a client takes as many steps as all of them would."""
+        experiment = self.experiment
+        if not experiment.data.pooled:
+            return experiment
+        train = replace(experiment.train, steps=experiment.train.steps * self.schedule.clients)
+        return replace(experiment, train=train)

@@ -147,7 +147,7 @@ def assemble(world: World, plan: Plan, resources: SharedResources) -> Federation
     network, clock = resources.network, Clock()
     assert network is not None
     learners = [
-        Learner(client, plan.experiment, resources.tasks[client], network, resources.representations)
+        Learner(client, plan.learners_experiment, resources.tasks[client], network, resources.representations)
         for client in resources.placement.clients
     ]
     exchange: Exchange = InProcessExchange()

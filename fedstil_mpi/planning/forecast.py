@@ -137,7 +137,9 @@ def counting_federation(
     """All clients in this process, and their learners. network: hollow; schema: of the real one."""
     data = plan.experiment.data
     learners = [
-        CountingLearner(client, plan.experiment, tasks_without_pixels(stream, client, data.height, data.width), network)
+        CountingLearner(
+            client, plan.learners_experiment, tasks_without_pixels(stream, client, data.height, data.width), network
+        )
         for client in range(plan.schedule.clients)
     ]
     counted = message_schema(plan.experiment, plan.method, plan.schedule.clients, network)

@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 
+from fedstil_mpi import methods
+from fedstil_mpi.config import loading
 from fedstil_mpi.config.synthetic import SyntheticOptions
+from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.pooled import PooledStream
 from fedstil_mpi.data.streams.subset import SubsetStream
 from fedstil_mpi.data.streams.synthetic import SyntheticStream
+from fedstil_mpi.federation.setup import make_plan
 from fedstil_mpi.util.errors import InputError
+from support import TINY
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +36,18 @@ def test_subset_shows_the_given_clients_unchanged(stream):
 def test_subset_refuses_clients_there_are_not(stream, clients):
     with pytest.raises(InputError, match=r"data\.clients"):
         SubsetStream(stream, clients)
+
+
+@pytest.mark.parametrize(("pooled", "steps", "expected"), [(True, 2, 6), (False, 2, 2), (True, 0, 0)])
+def test_on_all_clients_images_a_client_takes_the_steps_of_all(pooled, steps, expected):
+    """So that each image is seen as often; where epochs are counted, there are as many steps as images anyway."""
+    source = loading.read(TINY, [f"data.pooled={str(pooled).lower()}", f"train.steps={steps}"])
+    method = methods.load("single")
+    experiment = loading.resolve(source | {"method": {"name": "single"}}, method.Options, method.PRESETS)
+    plan = make_plan(experiment, method, open_stream(experiment.data, 1))
+    assert plan.learners_experiment.train.steps == expected
+    assert plan.experiment.train.steps == steps  # what is saved with the run
+    assert plan.learners_experiment.train.epochs == experiment.train.epochs
 
 
 def test_pooled_training_images_are_those_of_all_clients_and_tests_are_ones_own(stream):
