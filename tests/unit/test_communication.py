@@ -155,7 +155,7 @@ def test_library_counts_adds_up_the_collectives_of_each_exchange():
     assert page.library_counts(profile) == {34: 2}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_prediction_is_what_passes_between_ranks():
     methods_ = ("fedstil", "fedcurv", "fedweit")  # personal; shared and ragged; sparse parts
     played = [["mobilenet_v2", method, "best", 3] for method in methods_]

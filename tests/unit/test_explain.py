@@ -24,7 +24,7 @@ from fedstil_mpi.models.network import Network, Stem, Tail, adaptive_parameters,
 from fedstil_mpi.results.report.explanation import Shown, row
 from fedstil_mpi.results.writing.models import STEM, load_tail, model_file, plain_state, save_tail
 from fedstil_mpi.util.errors import InputError
-from support import TINY, tiny
+from support import SMALL, TINY, tiny
 
 PLACE = (5, 2)
 
@@ -278,11 +278,11 @@ def command(*arguments: object) -> None:
 
 
 def chosen(output: Path, *images: int) -> list[object]:
-    return ["--client", 1, "--task", 1, "--images", *images, "--output", output]
+    return [SMALL, "--client", 1, "--task", 1, "--images", *images, "--output", output]
 
 
 def start_network(*overrides: str) -> Network:
-    experiment = loading.resolve(loading.read(TINY, list(overrides)))
+    experiment = loading.resolve(loading.read(TINY, [SMALL, *overrides]))
     stream = open_stream(experiment.data, experiment.seed)
     return load_network(make_plan(experiment, methods.load("fedstil"), stream), stream, None)
 
@@ -319,7 +319,7 @@ def test_pictures_and_numbers(explained):
 
 def test_people_have_the_ids_of_the_source(tmp_path):
     """Of a single client of several, who are numbered otherwise for the classifier."""
-    only = ["data.clients=[2]", "warmup.steps=0"]
+    only = [SMALL, "data.clients=[2]", "warmup.steps=0"]
     command(TINY, *only, "--client", 0, "--task", 1, "--images", 0, "--output", tmp_path)
     experiment = loading.resolve(loading.read(TINY, only))
     shown, inside = (
@@ -360,7 +360,7 @@ def test_a_run_folder_gives_config_tail_and_stem(explained, tmp_path, monkeypatc
         (["--task", "2"], "--task 2, but there are 2 tasks"),
         (["--images", "0", "4"], "--images 4, but there are 4 queries; expected 0 to 3"),
         (["--images"], "--images: expected at least one argument"),
-        (["--images", "one"], "invalid int value: 'one'"),
+        (["--images", "one"], "invalid integer value: 'one'"),
         (["--model", "absent.safetensors"], "model file absent.safetensors does not exist"),
         (["--layer", "layer3"], "unknown layer 'layer3'"),
         (["--output", str(TINY)], "cannot write to"),

@@ -187,8 +187,7 @@ def test_stem_never_changes():
     assert changed == set(tail_before) - {"neck.weight", "neck.bias"}
 
 
-@pytest.mark.parametrize("name", ["resnet18", "swin_t"])
-@pytest.mark.parametrize("neck", ["bnneck", "plain"])
+@pytest.mark.parametrize(("name", "neck"), [("resnet18", "bnneck"), ("resnet18", "plain"), ("swin_t", "bnneck")])
 def test_exactly_the_trainable_parameters_learn(name, neck):
     network = build(name, **SMALL, neck=neck)
     trainable = trainable_parameters(network.tail)

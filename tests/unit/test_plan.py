@@ -91,7 +91,7 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("drawn", [3, 2])
+@pytest.mark.parametrize("drawn", [2, pytest.param(3, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_forward_passes_are_those_of_the_learners(name, drawn):
     settings = {"rounds.per_task": 2, "memory.size": 7, "train.steps": 3, "train.batch": 4} | SETTINGS[name]
