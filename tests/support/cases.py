@@ -9,6 +9,8 @@ STREAMS = [
     [tiny.task(7, 8, seed=7), tiny.task(9, 10, seed=8), tiny.task(2, 8, seed=9)],
 ]
 SETTINGS = {"train.steps": 2, "train.batch": 8, "rounds.per_task": 1, "memory.size": 6}
+STEADY = {"train.early_stop": False, "train.rate": "constant"}
+"""With steps: what the reference code's presets have counts epochs."""
 PRESETS = [(name, preset) for name in methods.names() for preset in methods.load(name).PRESETS]
 
 STRANGER = [tiny.task(1, 9, seed=10), tiny.task(2, 3, seed=11), tiny.task(4, 5, seed=12)]

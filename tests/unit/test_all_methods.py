@@ -11,7 +11,7 @@ from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.models.network import network_state
 from fedstil_mpi.planning import forecast
 from support import played, tiny
-from support.cases import PRESETS, SETTINGS, STREAMS
+from support.cases import PRESETS, SETTINGS, STEADY, STREAMS
 
 
 @cache
@@ -20,7 +20,7 @@ def play(method: str, preset: str, clients: int = 3) -> tuple[tiny.Federation, d
     start = tiny.network()
     start.stem.norm.running_mean += 0.3
     before = {name: tensor.clone() for name, tensor in network_state(start).items()}
-    steady = {"train.early_stop": False, "evaluation.protocol": "market"}
+    steady = STEADY | {"evaluation.protocol": "market"}
     federation = tiny.federation(tiny.experiment(SETTINGS | steady, method, preset), STREAMS[:clients], start)
     for number in range(1, 5):
         federation.play(number, range(clients))
@@ -85,7 +85,7 @@ def check_counted(config, streams, schedule):
 )
 def test_prediction_is_what_passes(method, preset, settings):
     """Also to late joiners, and with prototypes beside."""
-    little = {"rounds.per_task": 2, "memory.size": 0, "train.early_stop": False, "train.steps": 1}
+    little = STEADY | {"rounds.per_task": 2, "memory.size": 0, "train.steps": 1}
     ledger = check_counted(tiny.experiment(little | settings, method, preset), played.FOUR, TWO_OF_FOUR)
     assert {entry.round for entry in ledger.entries if entry.kind == "model"} > {1}
 

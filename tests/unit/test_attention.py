@@ -8,11 +8,11 @@ from fedstil_mpi.checkpoints.coverage import forgotten_by_client
 from fedstil_mpi.models.activations import measure_passing
 from fedstil_mpi.models.network import Network, Tail, adaptive_parameters
 from support import tiny
-from support.cases import PRESETS, SETTINGS, STREAMS
+from support.cases import PRESETS, SETTINGS, STEADY, STREAMS
 
 NAME = "trunk.attention.attention.in_proj_weight"
 
-MORE = {"train.early_stop": False, "evaluation.protocol": "market"}
+MORE = STEADY | {"evaluation.protocol": "market"}
 
 
 class Attention(nn.Module):

@@ -10,6 +10,7 @@ from fedstil_mpi.methods.fedstil.relevance import MEASURES
 from fedstil_mpi.models.adaptive import parts
 from fedstil_mpi.util.errors import InputError
 from support import tiny
+from support.cases import STEADY
 from support.golden_files import golden
 
 STREAMS = [
@@ -23,7 +24,7 @@ BATCH, SCORES = tiny.batch(1, 2), torch.zeros(2, tiny.CLASSES)
 
 def federation(settings: dict | None = None, preset: str = "paper", method: str = "fedstil") -> tiny.Federation:
     common = {"train.steps": 2, "train.batch": 8, "rounds.per_task": 2, "memory.size": 6, "memory.share": 0.5}
-    steady = {"train.early_stop": False, "prototypes.exchange": False}
+    steady = STEADY | {"prototypes.exchange": False}
     return tiny.federation(tiny.experiment(common | steady | (settings or {}), method, preset), STREAMS)
 
 

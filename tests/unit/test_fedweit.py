@@ -19,6 +19,7 @@ from fedstil_mpi.models.masked import Masked
 from fedstil_mpi.models.network import build
 from fedstil_mpi.util.errors import InputError
 from support import played, tiny
+from support.cases import STEADY
 from support.golden_files import golden
 from support.traffic import size, traffic
 
@@ -40,7 +41,7 @@ def rng(seed: int = 0) -> torch.Generator:
 def federation(
     settings: dict | None = None, mode: str = "paper", streams: list = STREAMS, method: str = "fedweit"
 ) -> tiny.Federation:
-    common = {"train.steps": 2, "train.batch": 8, "rounds.per_task": 2, "memory.size": 0, "train.early_stop": False}
+    common = STEADY | {"train.steps": 2, "train.batch": 8, "rounds.per_task": 2, "memory.size": 0}
     preset = mode
     return tiny.federation(tiny.experiment(common | (settings or {}), method, preset), streams)
 
@@ -438,7 +439,7 @@ def test_what_is_pruned_is_not_sent():
 
 @pytest.mark.parametrize("preset", sorted(fedweit.PRESETS))
 def test_every_preset_can_be_played_with_a_late_joiner(preset):
-    settings = {"train.steps": 3, "rounds.per_task": 2, "train.batch": 8, "train.early_stop": False}
+    settings = STEADY | {"train.steps": 3, "rounds.per_task": 2, "train.batch": 8}
     if preset == "best":
         settings["memory.size"] = 8
     result = tiny.federation(tiny.experiment(settings, "fedweit", preset), STREAMS)

@@ -18,7 +18,7 @@ from fedstil_mpi.federation.state import nowhere
 from fedstil_mpi.federation.trainer import OneByOne
 from fedstil_mpi.util.state_tree import State, flatten, unflatten
 from support import tiny
-from support.cases import PRESETS, SETTINGS, STRANGER, STREAMS
+from support.cases import PRESETS, SETTINGS, STEADY, STRANGER, STREAMS
 
 Written = tuple[bytes, str]
 """A state as a file holds it: tensors as safetensors, plain values as JSON."""
@@ -119,7 +119,7 @@ CASES = [
     case("fedstil", "best", compression__rows="known", compression__up="int4", compression__down="int4"),
 ]
 ALL = [*CASES, *(Case(method, preset) for method, preset in PRESETS if preset == "paper")]
-MORE = {"rounds.per_task": 2, "train.early_stop": False, "evaluation.protocol": "market"}
+MORE = STEADY | {"rounds.per_task": 2, "evaluation.protocol": "market"}
 OF_METHOD = {"fedweit": {"method.knowledge": 2}}
 
 
