@@ -26,6 +26,7 @@ from fedstil_mpi.launch.placement import (
     table,
 )
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.machine import cores
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -98,9 +99,9 @@ def placement(clients: int, ranks: int, placement: Placement) -> list[RankPlacem
         raise InputError(f"--ranks {ranks}; expected at least 1")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus, no_gpu = ([], "device: cpu") if placement.device == "cpu" else find_gpus(visible)
-    host, cores = platform.node(), sorted(os.sched_getaffinity(0))
+    host, own = platform.node(), cores()
     offers = [
-        HostResources(rank, 0, host, rank, list(of_rank), cores, [[gpu.id, gpu.name] for gpu in gpus], no_gpu)
+        HostResources(rank, 0, host, rank, list(of_rank), own, [[gpu.id, gpu.name] for gpu in gpus], no_gpu)
         for rank, of_rank in enumerate(assign_clients(clients, ranks))
     ]
     return [

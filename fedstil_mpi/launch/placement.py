@@ -5,12 +5,15 @@ Decided before torch is imported, because CUDA and OpenMP read their environment
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.launch.gpus import find_gpus
+from fedstil_mpi.launch.trial import gpu_problem
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.machine import cores
+from fedstil_mpi.util.terminal import say
 
 
 def assign_clients(clients: int, ranks: int) -> list[tuple[int, ...]]:
@@ -73,10 +76,10 @@ def place_rank(
 ) -> RankPlacement:
     """Decide where this rank runs, and put CUDA_VISIBLE_DEVICES and OMP_NUM_THREADS into its environment.
 
-    device: "auto" (a GPU where the node has one), "cuda" or "cpu". An own list in CUDA_VISIBLE_DEVICES is kept to.
+    device: "auto" (a GPU where the node has one with which torch can compute), "cuda" or "cpu". An own list in CUDA_VISIBLE_DEVICES is kept to.
     gpus_per_node: use only so many, default all. threads: of this rank; default OMP_NUM_THREADS if that is set, else
     the cores shared out among the ranks of the node. Call before torch is imported. Collective: all ranks must call,
-    inside `world.verdict()`, because InputError is raised where more GPUs are asked than there are.
+    inside `world.verdict()`, because InputError is raised where more GPUs are asked than there are, or one does not work.
     """
     gpus, no_gpu = ([], "device: cpu") if device == "cpu" else find_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))
     own = HostResources(
@@ -85,7 +88,7 @@ def place_rank(
         host=world.host,
         local_rank=world.local_rank,
         clients=list(assign_clients(clients, world.size)[world.rank]),
-        cores=sorted(os.sched_getaffinity(0)),
+        cores=cores(),
         gpus=[[gpu.id, gpu.name] for gpu in gpus],
         no_gpu=no_gpu,
     )
@@ -94,7 +97,16 @@ def place_rank(
     placement = placement_of(own, gpu, choose_threads(ranks, world.rank, threads, os.environ))
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu[0] if gpu else ""
     os.environ["OMP_NUM_THREADS"] = str(placement.threads)
-    return placement
+    if gpu is None or (problem := gpu_problem()) is None:
+        return placement
+    if device == "cuda":
+        raise InputError(
+            f"torch cannot use the GPU {placement.gpu} of {world.host} ({problem}): set placement.device to cpu"
+        )
+    say(
+        f"warning: rank {world.rank} computes on the CPU, as torch cannot use the GPU {placement.gpu} of {world.host}: {problem}"
+    )
+    return replace(placement, device="cpu", gpu=None)
 
 
 def placement_of(own: HostResources, gpu: list[str] | None, threads: int) -> RankPlacement:

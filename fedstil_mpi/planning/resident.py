@@ -1,5 +1,7 @@
 """What a process really did with images and took of memory, to hold a forecast against."""
 
+import resource
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,5 +38,8 @@ def measure(learners: Iterable[Learner], before: int) -> dict[str, Any]:
 
 
 def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:  # macOS: the peak is all that it tells
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))

@@ -5,13 +5,18 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pynvml
 import pytest
+import torch
 
 from fedstil_mpi.launch import placement
 from fedstil_mpi.launch.gpus import Gpu, find_gpus
 from fedstil_mpi.launch.placement import HostResources, assign_clients, choose_gpu, choose_threads, place_rank, table
+from fedstil_mpi.launch.trial import gpu_problem
+from fedstil_mpi.planning import resident
+from fedstil_mpi.util import machine
 from fedstil_mpi.util.errors import InputError
 
 
@@ -264,6 +269,7 @@ def env(monkeypatch):
     monkeypatch.setattr(os, "environ", env)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
     monkeypatch.setattr(placement, "find_gpus", lambda visible: find_gpus(visible, PLAIN))
+    monkeypatch.setattr(placement, "gpu_problem", lambda: None)
     return env
 
 
@@ -285,6 +291,35 @@ def test_a_placement_on_the_cpu_hides_the_gpus(env):
     placement = place_rank(TwoRanks(), 3, device="cpu", threads=2)
     assert (env["CUDA_VISIBLE_DEVICES"], env["OMP_NUM_THREADS"]) == ("", "2")
     assert (placement.device, placement.gpu, placement.threads) == ("cpu", None, 2)
+
+
+def test_a_gpu_that_torch_cannot_use_is_left_alone_unless_it_was_asked_for(env, monkeypatch, capsys):
+    monkeypatch.setattr(placement, "gpu_problem", lambda: "Torch not compiled with CUDA enabled")
+    found = place_rank(TwoRanks(), 3)
+    assert (found.device, found.gpu) == ("cpu", None)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "rank 1 computes on the CPU" in line
+    assert line.endswith("1 (B) of here: Torch not compiled with CUDA enabled")
+    with pytest.raises(InputError, match=r"torch cannot use the GPU 1 \(B\) of here .*: set placement.device to cpu"):
+        place_rank(TwoRanks(), 3, device="cuda")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_the_trial_says_why_there_is_no_gpu_to_use():
+    assert gpu_problem()
+
+
+def test_where_the_system_does_not_tell_which_cores_may_be_used_all_are(env, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert machine.cores() == [0, 1, 2, 3, 4, 5]
+    assert place_rank(TwoRanks(), 3).threads >= 1
+
+
+def test_memory_is_measured_where_there_is_no_proc(monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda path: (_ for _ in ()).throw(FileNotFoundError(path)))
+    assert resident.peak() > 10_000_000
+    assert "cores (" in machine.cpu()
 
 
 def test_torch_and_mpi_are_not_imported():

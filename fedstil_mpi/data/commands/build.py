@@ -1,7 +1,6 @@
 """build: public re-identification sets -> a pack."""
 
 import argparse
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from fedstil_mpi.data.commands import tables
 from fedstil_mpi.util import terminal
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import expanded
+from fedstil_mpi.util.machine import cores
 from fedstil_mpi.util.progress import shown
 
 SIZE = re.compile(r"([0-9]{1,4})x([0-9]{1,4})")
@@ -98,7 +98,7 @@ def _options(given: argparse.Namespace) -> BuildOptions:
     size = SIZE.fullmatch(given.size)
     if not size or min(int(side) for side in size.groups()) < SMALLEST:
         raise InputError(f"--size {given.size}; expected height x width of {SMALLEST} to 9999 pixels, such as 128x64")
-    threads = given.threads if given.threads is not None else min(MOST_THREADS, len(os.sched_getaffinity(0)))
+    threads = given.threads if given.threads is not None else min(MOST_THREADS, len(cores()))
     if not 1 <= threads <= MOST_ASKED:
         raise InputError(f"--threads {threads}; expected at least 1 and at most {MOST_ASKED}")
     protocol = Protocol()

@@ -1,7 +1,6 @@
 """inspect: what a pack or a folder holds, and whether test images leak into training."""
 
 import argparse
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.util import terminal
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import atomic
+from fedstil_mpi.util.machine import cores
 from fedstil_mpi.util.progress import shown
 from fedstil_mpi.util.terminal import say
 
@@ -67,7 +67,7 @@ def _open(given: argparse.Namespace) -> tuple[Stream, Plan, dict[str, str]]:
     if not path.is_dir():
         pack = PackStream(path)
         return pack, pack.plan(), {"images": f"{pack.height}x{pack.width}", **pack.about}
-    threads = len(os.sched_getaffinity(0))
+    threads = len(cores())
     how = {"camera_pattern": given.camera_pattern, "follow_links": given.follow_links}
     stream, plan, unreadable = read_folder(path, *SIZE, threads=threads, progress=shown, **how)
     for problem in unreadable:
