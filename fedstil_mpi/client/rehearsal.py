@@ -37,17 +37,19 @@ def share_out(places: int, wanted: Mapping[int, int], turns: Mapping[int, int]) 
 
     wanted: person -> the most it can use. turns: who comes first, lowest first, for places that are too few for all.
     """
-    given = dict.fromkeys(wanted, 0)
-    hungry = [person for person in wanted if wanted[person]]
-    while places and hungry:
-        if places < len(hungry):
-            hungry = sorted(hungry, key=turns.__getitem__)[:places]
-        level = places // len(hungry)
-        for person in hungry:
-            more = min(level, wanted[person] - given[person])
-            given[person] += more
-            places -= more
-        hungry = [person for person in hungry if given[person] < wanted[person]]
+    level, hungry = 0, len(wanted)
+    for most in sorted(wanted.values()):
+        if (most - level) * hungry > places:
+            break
+        places -= (most - level) * hungry
+        level, hungry = most, hungry - 1
+    else:
+        return dict(wanted)
+    level += places // hungry
+    given = {person: min(most, level) for person, most in wanted.items()}
+    unserved = (person for person, most in wanted.items() if most > level)
+    for person in sorted(unserved, key=turns.__getitem__)[: places % hungry]:
+        given[person] += 1
     return given
 
 

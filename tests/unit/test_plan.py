@@ -1,5 +1,6 @@
 """What is predicted of a run beside its bytes (test_ledger.py): passes, memory, files; and the command that prints it."""
 
+import cProfile
 import json
 import subprocess
 import sys
@@ -192,6 +193,22 @@ def test_a_plan_costs_little(clients):
     began = time.process_time()
     make(f"data.synthetic.clients={clients}", "model.num_classes=1000")
     assert time.process_time() - began < 2 + 0.02 * clients
+
+
+def test_a_thousand_clients_cost_seconds():
+    """A client's round costs a plan at most 560 calls: a thousand clients and twelve rounds some seconds.
+
+    Calls are counted, not seconds, for those depend on what else the machine does; what both plans do cancels out.
+    """
+    settings = ["data.tasks=6", "rounds.per_task=2", "model.num_classes=1000"]
+
+    def calls(clients):
+        profile = cProfile.Profile()
+        profile.runcall(make, f"data.synthetic.clients={clients}", *settings)
+        return sum(entry.callcount for entry in profile.getstats())
+
+    make("data.synthetic.clients=2", *settings)
+    assert (calls(30) - calls(10)) / (20 * 12) < 560
 
 
 # -- bytes -------------------------------------------------------------------------------------------------------------

@@ -160,9 +160,8 @@ class PrototypeServer(Server):
         self.inner.sent(online, knowledge)
 
     def collect(self, online: list[int], updates: Rows) -> None:
-        for row, client in enumerate(online):
-            pids = updates[PEOPLE.kind][row][:, 0].tolist()
-            self.relay.collect(client, pids, updates["prototypes"][row])
+        for client, pids, prototypes in zip(online, updates[PEOPLE.kind], updates["prototypes"], strict=True):
+            self.relay.collect(client, pids[:, 0].tolist(), prototypes)
         self.inner.collect(online, updates)
 
     def state(self) -> State:
