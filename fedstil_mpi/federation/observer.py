@@ -1,6 +1,7 @@
 """What observes a run without changing it: the record, the terminal, the check of what was predicted."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -40,39 +41,29 @@ class Observer:
         """Take up such a state."""
 
 
+def _tell_all(what: str) -> Any:
+    """The method of this name that calls each observer's."""
+
+    def tell(self: "Observers", *told: Any) -> None:
+        for observer in self.observers:
+            getattr(observer, what)(*told)
+
+    return tell
+
+
 class Observers(Observer):
     """Several, in this order."""
 
     def __init__(self, *observers: Observer):
         self.observers = observers
 
-    def begin_round(self, round: int, online: Sequence[int]) -> None:
-        for observer in self.observers:
-            observer.begin_round(round, online)
-
-    def relevance(self, round: int, relevance_KK: Tensor | None) -> None:
-        for observer in self.observers:
-            observer.relevance(round, relevance_KK)
-
-    def training(self, round: int, reports: np.ndarray | None) -> None:
-        for observer in self.observers:
-            observer.training(round, reports)
-
-    def evaluation(self, round: int, model: str, metrics: np.ndarray | None) -> None:
-        for observer in self.observers:
-            observer.evaluation(round, model, metrics)
-
-    def served_is_local(self, round: int) -> None:
-        for observer in self.observers:
-            observer.served_is_local(round)
-
-    def end_round(self, round: int, online: Sequence[int]) -> None:
-        for observer in self.observers:
-            observer.end_round(round, online)
-
-    def end(self) -> None:
-        for observer in self.observers:
-            observer.end()
+    begin_round = _tell_all("begin_round")
+    relevance = _tell_all("relevance")
+    training = _tell_all("training")
+    evaluation = _tell_all("evaluation")
+    served_is_local = _tell_all("served_is_local")
+    end_round = _tell_all("end_round")
+    end = _tell_all("end")
 
     def state(self) -> State:
         return {"observers": [observer.state() for observer in self.observers]}

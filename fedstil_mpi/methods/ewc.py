@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
+from fedstil_mpi.config.fields import bounded, choice
 from fedstil_mpi.methods import single
 from fedstil_mpi.methods.base import Server
-from fedstil_mpi.methods.importance import check, check_anchors, fisher, reference_code
+from fedstil_mpi.methods.importance import fisher, reference_code
 from fedstil_mpi.methods.regularised import AnchoredClient
 
 __all__ = ["PRESETS", "Client", "Options", "Server"]
@@ -20,20 +21,16 @@ __all__ = ["PRESETS", "Client", "Options", "Server"]
 
 @dataclass(kw_only=True)
 class Options:
-    penalty: float = 50.0
+    penalty: float = bounded(50.0, 0)
     """Weight lambda of the penalty."""
-    importance: str = "task"
+    importance: str = choice("task", "round")
     """task (Fisher information of each finished task, added up) | round (as the reference code: again after every round,
     over whole augmented batches of all tasks but the newest, and the anchor is where the round ended)."""
-    anchors: str = "tasks"
+    anchors: str = choice("tasks", "newest")
     """Only for importance: task. tasks (each task's importance holds the parameters where that task left them, as in the
     paper) | newest (all of it where the newest finished task left them: online EWC)."""
-    micro_batch: int = 8
+    micro_batch: int = bounded(8, 1)
     """Only for importance: task. Samples a backward pass of the Fisher information; 1: exact."""
-
-    def __post_init__(self) -> None:
-        check(self)
-        check_anchors(self.anchors)
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -7,23 +7,19 @@ from typing import Any
 from torch import Tensor, nn
 
 from fedstil_mpi.comm.flat import Part, Rows
+from fedstil_mpi.config.fields import choice
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, weighted_mean
 from fedstil_mpi.models.network import Tail, adaptive_parameters, trainable_parameters
-from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import State
 
 
 @dataclass(kw_only=True)
 class Options:
-    norms: str = "local"
+    norms: str = choice("local", "averaged")
     """Scale and shift of the tail's batch norms: local (they stay with the client) | averaged (as the reference does).
     Running statistics always stay with the client."""
-
-    def __post_init__(self) -> None:
-        if self.norms not in ("local", "averaged"):
-            raise InputError(f"method.norms = {self.norms!r}; expected local or averaged")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
+from fedstil_mpi.comm.flat import Message, Part, Rows, to_device, to_host
+from fedstil_mpi.config.fields import bounded, choice
 from fedstil_mpi.methods import fedavg
 from fedstil_mpi.methods.base import Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS
-from fedstil_mpi.methods.importance import check, fisher, reference_code
+from fedstil_mpi.methods.importance import check_data, fisher, reference_code
 from fedstil_mpi.methods.pending_updates import PendingUpdates
 from fedstil_mpi.methods.quadratic import Quadratic, quadratic
 from fedstil_mpi.util.errors import InputError
@@ -30,24 +31,21 @@ IMPORTANCE = "importance"
 
 @dataclass(kw_only=True)
 class Options(fedavg.Options):
-    penalty: float = 50.0
+    penalty: float = bounded(50.0, 0)
     """Weight lambda of the penalty."""
-    importance: str = "task"
+    importance: str = choice("task", "round")
     """task (Fisher information of each finished task, added up) | round (as the reference code: again after every round,
     over whole batches of all tasks, and the anchor is where the round ended)."""
-    data: str = "train"
+    data: str = choice("train", "query")
     """train | query (only for importance: round; the reference code reads the images that it is tested with)."""
-    micro_batch: int = 8
+    micro_batch: int = bounded(8, 1)
     """Only for importance: task. Samples a backward pass of the Fisher information; 1: exact."""
-    dispatch: str = "sums"
+    dispatch: str = choice("sums", "lists")
     """sums (S and U of the others, when they are new) | lists (as the reference code: Omega and Omega * phi of every
     client to every client in every round, its own included; needs importance: round)."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        check(self, self.data)
-        if self.dispatch not in ("sums", "lists"):
-            raise InputError(f"method.dispatch = {self.dispatch!r}; expected sums or lists")
+        check_data(self.data, self.importance)
         if self.dispatch == "lists" and self.importance != "round":
             raise InputError("method.dispatch = 'lists'; expected sums, or lists with method.importance = round")
 
@@ -97,7 +95,7 @@ class Client(fedavg.Client):
 
     def begin(self) -> None:
         if self.held is None and self.sums and self.options.penalty:
-            sums_2P = torch.stack(list(self.sums.values())).sum(0).to(self.learner.device)
+            sums_2P = to_device(torch.stack(list(self.sums.values())).sum(0), self.learner.device)
             unpack = self.setup.layout.unpack
             self.held = Quadratic(self.options.penalty, unpack(centre(sums_2P)), unpack(sums_2P[0]))
 

@@ -1,6 +1,5 @@
 """FedProx (Li et al., MLSys 2020): FedAvg whose clients stay near the global model, mu/2 * |phi - phi_global|^2."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,27 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedstil_mpi.client.batches import Batch
-from fedstil_mpi.comm.flat import Message
+from fedstil_mpi.comm.flat import Message, to_device
+from fedstil_mpi.config.fields import bounded, choice
 from fedstil_mpi.methods import fedavg
 from fedstil_mpi.methods.fedavg import Server
-from fedstil_mpi.util.errors import InputError
 
 __all__ = ["PRESETS", "Client", "Options", "Server"]
 
 
 @dataclass(kw_only=True)
 class Options(fedavg.Options):
-    mu: float = 0.01
+    mu: float = bounded(0.01, 0)
     """Weight of the proximal term mu/2 * |phi - anchor|^2."""
-    anchor: str = "global"
+    anchor: str = choice("global", "previous")
     """global (the model received) | previous (the client's own weights before it received one, as the reference code)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.mu < math.inf:
-            raise InputError(f"method.mu = {self.mu}; expected a finite number, at least 0")
-        if self.anchor not in ("global", "previous"):
-            raise InputError(f"method.anchor = {self.anchor!r}; expected global or previous")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -56,7 +48,7 @@ class Client(fedavg.Client):
         previous = self.theta() if self.options.anchor == "previous" and self.learner.draws else None
         super().absorb(knowledge)
         anchor = self.start if previous is None else previous
-        self.anchors = self.setup.layout.unpack(anchor.to(self.learner.device))
+        self.anchors = self.setup.layout.unpack(to_device(anchor, self.learner.device))
 
     def context(self) -> Proximity | None:
         return Proximity(self.options.mu, self.anchors) if self.options.mu else None

@@ -23,6 +23,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
+from fedstil_mpi.config.fields import bounded, choice
 from fedstil_mpi.methods import base, fedstil
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, Tying
@@ -39,31 +40,24 @@ _ON_DEVICE = WeakTensorKeyDictionary()
 
 @dataclass(kw_only=True)
 class Options:
-    alpha: float = 0.8
+    alpha: float = bounded(0.8, 0, 1)
     """Share of the bank's mean in what a client starts from: alpha / K is each entry of a at receipt."""
-    attention: float | None = None
+    attention: float | None = bounded(None, 0, 1)
     """Only for reset: persist. Each entry of a at receipt; null: alpha / K."""
-    reset: str = "contract"
+    reset: str = choice("contract", "persist")
     """contract (at every receipt A <- (1 - alpha) * theta_local) | persist (the reference code: A is set like this at
     the start alone, and then is the client's own for good, whatever bank comes)."""
-    tying: float = 0.0
+    tying: float = bounded(0.0, 0)
     """Weight lambda of parameter tying, lambda * (|A - A at receipt|_1 + |a - a at receipt|_1)."""
     token: bool = False
     """Send the task token too, for which nobody has any use, as the reference code does."""
 
     def __post_init__(self) -> None:
-        if self.reset not in ("contract", "persist"):
-            raise InputError(f"method.reset = {self.reset!r}; expected contract or persist")
         if self.attention is not None and self.reset == "contract":
             raise InputError(
                 f"method.attention = {self.attention}, but reset: contract starts at alpha / K; set method.alpha, or "
                 "method.reset=persist"
             )
-        for name, value in (("alpha", self.alpha), ("attention", self.attention or 0.0)):
-            if not 0 <= value <= 1:
-                raise InputError(f"method.{name} = {value}; expected between 0 and 1")
-        if not self.tying >= 0:
-            raise InputError(f"method.tying = {self.tying}; expected at least 0")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -16,10 +16,10 @@ from torch import Tensor
 from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.rehearsal import Samples
+from fedstil_mpi.config.fields import bounded, choice
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import Server, Setup
 from fedstil_mpi.models.distillation import distillation_loss, sigmoid_distillation_loss
-from fedstil_mpi.util.errors import InputError
 
 __all__ = ["PRESETS", "Client", "Options", "Server"]
 
@@ -29,21 +29,13 @@ CHUNK = 256
 
 @dataclass(kw_only=True)
 class Options:
-    distillation: float = 1.0
+    distillation: float = bounded(1.0, 0)
     """Weight of the extra loss of rehearsed samples; 0: rehearsal alone."""
-    targets: str = "sigmoid"
+    targets: str = choice("sigmoid", "softmax")
     """sigmoid (the paper: classes are questions of their own, binary cross entropy against the label and against the
     old logits) | softmax (temperature KL against the old logits; the label has its cross entropy anyway)."""
-    temperature: float = 2.0
+    temperature: float = bounded(2.0, 1e-3)
     """Temperature of the softmax targets."""
-
-    def __post_init__(self) -> None:
-        if self.targets not in ("sigmoid", "softmax"):
-            raise InputError(f"method.targets = {self.targets!r}; expected sigmoid or softmax")
-        if not self.distillation >= 0:
-            raise InputError(f"method.distillation = {self.distillation}; expected at least 0")
-        if not self.temperature > 0:
-            raise InputError(f"method.temperature = {self.temperature}; expected more than 0")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -5,9 +5,7 @@ as they are, in evaluation mode, so that no statistic of a batch norm moves. The
 after every round, in training mode, over whole batches of all remembered tasks.
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,30 +26,10 @@ Loss = Callable[[Labelled], Tensor]
 """The mean over a batch of what is differentiated: a scalar."""
 
 
-class Choices(Protocol):
-    """What the options of every method with an importance have in common."""
-
-    penalty: float
-    importance: str
-    micro_batch: int
-
-
-def check(options: Choices, data: str = "train") -> None:
-    """Raise InputError at the first option that cannot be used."""
-    if not 0 <= options.penalty < math.inf:
-        raise InputError(f"method.penalty = {options.penalty}; expected a finite number, at least 0")
-    if options.importance not in ("task", "round"):
-        raise InputError(f"method.importance = {options.importance!r}; expected task or round")
-    if options.micro_batch < 1:
-        raise InputError(f"method.micro_batch = {options.micro_batch}; expected at least 1")
-    if data not in (("train",) if options.importance == "task" else ("train", "query")):
-        raise InputError(f"method.data = {data!r}; expected train, or query where method.importance is round")
-
-
-def check_anchors(anchors: str) -> None:
-    """Raise InputError where tasks are not held in one of the two ways."""
-    if anchors not in ("tasks", "newest"):
-        raise InputError(f"method.anchors = {anchors!r}; expected tasks or newest")
+def check_data(data: str, importance: str) -> None:
+    """Raise InputError where queries are read although `importance` needs training images."""
+    if data == "query" and importance == "task":
+        raise InputError("method.data = 'query'; expected train, or query where method.importance is round")
 
 
 # -- the estimates -----------------------------------------------------------------------------------------------------

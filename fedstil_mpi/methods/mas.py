@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
+from fedstil_mpi.config.fields import bounded, choice
 from fedstil_mpi.methods import single
 from fedstil_mpi.methods.base import Server
-from fedstil_mpi.methods.importance import check, check_anchors, reference_code, sensitivity
+from fedstil_mpi.methods.importance import check_data, reference_code, sensitivity
 from fedstil_mpi.methods.regularised import AnchoredClient
 
 __all__ = ["PRESETS", "Client", "Options", "Server"]
@@ -19,23 +20,22 @@ __all__ = ["PRESETS", "Client", "Options", "Server"]
 
 @dataclass(kw_only=True)
 class Options:
-    penalty: float = 0.01
+    penalty: float = bounded(0.01, 0)
     """Weight lambda of the penalty."""
-    importance: str = "task"
+    importance: str = choice("task", "round")
     """task (of each finished task, added up) | round (as the reference code: again after every round, from the absolute
     gradient of the labelled loss over whole batches of all tasks, and the anchor is where the round ended)."""
-    data: str = "train"
+    data: str = choice("train", "query")
     """train | query (only for importance: round; the reference code reads the images that it is tested with)."""
-    anchors: str = "newest"
+    anchors: str = choice("newest", "tasks")
     """Only for importance: task. newest (all importance holds the parameters where the newest finished task left them,
     as in the paper, whose importances are accumulated while the reference point moves on) | tasks (each task's holds
     them where that task left them)."""
-    micro_batch: int = 8
+    micro_batch: int = bounded(8, 1)
     """Only for importance: task. Samples a backward pass of the importance; 1: exact."""
 
     def __post_init__(self) -> None:
-        check(self, self.data)
-        check_anchors(self.anchors)
+        check_data(self.data, self.importance)
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.comm.flat import Layout
+from fedstil_mpi.config.fields import check_values
 from fedstil_mpi.methods import fedstil
 from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.methods.fedstil.relevance import MEASURES
@@ -325,8 +326,8 @@ def test_prototypes_travel_without_mixing():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"relevance": "overlapp"}, "expected one of .*overlap"), ({"decomposition": "fold"}, "expected folded or")],
+    [({"relevance": "overlapp"}, "expected one of .*overlap"), ({"decomposition": "fold"}, "expected one of folded")],
 )
 def test_unknown_choices_are_refused(options, message):
     with pytest.raises(InputError, match=message):
-        fedstil.Options(**options)
+        check_values(fedstil.Options(**options), "method.")

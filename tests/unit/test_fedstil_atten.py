@@ -7,6 +7,7 @@ from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Layout
+from fedstil_mpi.config.fields import check_values
 from fedstil_mpi.methods import fedstil_atten
 from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.models.adaptive import AttentiveAdaptive
@@ -314,16 +315,16 @@ def test_traffic_of_the_reference_code():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"reset": "keep"}, "expected contract or persist"),
+        ({"reset": "keep"}, "expected one of contract, persist"),
         ({"alpha": 1.5}, "method.alpha = 1.5; expected between 0 and 1"),
         ({"attention": -0.1, "reset": "persist"}, "method.attention = -0.1; expected between 0 and 1"),
         ({"attention": 0.2}, "method.attention = 0.2, but reset: contract starts at alpha / K"),
-        ({"tying": -1.0}, "method.tying = -1.0; expected at least 0"),
+        ({"tying": -1.0}, "method.tying = -1.0; expected a finite number, at least 0"),
     ],
 )
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
-        fedstil_atten.Options(**options)
+        check_values(fedstil_atten.Options(**options), "method.")
 
 
 def test_clients_of_a_rank_share_one_copy_of_the_bank_on_the_device():

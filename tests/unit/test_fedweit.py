@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from fedstil_mpi.comm import codec
 from fedstil_mpi.comm.flat import Layout, Part
 from fedstil_mpi.comm.ledger import DOWN, HEADER_BYTES, UP
+from fedstil_mpi.config.fields import check_values
 from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.methods import fedweit
@@ -485,8 +486,8 @@ def test_biases_are_a_tasks_own():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "published"}, "expected paper or reference_code"),
-        ({"sparsity": -1.0}, "method.sparsity = -1.0; expected at least 0"),
+        ({"mode": "published"}, "expected one of paper, reference_code"),
+        ({"sparsity": -1.0}, "method.sparsity = -1.0; expected a finite number, at least 0"),
         ({"threshold": math.nan}, "method.threshold = nan"),
         ({"drift": -1e-9}, "method.drift"),
         ({"mode": "reference_code", "knowledge": 0}, "method.knowledge = 0; expected at least 1"),
@@ -494,4 +495,4 @@ def test_biases_are_a_tasks_own():
 )
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
-        fedweit.Options(**options)
+        check_values(fedweit.Options(**options), "method.")

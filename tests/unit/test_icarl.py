@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.rehearsal import Memory, Samples
+from fedstil_mpi.config.fields import check_values
 from fedstil_mpi.methods import icarl
 from fedstil_mpi.methods.base import Client
 from fedstil_mpi.util.errors import InputError
@@ -257,12 +258,12 @@ def test_the_width_is_that_of_the_largest_id_ever_seen():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"targets": "sigmoids"}, "expected sigmoid or softmax"),
-        ({"distillation": -1.0}, "method.distillation = -1.0; expected at least 0"),
-        ({"distillation": math.nan}, "expected at least 0"),
-        ({"temperature": 0.0}, "method.temperature = 0.0; expected more than 0"),
+        ({"targets": "sigmoids"}, "expected one of sigmoid, softmax"),
+        ({"distillation": -1.0}, "method.distillation = -1.0; expected a finite number, at least 0"),
+        ({"distillation": math.nan}, "expected a finite number, at least 0"),
+        ({"temperature": 0.0}, "method.temperature = 0.0; expected a finite number, at least 0.001"),
     ],
 )
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
-        icarl.Options(**options)
+        check_values(icarl.Options(**options), "method.")

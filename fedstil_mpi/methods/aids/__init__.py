@@ -1,0 +1,39 @@
+"""Aids: what any method can be given beside its own way. They wrap its two sides, and change their messages."""
+
+from typing import Any
+
+from fedstil_mpi.client.local_training import Penalty
+from fedstil_mpi.methods.base import Client
+from fedstil_mpi.models.network import Tail
+from fedstil_mpi.util.state_tree import State
+
+
+class AidedClient(Client):
+    """A client that does what `inner` does; an aid overrides `absorb`, `update` and `sent`."""
+
+    def __init__(self, inner: Client):
+        super().__init__(inner.learner, inner.setup, inner.options)
+        self.inner = inner
+        self.task_aware = inner.task_aware
+
+    def begin(self) -> None:
+        self.inner.begin()
+
+    def context(self) -> Any:
+        return self.inner.context()
+
+    @property
+    def penalty(self) -> Penalty:  # type: ignore[override]
+        return self.inner.penalty
+
+    def end(self) -> None:
+        self.inner.end()
+
+    def tail_for(self, task: int) -> Tail:
+        return self.inner.tail_for(task)
+
+    def state(self) -> State:
+        return self.inner.state()
+
+    def restore(self, state: State) -> None:
+        self.inner.restore(state)

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedstil_mpi.client.local_training import Penalty
 from fedstil_mpi.comm.flat import Layout, Message, Part, Rows
 from fedstil_mpi.comm.lossy import HALVES
 from fedstil_mpi.comm.wire import CLASSIFIER, Wire
 from fedstil_mpi.config.sections import Compression
+from fedstil_mpi.methods.aids import AidedClient
 from fedstil_mpi.methods.aids.prototypes import PEOPLE, pids_of_new_task
 from fedstil_mpi.methods.base import Client, Server, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS
@@ -87,18 +87,16 @@ def _to(rows: Any, dtype: torch.dtype) -> Any:
     return [row.to(dtype) for row in rows] if isinstance(rows, list) else rows.to(dtype)
 
 
-class CompressedClient(Client):
+class CompressedClient(AidedClient):
     """A method's client whose weights travel through codecs."""
 
     derived = (*Client.derived, "codecs", "start_of")
 
     def __init__(self, inner: Client, codecs: Codecs, start_of: Callable[[Tail], Tensor]):
         """start_of: the travelling weights of a tail, float32 [P] on the CPU."""
-        super().__init__(inner.learner, inner.setup, inner.options)
-        self.inner = inner
+        super().__init__(inner)
         self.codecs = codecs
         self.start_of = start_of
-        self.task_aware = inner.task_aware
         self.held: Tensor | None = None
         """What the server last brought this client to, [P]; at first the start model."""
         self.unsent: Tensor | None = None
@@ -113,22 +111,6 @@ class CompressedClient(Client):
                 self.held = self.held + wire.unpack(message, sorted(self.learner.known))
                 message[WEIGHTS] = self.held
         self.inner.absorb(message)
-
-    def begin(self) -> None:
-        self.inner.begin()
-
-    def context(self) -> Any:
-        return self.inner.context()
-
-    @property
-    def penalty(self) -> Penalty:  # type: ignore[override]
-        return self.inner.penalty
-
-    def end(self) -> None:
-        self.inner.end()
-
-    def tail_for(self, task: int) -> Tail:
-        return self.inner.tail_for(task)
 
     def update(self) -> Message:
         message, wire = self.inner.update(), self.codecs.up

@@ -7,16 +7,14 @@ without ever seeing an image. The aid wraps the two sides of a method and adds i
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.client.local_training import Penalty
 from fedstil_mpi.comm.flat import Message, Part, Rows
-from fedstil_mpi.methods.base import Client, Server, Setup, Traffic
-from fedstil_mpi.models.network import Tail
+from fedstil_mpi.methods.aids import AidedClient
+from fedstil_mpi.methods.base import Server, Setup, Traffic
 from fedstil_mpi.util.state_tree import State
 
 PEOPLE = Part("people", 1, torch.int64, ragged=True)
@@ -43,34 +41,13 @@ def add_parts(traffic: Traffic, setup: Setup) -> Traffic:
     )
 
 
-class PrototypeClient(Client):
+class PrototypeClient(AidedClient):
     """A method's client that also sends and rehearses identity prototypes."""
-
-    def __init__(self, inner: Client):
-        super().__init__(inner.learner, inner.setup, inner.options)
-        self.inner = inner
-        self.task_aware = inner.task_aware
 
     def absorb(self, knowledge: Message) -> None:
         if "prototypes" in knowledge:
             self.learner.receive_prototypes(knowledge[PEOPLE.kind][:, 0], knowledge["prototypes"])
         self.inner.absorb(knowledge)
-
-    def begin(self) -> None:
-        self.inner.begin()
-
-    def context(self) -> Any:
-        return self.inner.context()
-
-    @property
-    def penalty(self) -> Penalty:  # type: ignore[override]
-        return self.inner.penalty
-
-    def end(self) -> None:
-        self.inner.end()
-
-    def tail_for(self, task: int) -> Tail:
-        return self.inner.tail_for(task)
 
     def update(self) -> Message:
         if self.learner.task_is_new:
@@ -81,12 +58,6 @@ class PrototypeClient(Client):
 
     def sent(self, update: Message) -> None:
         self.inner.sent(update)
-
-    def state(self) -> State:
-        return self.inner.state()
-
-    def restore(self, state: State) -> None:
-        self.inner.restore(state)
 
 
 class Relay:

@@ -18,52 +18,37 @@ from typing import Any
 from torch import Tensor
 
 from fedstil_mpi.client.batches import Batch
-from fedstil_mpi.comm.flat import Message, Part, Rows
+from fedstil_mpi.comm.flat import Message, Part, Rows, to_device
+from fedstil_mpi.config.fields import bounded, choice
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, Tying
 from fedstil_mpi.methods.fedstil import mixing
-from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import State
 
 
 @dataclass(kw_only=True)
 class Options:
-    alpha: float = 0.8
+    alpha: float = bounded(0.8, 0, 1)
     """Share of the base in what a client starts from; 1: local adaptation is thrown away, as in the reference code."""
-    tying: float = 0.0
+    tying: float = bounded(0.0, 0)
     """Weight lambda of parameter tying, lambda * |theta - theta at receipt|_1."""
-    relevance: str = "overlap"
+    relevance: str = choice(*mixing.NAMES, "none")
     """overlap (of the people two clients know) | token_kl | token_js | token_cosine | uniform | reference_code | none (the
     server mixes nothing: no weights travel after first contact, and every client learns alone)."""
-    forgetting: float = 1.0
+    forgetting: float = bounded(1.0, 0, 1)
     """Factor lambda_f by which a task counts less for each newer task of the same client."""
-    tau: float = 0.2
+    tau: float = bounded(0.2, 1e-3)
     """Temperature of the attention over the other clients."""
-    self_weight: float | None = None
+    self_weight: float | None = bounded(None, 0, 1)
     """The receiver's own weight in its base, null: 1/K; with overlap a client without partners keeps more."""
-    server_memory: float = 0.0
+    server_memory: float = bounded(0.0, 0, 1)
     """Share of the past in what the server mixes: of every client the running mean m <- s * m + (1 - s) * theta over its
     rounds; 0: its newest weights alone."""
-    step: int = 10
+    step: int = bounded(10, 1)
     """Only for relevance: reference_code. Stride in a client's uploaded tokens."""
-    decomposition: str = "folded"
+    decomposition: str = choice("folded", "reference_code")
     """folded (theta itself is trained) | reference_code (alpha * B + A as trained layers, whose tying anchor follows A)."""
-
-    def __post_init__(self) -> None:
-        names = (*mixing.NAMES, "none")
-        if self.relevance not in names:
-            raise InputError(f"method.relevance = {self.relevance!r}; expected one of {', '.join(names)}")
-        if self.decomposition not in ("folded", "reference_code"):
-            raise InputError(f"method.decomposition = {self.decomposition!r}; expected folded or reference_code")
-        shares = {"alpha": self.alpha, "forgetting": self.forgetting, "self_weight": self.self_weight or 0.0}
-        shares["server_memory"] = self.server_memory
-        for name, value in shares.items():
-            if not 0 <= value <= 1:
-                raise InputError(f"method.{name} = {value}; expected between 0 and 1")
-        for name, value, least in (("tying", self.tying, 0), ("tau", self.tau, 1e-3), ("step", self.step, 1)):
-            if not value >= least:
-                raise InputError(f"method.{name} = {value}; expected at least {least}")
 
     @property
     def mixes(self) -> bool:
@@ -125,7 +110,7 @@ class Client(FederatedClient):
     def context(self) -> Any:
         if not self.options.tying:
             return None
-        return Tying(self.options.tying, self.setup.layout.unpack(self.start.to(self.learner.device)))
+        return Tying(self.options.tying, self.setup.layout.unpack(to_device(self.start, self.learner.device)))
 
     @staticmethod
     def penalty(parameters: Mapping[str, Tensor], context: Any, batch: Batch, scores: Tensor) -> Tensor:

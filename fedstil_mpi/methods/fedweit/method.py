@@ -24,6 +24,7 @@ from torch import Tensor
 from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
+from fedstil_mpi.config.fields import bounded, choice
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, weighted_mean
@@ -38,33 +39,22 @@ from fedstil_mpi.util.state_tree import State
 
 @dataclass(kw_only=True)
 class Options:
-    mode: str = "paper"
+    mode: str = choice("paper", "reference_code")
     """paper (as above) | reference_code (as FedSTIL's: everything but the mask is reset each round)."""
-    sparsity: float = 5e-6
+    sparsity: float = bounded(5e-6, 0)
     """Weight lambda_1 of |A|_1 + |mask|_1."""
-    threshold: float | None = None
+    threshold: float | None = bounded(None, 0)
     """Adaptive weights not above it are pruned; null: the value of sparsity, as in the paper."""
-    mask_sparsity: float = 0.0
+    mask_sparsity: float = bounded(0.0, 0)
     """Masks not above it are pruned: 0 to 1 in mode paper."""
-    drift: float = 1e-3
+    drift: float = bounded(1e-3, 0)
     """Weight lambda_2 of the drift from the bases of past tasks; without effect in mode reference_code, as there."""
-    knowledge: int = 5
+    knowledge: int = bounded(5, 0)
     """At most so many other clients' adaptive weights in a bank; exactly so many in mode reference_code."""
 
     def __post_init__(self) -> None:
-        if self.mode not in ("paper", "reference_code"):
-            raise InputError(f"method.mode = {self.mode!r}; expected paper or reference_code")
-        least = {
-            "sparsity": 0,
-            "threshold": 0,
-            "mask_sparsity": 0,
-            "drift": 0,
-            "knowledge": int(self.is_reference_code),
-        }
-        for name, smallest in least.items():
-            value = getattr(self, name)
-            if value is not None and not value >= smallest:
-                raise InputError(f"method.{name} = {value}; expected at least {smallest}")
+        if self.is_reference_code and self.knowledge < 1:
+            raise InputError(f"method.knowledge = {self.knowledge}; expected at least 1")
 
     @property
     def is_reference_code(self) -> bool:
