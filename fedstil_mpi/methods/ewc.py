@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fedstil_mpi.config.fields import bounded, choice
+from fedstil_mpi.config.fields import FLOAT32, bounded, choice
 from fedstil_mpi.methods import single
 from fedstil_mpi.methods.base import Server
 from fedstil_mpi.methods.importance import fisher, reference_code
@@ -21,7 +21,7 @@ __all__ = ["PRESETS", "Client", "Options", "Server"]
 
 @dataclass(kw_only=True)
 class Options:
-    penalty: float = bounded(50.0, 0)
+    penalty: float = bounded(50.0, 0, FLOAT32)
     """Weight lambda of the penalty."""
     importance: str = choice("task", "round")
     """task (Fisher information of each finished task, added up) | round (as the reference code: again after every round,
@@ -29,7 +29,7 @@ class Options:
     anchors: str = choice("tasks", "newest")
     """Only for importance: task. tasks (each task's importance holds the parameters where that task left them, as in the
     paper) | newest (all of it where the newest finished task left them: online EWC)."""
-    micro_batch: int = bounded(8, 1)
+    micro_batch: int = bounded(8, 1, 10**6)
     """Only for importance: task. Samples a backward pass of the Fisher information; 1: exact."""
 
 

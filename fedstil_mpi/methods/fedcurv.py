@@ -16,7 +16,7 @@ from torch import Tensor
 from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Message, Part, Rows, to_device, to_host
-from fedstil_mpi.config.fields import bounded, choice
+from fedstil_mpi.config.fields import FLOAT32, bounded, choice
 from fedstil_mpi.methods import fedavg
 from fedstil_mpi.methods.base import Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS
@@ -31,14 +31,14 @@ IMPORTANCE = "importance"
 
 @dataclass(kw_only=True)
 class Options(fedavg.Options):
-    penalty: float = bounded(50.0, 0)
+    penalty: float = bounded(50.0, 0, FLOAT32)
     """Weight lambda of the penalty."""
     importance: str = choice("task", "round")
     """task (Fisher information of each finished task, added up) | round (as the reference code: again after every round,
     over whole batches of all tasks, and the anchor is where the round ended)."""
     data: str = choice("train", "query")
     """train | query (only for importance: round; the reference code reads the images that it is tested with)."""
-    micro_batch: int = bounded(8, 1)
+    micro_batch: int = bounded(8, 1, 10**6)
     """Only for importance: task. Samples a backward pass of the Fisher information; 1: exact."""
     dispatch: str = choice("sums", "lists")
     """sums (S and U of the others, when they are new) | lists (as the reference code: Omega and Omega * phi of every

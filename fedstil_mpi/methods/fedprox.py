@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.comm.flat import Message, to_device
-from fedstil_mpi.config.fields import bounded, choice
+from fedstil_mpi.config.fields import FLOAT32, bounded, choice
 from fedstil_mpi.methods import fedavg
 from fedstil_mpi.methods.fedavg import Server
 
@@ -19,7 +19,7 @@ __all__ = ["PRESETS", "Client", "Options", "Server"]
 
 @dataclass(kw_only=True)
 class Options(fedavg.Options):
-    mu: float = bounded(0.01, 0)
+    mu: float = bounded(0.01, 0, FLOAT32)
     """Weight of the proximal term mu/2 * |phi - anchor|^2."""
     anchor: str = choice("global", "previous")
     """global (the model received) | previous (the client's own weights before it received one, as the reference code)."""

@@ -23,7 +23,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
-from fedstil_mpi.config.fields import bounded, choice
+from fedstil_mpi.config.fields import FLOAT32, bounded, choice
 from fedstil_mpi.methods import base, fedstil
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, Tying
@@ -47,7 +47,7 @@ class Options:
     reset: str = choice("contract", "persist")
     """contract (at every receipt A <- (1 - alpha) * theta_local) | persist (the reference code: A is set like this at
     the start alone, and then is the client's own for good, whatever bank comes)."""
-    tying: float = bounded(0.0, 0)
+    tying: float = bounded(0.0, 0, FLOAT32)
     """Weight lambda of parameter tying, lambda * (|A - A at receipt|_1 + |a - a at receipt|_1)."""
     token: bool = False
     """Send the task token too, for which nobody has any use, as the reference code does."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.rehearsal import Samples
-from fedstil_mpi.config.fields import bounded, choice
+from fedstil_mpi.config.fields import FLOAT32, bounded, choice
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import Server, Setup
 from fedstil_mpi.models.distillation import distillation_loss, sigmoid_distillation_loss
@@ -29,12 +29,12 @@ CHUNK = 256
 
 @dataclass(kw_only=True)
 class Options:
-    distillation: float = bounded(1.0, 0)
+    distillation: float = bounded(1.0, 0, FLOAT32)
     """Weight of the extra loss of rehearsed samples; 0: rehearsal alone."""
     targets: str = choice("sigmoid", "softmax")
     """sigmoid (the paper: classes are questions of their own, binary cross entropy against the label and against the
     old logits) | softmax (temperature KL against the old logits; the label has its cross entropy anyway)."""
-    temperature: float = bounded(2.0, 1e-3)
+    temperature: float = bounded(2.0, 1e-3, FLOAT32)
     """Temperature of the softmax targets."""
 
 

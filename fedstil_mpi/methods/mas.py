@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fedstil_mpi.config.fields import bounded, choice
+from fedstil_mpi.config.fields import FLOAT32, bounded, choice
 from fedstil_mpi.methods import single
 from fedstil_mpi.methods.base import Server
 from fedstil_mpi.methods.importance import check_data, reference_code, sensitivity
@@ -20,7 +20,7 @@ __all__ = ["PRESETS", "Client", "Options", "Server"]
 
 @dataclass(kw_only=True)
 class Options:
-    penalty: float = bounded(0.01, 0)
+    penalty: float = bounded(0.01, 0, FLOAT32)
     """Weight lambda of the penalty."""
     importance: str = choice("task", "round")
     """task (of each finished task, added up) | round (as the reference code: again after every round, from the absolute
@@ -31,7 +31,7 @@ class Options:
     """Only for importance: task. newest (all importance holds the parameters where the newest finished task left them,
     as in the paper, whose importances are accumulated while the reference point moves on) | tasks (each task's holds
     them where that task left them)."""
-    micro_batch: int = bounded(8, 1)
+    micro_batch: int = bounded(8, 1, 10**6)
     """Only for importance: task. Samples a backward pass of the importance; 1: exact."""
 
     def __post_init__(self) -> None:

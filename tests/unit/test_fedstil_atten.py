@@ -319,7 +319,7 @@ def test_traffic_of_the_reference_code():
         ({"alpha": 1.5}, "method.alpha = 1.5; expected between 0 and 1"),
         ({"attention": -0.1, "reset": "persist"}, "method.attention = -0.1; expected between 0 and 1"),
         ({"attention": 0.2}, "method.attention = 0.2, but reset: contract starts at alpha / K"),
-        ({"tying": -1.0}, "method.tying = -1.0; expected a finite number, at least 0"),
+        ({"tying": -1.0}, "method.tying = -1.0; expected between 0 and 1e"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

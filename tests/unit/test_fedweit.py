@@ -487,7 +487,7 @@ def test_biases_are_a_tasks_own():
     ("options", "message"),
     [
         ({"mode": "published"}, "expected one of paper, reference_code"),
-        ({"sparsity": -1.0}, "method.sparsity = -1.0; expected a finite number, at least 0"),
+        ({"sparsity": -1.0}, "method.sparsity = -1.0; expected between 0 and 1e"),
         ({"threshold": math.nan}, "method.threshold = nan"),
         ({"drift": -1e-9}, "method.drift"),
         ({"mode": "reference_code", "knowledge": 0}, "method.knowledge = 0; expected at least 1"),

@@ -259,9 +259,9 @@ def test_the_width_is_that_of_the_largest_id_ever_seen():
     ("options", "message"),
     [
         ({"targets": "sigmoids"}, "expected one of sigmoid, softmax"),
-        ({"distillation": -1.0}, "method.distillation = -1.0; expected a finite number, at least 0"),
-        ({"distillation": math.nan}, "expected a finite number, at least 0"),
-        ({"temperature": 0.0}, "method.temperature = 0.0; expected a finite number, at least 0.001"),
+        ({"distillation": -1.0}, "method.distillation = -1.0; expected between 0 and 1e"),
+        ({"distillation": math.nan}, "expected between 0 and 1e"),
+        ({"temperature": 0.0}, "method.temperature = 0.0; expected between 0.001 and 1e"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

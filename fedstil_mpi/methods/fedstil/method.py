@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.comm.flat import Message, Part, Rows, to_device
-from fedstil_mpi.config.fields import bounded, choice
+from fedstil_mpi.config.fields import FLOAT32, bounded, choice
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, Tying
@@ -31,21 +31,21 @@ from fedstil_mpi.util.state_tree import State
 class Options:
     alpha: float = bounded(0.8, 0, 1)
     """Share of the base in what a client starts from; 1: local adaptation is thrown away, as in the reference code."""
-    tying: float = bounded(0.0, 0)
+    tying: float = bounded(0.0, 0, FLOAT32)
     """Weight lambda of parameter tying, lambda * |theta - theta at receipt|_1."""
     relevance: str = choice(*mixing.NAMES, "none")
     """overlap (of the people two clients know) | token_kl | token_js | token_cosine | uniform | reference_code | none (the
     server mixes nothing: no weights travel after first contact, and every client learns alone)."""
     forgetting: float = bounded(1.0, 0, 1)
     """Factor lambda_f by which a task counts less for each newer task of the same client."""
-    tau: float = bounded(0.2, 1e-3)
+    tau: float = bounded(0.2, 1e-3, FLOAT32)
     """Temperature of the attention over the other clients."""
     self_weight: float | None = bounded(None, 0, 1)
     """The receiver's own weight in its base, null: 1/K; with overlap a client without partners keeps more."""
     server_memory: float = bounded(0.0, 0, 1)
     """Share of the past in what the server mixes: of every client the running mean m <- s * m + (1 - s) * theta over its
     rounds; 0: its newest weights alone."""
-    step: int = bounded(10, 1)
+    step: int = bounded(10, 1, 10**6)
     """Only for relevance: reference_code. Stride in a client's uploaded tokens."""
     decomposition: str = choice("folded", "reference_code")
     """folded (theta itself is trained) | reference_code (alpha * B + A as trained layers, whose tying anchor follows A)."""

@@ -24,7 +24,7 @@ from torch import Tensor
 from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
-from fedstil_mpi.config.fields import bounded, choice
+from fedstil_mpi.config.fields import FLOAT32, bounded, choice
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, weighted_mean
@@ -41,15 +41,15 @@ from fedstil_mpi.util.state_tree import State
 class Options:
     mode: str = choice("paper", "reference_code")
     """paper (as above) | reference_code (as FedSTIL's: everything but the mask is reset each round)."""
-    sparsity: float = bounded(5e-6, 0)
+    sparsity: float = bounded(5e-6, 0, FLOAT32)
     """Weight lambda_1 of |A|_1 + |mask|_1."""
-    threshold: float | None = bounded(None, 0)
+    threshold: float | None = bounded(None, 0, FLOAT32)
     """Adaptive weights not above it are pruned; null: the value of sparsity, as in the paper."""
-    mask_sparsity: float = bounded(0.0, 0)
+    mask_sparsity: float = bounded(0.0, 0, FLOAT32)
     """Masks not above it are pruned: 0 to 1 in mode paper."""
-    drift: float = bounded(1e-3, 0)
+    drift: float = bounded(1e-3, 0, FLOAT32)
     """Weight lambda_2 of the drift from the bases of past tasks; without effect in mode reference_code, as there."""
-    knowledge: int = bounded(5, 0)
+    knowledge: int = bounded(5, 0, 10**6)
     """At most so many other clients' adaptive weights in a bank; exactly so many in mode reference_code."""
 
     def __post_init__(self) -> None:
