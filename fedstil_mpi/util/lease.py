@@ -23,9 +23,9 @@ def held(folder: Path, patience: float = 0.0) -> Iterator[Callable[[], None]]:
     """Hold the folder, which is made if need be, within the block; yields what raises StorageError once it is lost.
 
     patience: seconds to wait for another holder's end. Raises InputError where there is one, or where the folder cannot be
-    made; StorageError where it is there, but takes no file. A folder that was made and is empty in the end is removed.
+    made; StorageError where it is there, but takes no file. What was made and is empty in the end is removed.
     """
-    made = not os.path.isdir(folder)
+    made = [path for path in (folder, *folder.parents) if not os.path.isdir(path)]
     lease = SoftFileLease(folder / NAME, lease_duration=LASTS, thread_local=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,6 +55,6 @@ def held(folder: Path, patience: float = 0.0) -> Iterator[Callable[[], None]]:
     finally:
         with suppress(OSError):
             lease.release()
-        if made:
-            with suppress(OSError):
-                folder.rmdir()
+        with suppress(OSError):  # where there is something in it
+            for path in made:
+                path.rmdir()

@@ -37,11 +37,11 @@ REFUSED = {
     "weights": (["model.weights=nowhere.pt"], "weights file nowhere.pt does not exist: set model.weights to "),
     "run": (
         ["name=earlier"],
-        "{root}/earlier holds a run already; go on with --resume, choose another name= or output=",
+        "{root}/earlier holds a run already; go on with --resume, or choose another name= or output=",
     ),
     "output": (
         ["output={root}/earlier/metrics.jsonl"],
-        "cannot make the run folder {root}/earlier/metrics.jsonl/output: ",
+        "{root}/earlier/metrics.jsonl/output cannot be used (Not a directory); set output= or name=",
     ),
 }
 """Where -> overrides, and how the line begins."""

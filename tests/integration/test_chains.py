@@ -2,11 +2,14 @@
 
 import json
 import random
+import re
+import subprocess
+import sys
 
 import pytest
 
 from support import TINY
-from support.launch import SCRIPTS, alone
+from support.launch import SCRIPTS, alone, environment, find_mpirun
 from support.results import different, results
 
 METHODS = ("single", "fedavg", "fedstil", "fedcurv", "fedweit", "icarl")
@@ -54,6 +57,20 @@ def test_runs_that_are_broken_off(tmp_path):
         ("renamed", "fedstil", [["rename", 0.6]]),
     ]
     check(tmp_path, cases)
+
+
+@pytest.mark.slow
+def test_of_two_runs_of_one_name_one_is_refused(tmp_path):
+    find_mpirun()  # skips where MPI is not installed
+    command = [sys.executable, "-m", "fedstil_mpi.run", str(TINY), f"output={tmp_path}"]
+    jobs = [subprocess.Popen([*command, f"seed={seed}"], env=environment(), stderr=subprocess.PIPE) for seed in (1, 2)]
+    said = [job.communicate(timeout=600)[1].decode().splitlines() for job in jobs]
+    assert sorted(job.returncode for job in jobs) == [0, 2]
+    winner = 0 if jobs[0].returncode == 0 else 1
+    assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == LEFT
+    assert f"seed: {winner + 1}" in (tmp_path / "tiny" / "config.yaml").read_text().splitlines()
+    (line,) = said[1 - winner]
+    assert re.search("in use by process|holds a run already", line)
 
 
 @pytest.mark.slow

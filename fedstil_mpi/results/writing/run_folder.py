@@ -73,23 +73,27 @@ class RunFolder:
         self._holding.close()
 
     def _usable(self, experiment: Experiment) -> str:
-        state = self.state(experiment)
-        if state != "absent" and experiment.resume == "never":
+        if experiment.resume == "never" and self._is_used():
             raise InputError(
                 f"{self.path} holds a run already; go on with --resume, or choose another name= or output="
             )
-        return state
+        return self.state(experiment)
+
+    def _is_used(self) -> bool:
+        """Whether there is more in the folder than a beginning that was broken off."""
+        try:
+            names = os.listdir(self.path)
+        except (FileNotFoundError, ValueError):  # ValueError: a null byte, of which the lease says more
+            return False
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be used ({error.strerror}); set output= or name=") from None
+        return any(
+            name != ENVIRONMENT and not name.startswith(lease.NAME) and not name.endswith(PARTIAL) for name in names
+        )
 
     def state(self, experiment: Experiment) -> str:
         """absent | interrupted | complete. Raises InputError where the folder holds anything but this very experiment."""
-        try:
-            names = set(os.listdir(self.path))
-        except (FileNotFoundError, ValueError):  # ValueError: a null byte, of which `open` says more
-            return "absent"
-        except OSError as error:
-            raise InputError(f"{self.path} cannot be used ({error.strerror}); set output= or name=") from None
-        rest = {name for name in names if name.startswith(lease.NAME) or name.endswith(PARTIAL)}
-        if names <= rest | {ENVIRONMENT}:
+        if not self._is_used():
             return "absent"
         begun = self._inputs()
         now = contents(experiment) if begun else {}
@@ -102,7 +106,7 @@ class RunFolder:
                 raise InputError(
                     f"{self.path} holds a run with other settings ({how}); give its settings, or choose another name= or output="
                 )
-        return "complete" if COMPLETE in names else "interrupted"
+        return "complete" if (self.path / COMPLETE).exists() else "interrupted"
 
     def settings(self, experiment: Experiment) -> str:
         """A fingerprint of all that decides the results of this run, by which its checkpoints are known."""
