@@ -34,7 +34,7 @@ REFUSED = {
         "{root}/broken/task-0-0/query/14/14_c0_query.png cannot be read as an image",
     ),
     "backbone": (["model.backbone=mobilenet_v3"], "unknown backbone 'mobilenet_v3'; did you mean mobilenet_v2? choose"),
-    "weights": (["model.weights=nowhere.pt"], "weights file nowhere.pt does not exist: set model.weights to "),
+    "weights": (["model.weights=nowhere.pt"], "weights file nowhere.pt does not exist; set model.weights to "),
     "run": (
         ["name=earlier"],
         "{root}/earlier holds a run already; go on with --resume, or choose another name= or output=",
