@@ -48,10 +48,15 @@ def start_network(
     if images is not None:
         warm_up(network, images, experiment.warmup, experiment.seed)
     with world.verdict():
-        if not is_finite(network_state(network).values()):
-            made = "after its warm-up; lower warmup.lr" if experiment.warmup.steps else "; choose other weights"
-            raise InputError(f"the start model has values that are not finite{made}")
+        check_finite(network, warmed_up=experiment.warmup.steps > 0)
     return network
+
+
+def check_finite(network: Network, *, warmed_up: bool) -> None:
+    """Raise InputError where the start model has diverged, or was given weights that had."""
+    if not is_finite(network_state(network).values()):
+        remedy = "its warm-up has diverged: lower warmup.lr" if warmed_up else "choose other weights"
+        raise InputError(f"the start model has values that are not finite; {remedy}")
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from fedstil_mpi.client.local_training import TRIPLET_MARGIN, Diverged, LocalTra
 from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.config.schema import Train
 from fedstil_mpi.evaluation.search import evaluate
+from fedstil_mpi.federation.start_model import check_finite
 from fedstil_mpi.models.losses import supervised_contrast
 from fedstil_mpi.models.network import Tail, network_state
 from fedstil_mpi.models.triplet import triplet_loss
@@ -141,6 +142,15 @@ def test_a_client_that_has_diverged_plays_on_where_that_is_asked_and_finds_nobod
         strict.tail.trunk.conv.weight.fill_(np.nan)
     with pytest.raises(InputError, match="client 0, task 0: the features of its query images are not finite"):
         evaluate(strict)
+
+
+@pytest.mark.parametrize(("warmed_up", "remedy"), [(True, "lower warmup.lr"), (False, "choose other weights")])
+def test_no_run_starts_from_a_model_that_has_diverged(warmed_up, remedy):
+    network = tiny.network()
+    check_finite(network, warmed_up=warmed_up)
+    network.stem.norm.running_var.fill_(np.inf)
+    with pytest.raises(InputError, match=f"start model has values that are not finite; .*{remedy}"):
+        check_finite(network, warmed_up=warmed_up)
 
 
 # -- one round of training ---------------------------------------------------------------------------------------------
