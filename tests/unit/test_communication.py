@@ -54,21 +54,6 @@ def test_groups_of_resnet18(resnet18):
     assert (resnet18.full.bytes, resnet18.rest.bytes) == (61_136_808, 11_198_376)
 
 
-def test_groups_of_resnet50():
-    found = counts("resnet50")
-    groups = (found.full, found.trained, found.adaptive, found.rest)
-    assert [group.scalars for group in groups] == [39_953_398, 31_348_736, 31_326_208, 8_627_190]
-    assert found.token == 32_768
-
-
-def test_groups_of_swin_but_for_its_stored_masks():
-    found = counts("swin_t")
-    groups = (found.trained, found.adaptive, found.rest)
-    assert [group.scalars for group in groups] == [20_327_856, 20_299_776, 13_329_505]
-    assert found.token == 37_632
-    assert found.full.scalars == reference.REFERENCE_SWIN - 49 * 49 * (64 + 16 + 3 * 4)
-
-
 @pytest.mark.parametrize("method", TABLE)
 def test_table_of_the_reference_code(resnet18, method):
     found = reference.reference_messages(resnet18, clients=5)[method]

@@ -148,13 +148,6 @@ def test_what_matters_to_the_first_task_moves_less(method):
     assert drift(1e5) < 0.5 * free
 
 
-@METHODS
-def test_nothing_travels(method):
-    result = after(5, method)
-    result.distribute(6, ONLINE)
-    assert result.ledger.entries == []
-
-
 # -- as the reference code ---------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,6 @@ from fedstil_mpi.methods import fedcurv, fedprox
 from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.methods.fedcurv import IMPORTANCE
 from fedstil_mpi.methods.pending_updates import PendingUpdates
-from fedstil_mpi.models.network import build
 from fedstil_mpi.util.errors import InputError
 from support import tiny
 
@@ -279,15 +278,3 @@ def test_sums_travel_once_a_task():
         (3, DOWN),
     }  # the second task is the last, and never ends
     assert [entry.raw for entry in booked] == [sums] * 6
-
-
-def test_traffic_of_the_reference_code():
-    """ResNet-18 with 8000 classes and 5 clients, whose scalars were counted in the reference code."""
-    with torch.device("meta"):
-        tail = build("resnet18", num_classes=8000, image_size=(128, 64)).tail
-    options = tiny.experiment(method="fedcurv", preset="reference_code").method.options
-    layout = Layout.of(fedcurv.Client.travelling(tail, options))
-    sent = fedcurv.Client.traffic(Setup(5, layout, 256 * 8 * 4, torch.empty(0)), options)
-    assert sum(part.scalars for part in sent.down) == 137_387_008
-    assert all(part.shared for part in sent.down)
-    assert sum(part.scalars for part in sent.up) == 24_979_457

@@ -6,10 +6,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.comm.flat import Layout
 from fedstil_mpi.config.fields import check_values
 from fedstil_mpi.methods import fedstil_atten
-from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.models.adaptive import AttentiveAdaptive
 from fedstil_mpi.models.network import trainable_parameters
 from fedstil_mpi.util import seeding
@@ -299,17 +297,6 @@ def test_the_sum_over_the_bank_is_not_rounded_under_autocast():
 
 
 # -- traffic and options -----------------------------------------------------------------------------------------------
-
-
-def test_traffic_of_the_reference_code():
-    """ResNet-18 with 8000 classes, five clients."""
-    options = tiny.experiment(method="fedstil_atten", preset="reference_code").method.options
-    layout = Layout(("w",), ((12_484_608,),), torch.float32)
-    sent = fedstil_atten.Client.traffic(Setup(5, layout, 8_192, torch.empty(0)), options)
-    assert [(part.kind, part.scalars, part.shared) for part in sent.down] == [("bank", 62_423_040, True)]
-    assert sum(part.scalars for part in sent.up) == 12_492_801
-    lean = fedstil_atten.Client.traffic(Setup(5, layout, 8_192, torch.empty(0)), fedstil_atten.Options())
-    assert {part.kind: part.scalars for part in lean.up} == {"weights": 12_484_608, "samples": 1}
 
 
 @pytest.mark.parametrize(

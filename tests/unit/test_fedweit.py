@@ -6,23 +6,21 @@ import torch
 from torch import Tensor, nn
 
 from fedstil_mpi.comm import codec
-from fedstil_mpi.comm.flat import Layout, Part
+from fedstil_mpi.comm.flat import Layout
 from fedstil_mpi.comm.ledger import DOWN, HEADER_BYTES, UP
 from fedstil_mpi.config.fields import check_values
 from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.methods import fedweit
-from fedstil_mpi.methods.base import SAMPLES, Setup
+from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.methods.fedweit.bank import Bank, ReferenceCodeBank
 from fedstil_mpi.methods.fedweit.method import Client
 from fedstil_mpi.methods.quadratic import QuadraticSum, quadratic
 from fedstil_mpi.models.masked import Masked
-from fedstil_mpi.models.network import build
 from fedstil_mpi.util.errors import InputError
 from support import played, tiny
 from support.cases import STEADY
 from support.golden_files import golden
-from support.traffic import size, traffic
 
 STREAMS = [
     [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2), tiny.task(5, seed=3)],
@@ -393,18 +391,6 @@ def test_drift_keeps_the_base_where_past_tasks_had_it():
 
 
 # -- traffic -----------------------------------------------------------------------------------------------------------
-
-
-def test_the_reference_preset_sends_what_the_reference_code_sends():
-    with torch.device("meta"):
-        resnet = build("resnet18", num_classes=8000, image_size=(128, 64))
-    sent = traffic(resnet, "fedweit")
-    assert size(sent.down) == (74_907_648, 4 * 74_907_648)
-    assert size(sent.up) == (24_969_217, 4 * 24_969_216 + 8)
-    best = traffic(resnet, "fedweit", "best")
-    assert best.down[0] == Part("weights", 12_484_608, shared=True)
-    assert best.down[1] == Part("adaptive", 12_484_608, ragged=True, codec="sparse")
-    assert best.up == (Part("weights", 12_484_608), best.down[1], SAMPLES)
 
 
 def test_a_run_by_hand():
