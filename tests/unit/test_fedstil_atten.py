@@ -5,7 +5,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 
-from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.config.fields import check_values
 from fedstil_mpi.methods import fedstil_atten
 from fedstil_mpi.models.adaptive import AttentiveAdaptive
@@ -200,9 +199,8 @@ def test_the_tail_is_plain_outside_training():
 
 def test_permuting_the_clients_permutes_the_result(monkeypatch):
     """With random numbers that do not depend on the client."""
-    monkeypatch.setattr(
-        Learner, "_seed", lambda self, purpose, *when: seeding.integer(self.experiment.seed, purpose, *when)
-    )
+    integer = seeding.integer
+    monkeypatch.setattr(seeding, "integer", lambda seed, purpose, client, *when: integer(seed, purpose, *when))
 
     def after(order: list[int]) -> Tensor:
         result = federation(streams=[STREAMS[client] for client in order])
