@@ -204,7 +204,12 @@ def prepare(entry: Entry) -> str:
                 f"variant {entry.label!r} has preset {experiment.method.preset}, but {by} sets {key}={value}; set {key} in "
                 "the variant itself, where it can be seen, or leave it to the preset"
             )
-    return RunFolder(Path(entry.folder)).state(experiment)
+    folder = RunFolder(Path(entry.folder))
+    state = folder.state(experiment)
+    if state == "complete":
+        folder.open(experiment)  # what it was killed before removing
+        folder.close()
+    return state
 
 
 def _give_back_memory() -> None:
