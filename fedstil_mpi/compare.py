@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from fedstil_mpi import methods
 from fedstil_mpi.comm.start import start
@@ -118,6 +119,8 @@ def read(path: str, overrides: Sequence[str] = ()) -> Comparison:
     check_folder_name(plan.name)
     check_values(plan, "comparison.")
     plan.output = str(expanded(plan.output))
+    plan.variants = {normalize("NFC", label): keys for label, keys in plan.variants.items()}
+    plan.against = plan.against and normalize("NFC", plan.against)
     if not plan.variants or not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
         raise InputError(f"{path} has variants {list(plan.variants)} and seeds {plan.seeds}; give one or more of each")
     if len(plan.variants) * len(plan.seeds) > MOST_RUNS:
@@ -136,7 +139,8 @@ def expand(
     plan: Comparison, path: str, overrides: list[str], seeds: list[int] | None, only: list[str] | None
 ) -> list[Entry]:
     """The runs of a comparison, seed by seed. Raises InputError for labels that are none and for keys that it sets."""
-    for label in only or []:
+    only = [normalize("NFC", label) for label in only or []]
+    for label in only:
         if label not in plan.variants:
             raise InputError(
                 f"--only {label!r}; {did_you_mean(label, plan.variants)}there are {', '.join(plan.variants)}"

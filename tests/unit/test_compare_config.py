@@ -95,3 +95,14 @@ def test_mistakes_are_refused_before_the_first_run(tmp_path, changes, overrides,
     with pytest.raises(InputError, match=message) as refused:
         prepared(plan(tmp_path, **changes), *overrides, only=only)
     assert "\n" not in str(refused.value)
+
+
+def test_a_label_is_one_however_it_was_typed(tmp_path):
+    path = plan(tmp_path, variants={"e\u0301": {}, "B": {}}, against="\u00e9")
+    (entry,) = compare.expand(compare.read(path), path, [], None, ["\u00e9"])
+    assert entry.label == "\u00e9"
+
+
+def test_a_label_that_would_move_the_cursor_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"label .*x1b\[2J.*; expected at most 150 printable characters"):
+        compare.read(plan(tmp_path, variants={"\x1b[2J": {}}))

@@ -97,6 +97,13 @@ def test_every_number_has_limits():
     assert {key for key, known in limits(Experiment) if "high" in known} == numbers
 
 
+@pytest.mark.parametrize("name", methods.names())
+def test_every_number_of_a_method_has_limits(name):
+    options = methods.load(name).Options
+    numbers = {key for key, kind in typed(options) if kind in (int, float, int | None, float | None)}
+    assert {key for key, known in limits(options) if "high" in known} == numbers
+
+
 def typed(schema, prefix=""):
     for field in fields(schema):
         if is_dataclass(field.type):
@@ -227,7 +234,7 @@ def test_wrong_type(refusal, text, key, found):
         ("data: {synthetic: 5}", (), "config key data.synthetic = 5; expected a section with keys such as data.synth"),
         ("", ("train=5",), "config key train = 5; expected a section with keys such as train.steps"),
         ("", ("method=fedavg",), "method = 'fedavg'; expected a section: the method's name is method.name"),
-        ("seed: 1", ("seed.x=3",), "config key seed: "),
+        ("seed: 1", ("seed.x=3",), "config key seed = {'x': 3}; expected a value, no section"),
     ],
 )
 def test_a_value_where_a_section_belongs_and_the_reverse(refusal, text, overrides, message):
