@@ -363,7 +363,7 @@ def test_a_run_folder_gives_config_tail_and_stem(explained, tmp_path, monkeypatc
         (["--images", "one"], "invalid integer value: 'one'"),
         (["--model", "absent.safetensors"], "model file absent.safetensors does not exist"),
         (["--layer", "layer3"], "unknown layer 'layer3'"),
-        (["--output", str(TINY)], "cannot write to"),
+        (["--output", str(TINY)], "cannot be made (File exists)"),
         (["model.backbone=resnet"], "unknown backbone 'resnet'"),
         (["trian.lr=1"], "unknown config key trian"),
     ],
