@@ -62,14 +62,13 @@ class CountingMemory(Memory):
     def count(self, images: Mapping[int, int]) -> None:
         """As `store`; images: person -> number of images."""
         shares = self.share_out(self.counts, images)
-        kept = {person: min(count, shares[person]) for person, count in self.counts.items()}
-        self.counts = kept | {
-            person: shares[person] if self.repeat else min(count, shares[person]) for person, count in images.items()
-        }
+        if self.repeat:  # a new person fills its share, one met before has no more than it had
+            shares |= {person: min(n, shares[person]) for person, n in self.counts.items() if person not in images}
+        self.counts = shares
 
     def number(self, without: set[int]) -> int:
         """Exemplars that `recall` would give."""
-        return sum(count for pid, count in self.counts.items() if pid not in without)
+        return sum(self.counts.values()) - sum(self.counts.get(pid, 0) for pid in without)
 
 
 class CountingLearner(Learner):
