@@ -9,7 +9,6 @@ import argparse
 import math
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from rich.table import Table
@@ -22,12 +21,13 @@ from fedstil_mpi.results.reading.measures import over_seeds
 from fedstil_mpi.results.reading.variants import Variant
 from fedstil_mpi.util import terminal
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.files import expanded
 from fedstil_mpi.util.tables import plain
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser("fedstil_mpi.replay", "How long runs would take over edge links, from the bytes in their ledgers.")
-    parser.add_argument("runs", nargs="+", type=Path, help="a run folder, or a folder that holds run folders")
+    parser.add_argument("runs", nargs="+", type=expanded, help="a run folder, or a folder that holds run folders")
     parser.add_argument("--link", nargs="+", default=list(LINKS), help=f"{', '.join(LINKS)}, or such as 20Mbit/50ms")
     parser.add_argument("--server", default="1Gbit", help="rate of the server's link, shared by all clients")
     parser.add_argument("--compute", type=float, default=0.0, metavar="S", help="seconds of a client's local training")

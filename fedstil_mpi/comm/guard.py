@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from fedstil_mpi.comm.failures import GivenUp, OrderlyEnd, Overdue, Unread
 from fedstil_mpi.comm.world import World
-from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.errors import DISK_FULL, InputError, StorageError
 from fedstil_mpi.util.terminal import nobody_reads
 
 STUCK = 5.0
@@ -53,7 +53,10 @@ def abort_on_error(world: World) -> Iterator[None]:
     except GivenUp:
         os._exit(0)  # the code is that of the rank which gave up
     except BaseException as error:
-        error = Unread() if nobody_reads(error) else error
+        if nobody_reads(error):
+            error = Unread()
+        elif isinstance(error, OSError) and error.errno in DISK_FULL:  # what is printed; files' errors come named
+            error = StorageError(f"the disk takes no more ({error.strerror}); free space, then go on with --resume")
         _end_job(world, error)
         raise SystemExit(_exit_code(error)) from None
     finally:

@@ -1,18 +1,20 @@
 """Starting MPI, which is imported only when `start` is entered, after its settings are in the environment."""
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from fedstil_mpi.comm.guard import abort_on_error
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.util.errors import InputError
-from fedstil_mpi.util.terminal import say
+from fedstil_mpi.util.terminal import open_output, say
 
 
 @contextmanager
 def start() -> Iterator[World]:
     """Start MPI; whatever fails inside the block on any rank ends the job (`abort_on_error`). Collective."""
+    open_output()
     prepare_environment()
     try:
         world = _open_world()
@@ -24,8 +26,13 @@ def start() -> Iterator[World]:
 
 
 def prepare_environment() -> None:
-    """Let waiting ranks and waiting threads sleep. Before mpi4py and torch are imported; a user's setting wins."""
+    """Let waiting ranks and waiting threads sleep, and give Open MPI the HOME that it does not start without.
+
+    Before mpi4py and torch are imported; a user's setting wins.
+    """
+    home = os.path.expanduser("~")  # of the user database, where HOME is not set
     settings = {
+        "HOME": home if os.path.isabs(home) else tempfile.gettempdir(),
         "OMPI_MCA_mpi_yield_when_idle": "1",
         "OMPI_MCA_threads_pthreads_yield_strategy": "nanosleep",
         "OMPI_MCA_threads_pthreads_nanosleep_time": "100000",

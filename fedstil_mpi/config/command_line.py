@@ -8,8 +8,8 @@ from dataclasses import fields
 from typing import NoReturn
 
 from fedstil_mpi.config.schema import Experiment
-from fedstil_mpi.util.errors import InputError
-from fedstil_mpi.util.terminal import NOBODY_READS, nobody_reads, say
+from fedstil_mpi.util.errors import DISK_FULL, NOT_STORED, InputError
+from fedstil_mpi.util.terminal import NOBODY_READS, nobody_reads, open_output, say
 
 SECTIONS = frozenset(field.name for field in fields(Experiment))
 
@@ -55,6 +55,7 @@ def cli_main(work: Callable[[], object], interrupted: str = "interrupted") -> No
 
     interrupted: what is said where the user interrupts it. Where nobody reads its output any more, it ends quietly.
     """
+    open_output()
     try:
         try:
             work()
@@ -65,6 +66,10 @@ def cli_main(work: Callable[[], object], interrupted: str = "interrupted") -> No
         if not nobody_reads(error):
             raise
         raise SystemExit(NOBODY_READS) from None
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        message, code = f"the disk takes no more ({error.strerror}); free space, then again", NOT_STORED
     except InputError as error:
         message, code = str(error), error.code
     except KeyboardInterrupt:

@@ -80,7 +80,9 @@ def from_command_line(arguments: list[str]) -> Any:
         if not equals or key == "extends" or not re.fullmatch(r"\w+(\.\w+)*", key):
             raise InputError(f"argument {argument!r} is no override; expected section.key=value")
     try:
-        return OmegaConf.from_dotlist(arguments)
+        keys = OmegaConf.from_dotlist(arguments)
+        refuse_missing(OmegaConf.to_container(keys))  # a merge would leave what is below
+        return keys
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError) as error:
         raise InputError(f"cannot read the overrides {arguments}: {one_line(error)}") from None
 
@@ -98,10 +100,15 @@ def plain(path: str | Path, *layers: Any) -> dict[str, Any]:
     with _refusing(path):
         source: Any = OmegaConf.to_container(config, resolve=True)
         json.dumps(source)  # how it will travel to the other ranks
-    for key, value in leaves(source):
+    refuse_missing(source)
+    return source
+
+
+def refuse_missing(tree: Any) -> None:
+    """Raise InputError where a key of a config has no value yet (`???`)."""
+    for key, value in leaves(tree):
         if value == "???":
             raise InputError(f"config key {key} has no value yet (???); give it one")
-    return source
 
 
 def _merged(path: str | Path, layers: Sequence[Any]) -> Any:

@@ -1,6 +1,7 @@
 """The exception for what the user can correct, and what its messages have in common."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 from fedstil_mpi.util.text import one_line
@@ -9,6 +10,8 @@ INPUT_ERROR = 2
 """The exit code for what the user can correct."""
 NOT_STORED = 74
 """The exit code for what the disk did not take (EX_IOERR): what was stored before is whole, and can be gone on from."""
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class InputError(Exception):

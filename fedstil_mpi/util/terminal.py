@@ -61,6 +61,13 @@ def nobody_reads(error: BaseException) -> bool:
     return bool(closed)
 
 
+def open_output() -> None:
+    """Let a program print to nowhere that was started without standard output or error, as by `>&-`."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - to the end of the process
+
+
 def is_watched() -> bool:
     """Whether standard output ends at a terminal.
 

@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+from fedstil_mpi.comm.start import prepare_environment
 from fedstil_mpi.config.command_line import cli_main
+from fedstil_mpi.data import __main__ as data
 from fedstil_mpi.util.errors import InputError, did_you_mean
 from fedstil_mpi.util.tables import markdown
 from fedstil_mpi.util.terminal import nobody_reads
@@ -58,3 +60,26 @@ def test_into_a_closed_pipe_a_program_ends_without_a_word(work):
 
 def test_another_pipe_that_breaks_is_no_silent_end():
     assert not nobody_reads(BrokenPipeError())
+
+
+@pytest.mark.parametrize(("output", "code", "said"), [(">/dev/full", 74, "the disk takes no more"), (">&-", 0, "")])
+def test_without_an_output_or_with_a_full_disk_behind_it_there_is_no_traceback(output, code, said):
+    program = "from fedstil_mpi.config.command_line import cli_main; from fedstil_mpi.util.terminal import show; cli_main(lambda: show('x'))"
+    done = subprocess.run(f'exec {sys.executable} -c "{program}" {output}', shell=True, capture_output=True, text=True)
+    assert done.returncode == code
+    assert len(done.stderr.splitlines()) == bool(said)
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_a_leading_tilde_is_the_home_folder_in_paths_on_the_command_line(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(SystemExit):
+        data.main([command, "~/none.h5"])
+    assert f"{tmp_path}/none.h5 does not exist" in capsys.readouterr().err
+
+
+def test_without_a_home_the_one_of_the_user_is_taken_as_open_mpi_needs_one(monkeypatch):
+    monkeypatch.setattr(os, "environ", {})
+    prepare_environment()
+    assert os.path.isabs(os.environ["HOME"])

@@ -160,3 +160,9 @@ def test_files_that_extend_each_other_twice_are_read_once(tmp_path):
     for number in range(30):
         write(tmp_path, f"{number + 1}.yaml", f"extends: [{number}.yaml, {number}.yaml]")
     assert loading.read(tmp_path / "30.yaml") == {"seed": 7}
+
+
+@pytest.mark.parametrize("argument", ["name=???", "train.lr=???"])
+def test_no_value_on_the_command_line_is_refused_not_passed_over(refusal, argument):
+    key = argument.partition("=")[0]
+    assert refusal("name: x\ntrain: {lr: 1}", argument) == f"config key {key} has no value yet (???); give it one"

@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
         metavar="NAME=PATH",
         help=f"once for each set; names: {known}, or a .py file",
     )
-    option("--out", required=True, type=Path, metavar="PACK", help="the new file")
+    option("--out", required=True, type=expanded, metavar="PACK", help="the new file")
     option("--clients", type=int, metavar="N", help="default: as many as cameras, or as sets with --assign set")
     option("--tasks", type=int, metavar="N", default=default.tasks, help="of each client; default: %(default)s")
     option("--size", default=f"{default.height}x{default.width}", metavar="HxW", help="pixels; default: %(default)s")

@@ -16,7 +16,7 @@ from fedstil_mpi.data.pack.manifest import Plan
 from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.util import terminal
 from fedstil_mpi.util.errors import InputError
-from fedstil_mpi.util.files import atomic
+from fedstil_mpi.util.files import atomic, expanded
 from fedstil_mpi.util.machine import cores
 from fedstil_mpi.util.progress import shown
 from fedstil_mpi.util.terminal import say
@@ -30,11 +30,11 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "inspect", help="what a pack or folder holds, and whether it leaks", description=description
     )
-    parser.add_argument("path", type=Path, metavar="PACK-OR-FOLDER")
+    parser.add_argument("path", type=expanded, metavar="PACK-OR-FOLDER")
     parser.add_argument("--camera-pattern", metavar="REGEX", help="of a folder, as data.camera_pattern")
     parser.add_argument("--follow-links", action="store_true", help="in a folder, also those that lead out of it")
-    parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw a few people of each client and task")
-    parser.add_argument("--manifest", type=Path, metavar="CSV", help="write what is known of each image")
+    parser.add_argument("--sheet", type=expanded, metavar="PNG", help="draw a few people of each client and task")
+    parser.add_argument("--manifest", type=expanded, metavar="CSV", help="write what is known of each image")
 
 
 def run(given: argparse.Namespace) -> None:

@@ -3,7 +3,6 @@
 import argparse
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import fedstil_mpi
@@ -15,6 +14,7 @@ from fedstil_mpi.data.pack import PackStream
 from fedstil_mpi.data.pack.packing import pack_stream
 from fedstil_mpi.data.sources import open_original
 from fedstil_mpi.util import plugins, terminal
+from fedstil_mpi.util.files import expanded
 from fedstil_mpi.util.progress import shown
 
 
@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("pack", help="any stream that a config names -> a pack", description=description)
     parser.add_argument("config", help="a YAML file; see configs/")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="come after the file")
-    parser.add_argument("--out", required=True, type=Path, metavar="PACK", help="the new file")
+    parser.add_argument("--out", required=True, type=expanded, metavar="PACK", help="the new file")
 
 
 def run(given: argparse.Namespace) -> None:

@@ -1,20 +1,20 @@
 """unpack: a pack -> a folder of PNG files."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from fedstil_mpi.data.pack import PackStream
 from fedstil_mpi.data.pack.export import write_folder
 from fedstil_mpi.util import terminal
+from fedstil_mpi.util.files import expanded
 from fedstil_mpi.util.progress import shown
 
 
 def add(commands: Any) -> None:
     description = "Write task-<client>-<task>/{train,query,gallery}/<person>/<image>.png, which data.kind=folder reads."
     parser = commands.add_parser("unpack", help="a pack -> a folder of PNG files", description=description)
-    parser.add_argument("pack", type=Path)
-    parser.add_argument("folder", type=Path, help="a new folder")
+    parser.add_argument("pack", type=expanded)
+    parser.add_argument("folder", type=expanded, help="a new folder")
 
 
 def run(given: argparse.Namespace) -> None:
