@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from support import TINY
+from support import SMALL, TINY
 from support.launch import SCRIPTS, alone, environment, find_mpirun
 from support.results import different, results
 
@@ -28,7 +28,7 @@ def chains(methods, count, ways, most):
 
 
 def check(folder, cases):
-    given = [[name, [f"method.name={method}"], ends] for name, method, ends in cases]
+    given = [[name, [SMALL, f"method.name={method}"], ends] for name, method, ends in cases]
     done = alone(SCRIPTS / "chains.py", folder, TINY, json.dumps(given), timeout=7200)
     assert done.returncode == 0, done.stderr
     codes = []
@@ -62,7 +62,7 @@ def test_runs_that_are_broken_off(tmp_path):
 @pytest.mark.slow
 def test_of_two_runs_of_one_name_one_is_refused(tmp_path):
     find_mpirun()  # skips where MPI is not installed
-    command = [sys.executable, "-m", "fedstil_mpi.run", str(TINY), f"output={tmp_path}"]
+    command = [sys.executable, "-m", "fedstil_mpi.run", str(TINY), SMALL, f"output={tmp_path}"]
     jobs = [subprocess.Popen([*command, f"seed={seed}"], env=environment(), stderr=subprocess.PIPE) for seed in (1, 2)]
     said = [job.communicate(timeout=600)[1].decode().splitlines() for job in jobs]
     assert sorted(job.returncode for job in jobs) == [0, 2]

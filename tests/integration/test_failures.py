@@ -10,7 +10,7 @@ import time
 import pytest
 
 from support import SMALL, TINY
-from support.launch import SCRIPTS, ULFM, alone, lines_of, mpirun, survivors
+from support.launch import SCRIPTS, ULFM, lines_of, mpirun, survivors
 
 HOST = platform.node()
 
@@ -65,7 +65,8 @@ def test_stopped_rank(options, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [pytest.param((), marks=pytest.mark.long), ULFM], ids=["plain", "ulfm"])
+@pytest.mark.long
+@pytest.mark.parametrize("options", [(), ULFM], ids=["plain", "ulfm"])
 def test_killed_rank(options, tmp_path):
     """Also of a job that could but is not to go on."""
     done, seconds = play("kill", tmp_path, options=options)
@@ -85,14 +86,11 @@ main(sys.argv[1:])
 """
 
 
-def test_a_disk_without_room_for_a_checkpoint_ends_the_run_until_there_is(tmp_path):
-    config = [TINY, SMALL, f"output={tmp_path}"]
-    done = mpirun(2, ["-c", FULL_FOR_RANK_1, *config])
+def test_a_disk_without_room_for_a_checkpoint_ends_the_run(tmp_path):
+    """That it goes on when there is room is in test_chains.py."""
+    done = mpirun(2, ["-c", FULL_FOR_RANK_1, TINY, SMALL, f"output={tmp_path}"])
     assert done.returncode == 74, done.stderr
     (line,) = lines_of(done.stderr)
     assert re.search(
         r"checkpoints/00001\.partial/client-0\.safetensors cannot be written .*File too large.*--resume", line
     )
-    resumed = alone("-m", "fedstil_mpi.run", *config, "--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    assert (tmp_path / "tiny" / "complete").exists()

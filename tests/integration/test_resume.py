@@ -123,10 +123,12 @@ def launched(ranks, folder, name, *overrides, **streams):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [1, pytest.param(int(os.environ.get("FEDSTIL_KILLS", "5")), marks=pytest.mark.long)])
-def test_a_run_that_is_killed_again_and_again_loses_at_most_the_round_in_progress(tmp_path, kills):
+@pytest.mark.long
+@pytest.mark.parametrize(("kills", "ranks"), [(1, 3), (int(os.environ.get("FEDSTIL_KILLS", "5")), 1)])
+def test_a_run_that_is_killed_again_and_again_loses_at_most_the_round_in_progress(tmp_path, kills, ranks):
+    """Also of a job of several ranks that goes on as one."""
     per_task = 6 + 2 * kills
-    settings = [f"rounds.per_task={per_task}", "train.steps=4"]
+    settings = [SMALL, f"rounds.per_task={per_task}", "train.steps=4"]
     folder = tmp_path / "killed"
     draw = random.Random(7)
     for _ in range(kills):
@@ -143,7 +145,7 @@ def test_a_run_that_is_killed_again_and_again_loses_at_most_the_round_in_progres
         lines = rounds_of(folder)
         assert before < lines < 2 * per_task, "killed too late to say anything"
         assert newest_of(folder) in (lines - 1, lines)
-    assert not go_on(1, tmp_path, tmp_path / "whole", {"killed": settings})
+    assert not go_on(ranks, tmp_path, tmp_path / "whole", {"killed": settings})
 
 
 def rounds_of(folder):

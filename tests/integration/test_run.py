@@ -237,21 +237,10 @@ def test_output_has_no_terminal_codes(plays):
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
-def command(*arguments):
-    """The documented command on a single rank, without mpirun."""
-    return alone("-m", "fedstil_mpi.run", TINY, *arguments)
-
-
 def test_the_command(plays, tmp_path):
-    done = command(SMALL, f"output={tmp_path}", "name=single", "method.name=single")
+    """The documented one on a single rank, without mpirun."""
+    done = alone("-m", "fedstil_mpi.run", TINY, SMALL, f"output={tmp_path}", "name=single", "method.name=single")
     assert done.returncode == 0, done.stderr
     assert f"results in {tmp_path / 'single'}" in done.stdout.replace(os.linesep, "")
     assert "\x1b" not in done.stdout
     assert not different(results(tmp_path / "single"), results(plays[1].folder / "single"))
-
-
-def test_config_that_does_not_fit_the_stream_is_refused(tmp_path):
-    done = command(f"output={tmp_path}", "rounds.clients_per_round=4")
-    assert done.returncode == 2
-    assert done.stderr == "fedstil_mpi: rounds.clients_per_round = 4, but there are 3 clients\n"
-    assert not list(tmp_path.iterdir())

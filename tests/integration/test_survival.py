@@ -14,8 +14,7 @@ from support.launch import SCRIPTS, ULFM, alone, lines_of, mpirun
 from support.results import different, equal, results
 
 HOST = platform.node()
-RANKS, CLIENTS, ROUNDS = 7, 5, 4
-"""A rank for each client, and one with nothing to do at first."""
+CLIENTS, ROUNDS = 4, 4
 USUAL = [
     SMALL,
     f"data.synthetic.clients={CLIENTS}",
@@ -23,27 +22,48 @@ USUAL = [
     "rounds.evaluate_every=1",
     "fault_tolerance=true",
 ]
-OFFLINE = {"usual": [[4, 3, "up"]], "everyone": [[2, 3, "down"]]}
-"""Experiment -> [rank, round, moment] of its deaths; first each is played undisturbed, as `whole_<name>`."""
 MORE = {
     "usual": ["lost_clients=offline"],
     "everyone": [
         *("lost_clients=offline", "method.name=fedweit", "evaluation.gallery=all", "prototypes.exchange=true"),
     ],
 }
-ADOPTED = {
-    "training": [[3, 3, "training"]],
-    "two": [[1, 3, "gather"], [6, 3, "gather"]],
-    "last": [[5, 4, "checkpoint"]],
-}
-"""The same, in the same job; in the end rank 0 is left to play all clients."""
+
+
+class Cast(NamedTuple):
+    """A job whose ranks, but for the server, all die, one experiment after the other; rank 0 is left to play all clients."""
+
+    ranks: int
+    offline: dict[str, list]
+    """Experiment -> [rank, round, moment] of its deaths; first each is played undisturbed, as `whole_<name>`."""
+    adopted: dict[str, list]
+    """The same, after those."""
+
+    @property
+    def deaths(self):
+        return self.offline | self.adopted
+
+
+SHORT = Cast(
+    ranks=5,
+    offline={"usual": [[4, 3, "up"]]},
+    adopted={"training": [[3, 3, "training"]], "two": [[1, 4, "gather"], [2, 4, "gather"]]},
+)
+LONG = Cast(
+    ranks=7,  # also some that have nothing to do at first
+    offline={"usual": [[4, 3, "up"]], "everyone": [[2, 3, "down"]]},
+    adopted={
+        "training": [[3, 3, "training"]],
+        "two": [[1, 3, "gather"], [6, 3, "gather"]],
+        "last": [[5, 4, "checkpoint"]],
+    },
+)
 
 
 class Play(NamedTuple):
+    cast: Cast
     folder: Path
     output: str
-    errors: str
-    code: int
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +82,15 @@ def play(ranks, folder, deaths, **rest):
         for name, of in deaths.items()
     }
     done = mpirun(ranks, [SCRIPTS / "die.py", folder, TINY, json.dumps(trials)], timeout=300, options=ULFM)
-    return Play(folder, done.stdout, done.stderr, done.returncode)
+    return done
 
 
-@pytest.fixture(scope="module")
-def played(ulfm, tmp_path_factory):
-    found = play(RANKS, tmp_path_factory.mktemp("died"), {f"whole_{name}": [] for name in OFFLINE} | OFFLINE | ADOPTED)
-    assert found.code == 0, found.errors
-    return found
+@pytest.fixture(scope="module", params=[SHORT, pytest.param(LONG, marks=pytest.mark.long)], ids=["short", "long"])
+def played(request, ulfm, tmp_path_factory):
+    cast, folder = request.param, tmp_path_factory.mktemp("died")
+    done = play(cast.ranks, folder, {f"whole_{name}": [] for name in cast.offline} | cast.deaths)
+    assert done.returncode == 0, done.stderr
+    return Play(cast, folder, done.stdout)
 
 
 def events(folder):
@@ -86,22 +107,29 @@ def events(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ADOPTED)
-def test_adopted_clients_go_on_as_if_nobody_had_died(played, name):
-    assert not different(*(results(played.folder / run) for run in (name, "whole_usual")))
-    assert (played.folder / name / "complete").exists()
-    assert not (played.folder / name / "checkpoints").exists()
-    assert played.output.count("rank-1") == 2 * len(OFFLINE) + len(ADOPTED)
+def test_adopted_clients_go_on_as_if_nobody_had_died(played):
+    for name in played.cast.adopted:
+        assert not different(*(results(played.folder / run) for run in (name, "whole_usual"))), name
+        assert (played.folder / name / "complete").exists()
+        assert not (played.folder / name / "checkpoints").exists()
+    assert played.output.count("rank-1") == 2 * len(played.cast.offline) + len(played.cast.adopted)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ADOPTED)
-def test_lost_and_adopting_ranks_are_reported(played, name):
-    stored, printed = events(played.folder / name)
-    assert stored == printed
-    before = [*OFFLINE.values(), *ADOPTED.values()][: len(OFFLINE) + list(ADOPTED).index(name) + 1]
-    living = set(range(RANKS)).difference(rank for deaths in before for rank, _, _ in deaths)
-    assert [[event["rank"], event["round"]] for event in stored] == [[rank, round] for rank, round, _ in ADOPTED[name]]
+def test_lost_and_adopting_ranks_are_reported(played):
+    living = set(range(played.cast.ranks))
+    for name, deaths in played.cast.deaths.items():
+        living.difference_update(rank for rank, _, _ in deaths)
+        if name in played.cast.adopted:
+            stored, printed = events(played.folder / name)
+            assert stored == printed
+            check_adopted(stored, deaths, living, played.output)
+    assert living == {0}
+    assert stored[-1]["adopted_by"] == [0] * len(stored[-1]["clients"])
+
+
+def check_adopted(stored, deaths, living, output):
+    assert [[event["rank"], event["round"]] for event in stored] == [[rank, round] for rank, round, _ in deaths]
     for event in stored:
         assert event["event"] == "rank lost"
         assert event["host"] == HOST
@@ -110,14 +138,12 @@ def test_lost_and_adopting_ranks_are_reported(played, name):
         line = (
             f"rank {event['rank']} on {HOST} was lost in round {event['round']}; client {event['clients'][0]} continues"
         )
-        assert played.output.count(line) == 2  # when it happened, and at the end
-    if name == "last":
-        assert stored[0]["adopted_by"] == [0] * CLIENTS
+        assert output.count(line) == 2  # when it happened, and at the end
 
 
 @pytest.mark.slow
 def test_the_deaths_were_real(played):
-    for name, deaths in (OFFLINE | ADOPTED).items():
+    for name, deaths in played.cast.deaths.items():
         times = {what: (played.folder / "times" / f"{name}.{what}").read_text().split() for what in ("died", "began")}
         assert len(times["died"]) == len(deaths)
         assert len(times["began"]) == 2  # in the beginning, and once more
@@ -128,10 +154,12 @@ def test_the_deaths_were_real(played):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OFFLINE)
-def test_earlier_rounds_of_a_run_that_lost_clients_are_untouched(played, name):
-    whole, found = (results(played.folder / run) for run in (f"whole_{name}", name))
-    before = OFFLINE[name][0][1] - 1
+def test_earlier_rounds_of_a_run_that_lost_clients_are_untouched(played):
+    for name, ((_, round, _),) in played.cast.offline.items():
+        check_untouched(name, *(results(played.folder / run) for run in (f"whole_{name}", name)), before=round - 1)
+
+
+def check_untouched(name, whole, found, before):
     assert equal(found["training/reports"][:before], whole["training/reports"][:before])
     views = [view for view in ("local", "served", "local_task_free", "served_task_free") if f"{view}/metrics" in whole]
     assert len(views) == (4 if name == "everyone" else 2)
@@ -143,9 +171,13 @@ def test_earlier_rounds_of_a_run_that_lost_clients_are_untouched(played, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OFFLINE)
-def test_lost_clients_take_no_part_any_more(played, name):
-    found, ((rank, round, _),) = results(played.folder / name), OFFLINE[name]
+def test_lost_clients_take_no_part_any_more(played):
+    for name, ((rank, round, _),) in played.cast.offline.items():
+        check_absent(played, name, rank, round)
+
+
+def check_absent(played, name, rank, round):
+    found = results(played.folder / name)
     stored, printed = events(played.folder / name)
     assert stored == printed
     (event,) = stored
@@ -181,19 +213,20 @@ def resume(folder, name):
 @pytest.mark.slow
 def test_loss_of_the_server_ends_the_job(played, tmp_path):
     done = play(2, tmp_path, {"server": [[0, 3, "down"]]})
-    assert done.code == 1
-    assert lines_of(done.errors) == [f"fedstil_mpi: rank 0 on {HOST}, the server, was lost; go on with --resume"]
-    assert "Traceback" not in done.errors
+    assert done.returncode == 1
+    assert lines_of(done.stderr) == [f"fedstil_mpi: rank 0 on {HOST}, the server, was lost; go on with --resume"]
+    assert "Traceback" not in done.stderr
     resume(tmp_path, "server")
     assert not different(results(tmp_path / "server"), results(played.folder / "whole_usual"))
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_pause_after_losses_has_its_code(ulfm, tmp_path):
     """The second rank dies while the survivors of the first take up the checkpoint."""
     done = play(3, tmp_path, {"pause": [[1, 2, "boundary"], [2, 0, "restoring"]]}, pause=3)
-    assert done.code == 75, done.errors
-    assert lines_of(done.errors) == ["fedstil_mpi: asked to stop, and stopped in round 3; go on with --resume"]
+    assert done.returncode == 75, done.stderr
+    assert lines_of(done.stderr) == ["fedstil_mpi: asked to stop, and stopped in round 3; go on with --resume"]
     assert len((tmp_path / "times" / "pause.died").read_text().split()) == 2
     assert (tmp_path / "pause" / "checkpoints" / "00002" / "learning" / "checkpoint.json").exists()
     assert not (tmp_path / "pause" / "complete").exists()

@@ -1,5 +1,6 @@
 """What holds for every method there is."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -58,6 +59,7 @@ def test_a_lone_client_is_served(method, preset):
 # -- the prediction and what really passes -----------------------------------------------------------------------------
 
 TWO_OF_FOUR = Schedule(3, clients=4, tasks=3, per_task=2, total=7, clients_per_round=2, evaluate_every=1)
+LITTLE = STEADY | {"rounds.per_task": 2, "memory.size": 0, "train.steps": 1}
 LISTS = {"method.importance": "round", "method.data": "query", "method.dispatch": "lists"}
 MORE = [
     ("fedavg", "best", {}),
@@ -85,9 +87,15 @@ def check_counted(config, streams, schedule):
 )
 def test_prediction_is_what_passes(method, preset, settings):
     """Also to late joiners, and with prototypes beside."""
-    little = STEADY | {"rounds.per_task": 2, "memory.size": 0, "train.steps": 1}
-    ledger = check_counted(tiny.experiment(little | settings, method, preset), played.FOUR, TWO_OF_FOUR)
+    ledger = check_counted(tiny.experiment(LITTLE | settings, method, preset), played.FOUR, TWO_OF_FOUR)
     assert {entry.round for entry in ledger.entries if entry.kind == "model"} > {1}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("method", "preset"), [of for of in PRESETS if of[1] != "best"])
+def test_prediction_of_rounds_with_all_clients(method, preset):
+    config = tiny.experiment(LITTLE | {"prototypes.exchange": True}, method, preset)
+    check_counted(config, played.FOUR, replace(TWO_OF_FOUR, clients_per_round=4))
 
 
 @pytest.mark.parametrize("gallery", ["client", "all"])

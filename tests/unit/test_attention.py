@@ -48,7 +48,9 @@ def test_the_projections_are_among_the_weights():
     assert list(adaptive_parameters(apart)) == [f"attention.{name}" for name in names]
 
 
-@pytest.mark.parametrize(("method", "preset"), [of for of in PRESETS if of[1] != "paper"])
+@pytest.mark.parametrize(
+    ("method", "preset"), [pytest.param(*of, marks=pytest.mark.long) if of[1] == "paper" else of for of in PRESETS]
+)
 def test_every_method_trains_and_sends_them(method, preset):
     start, settings = network(), SETTINGS | MORE | ({"method.knowledge": 2} if method == "fedweit" else {})
     federation = tiny.federation(tiny.experiment(settings, method, preset), STREAMS, start)
