@@ -237,6 +237,7 @@ def test_a_pause_after_losses_has_its_code(ulfm, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_round_that_kills_every_rank_that_plays_it_ends_the_job(ulfm, tmp_path):
     script = [SCRIPTS / "fail_in_training.py", "exception", tmp_path, TINY, SMALL]
     done = mpirun(4, [*script, f"output={tmp_path}", "fault_tolerance=true"], timeout=300, options=ULFM)
