@@ -402,6 +402,7 @@ def test_kinds_with_a_codec_are_marked(monkeypatch, capsys):
             [TINY, "rounds.evaluate_every=3"],
             "rounds.evaluate_every = 3, but there are 2 rounds; set it to that or less",
         ),
+        ([TINY, "rounds.per_task=1000000"], "2,000,000 rounds of 3 clients; expected at most 1,000,000 in all"),
         ([TINY, "model.backbone=resnet19"], "unknown backbone 'resnet19'; did you mean resnet1"),
     ],
 )
