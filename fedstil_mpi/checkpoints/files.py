@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from safetensors.torch import load
 
-from fedstil_mpi.checkpoints import FOLDER
+from fedstil_mpi.checkpoints import FOLDER, START
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import PARTIAL, atomic, regular_file, storing
 from fedstil_mpi.util.state_tree import State, flatten, unflatten
@@ -124,6 +124,8 @@ def _damaged(path: Path, how: str) -> InputError:
 
 
 def _elsewhere(path: Path) -> str:
+    if path.parent.name == START:
+        return "bring it back from a copy, or choose another name= to start again"
     return (
         f"move {path.parent} elsewhere to go on from the checkpoint before it, or choose another name= to start again"
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedstil_mpi.checkpoints import FOLDER, files
+from fedstil_mpi.checkpoints import FOLDER, START, files
 from fedstil_mpi.checkpoints.files import Note, Snapshot, partial
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import clear_partials, complete, storing
@@ -126,7 +126,7 @@ class CheckpointStore:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _place(self, round: int, learning: bool = False) -> Path:
-        place = self.folder / (f"{round:05d}" if round else "start")
+        place = self.folder / (f"{round:05d}" if round else START)
         return place / "learning" if learning else place
 
     def _rounds(self) -> list[int]:

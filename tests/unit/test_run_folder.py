@@ -12,6 +12,7 @@ from PIL import Image
 
 import fedstil_mpi
 from fedstil_mpi import methods
+from fedstil_mpi.checkpoints import files
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.synthetic import SyntheticOptions
 from fedstil_mpi.data.pack.packing import pack_stream
@@ -200,3 +201,15 @@ def test_no_message_advises_to_remove_what_may_be_whole():
         calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
         texts = [ast.unparse(call) for call in calls if ast.unparse(call.func).endswith(("Error", "say", "_damaged"))]
         assert not [text for text in texts if advice.search(text.replace("' f'", "").replace("' '", ""))], path
+
+
+@pytest.mark.parametrize(
+    ("folder", "remedy"),
+    [("00002", "the checkpoint before it"), ("start", "bring it back from a copy, or choose another")],
+)
+def test_a_damaged_checkpoint_has_one_before_it_and_the_start_model_none(tmp_path, folder, remedy):
+    path = tmp_path / folder / "file.json"
+    path.parent.mkdir()
+    path.write_text("{")
+    with pytest.raises(InputError, match=remedy):
+        files.read_json(path)
