@@ -128,7 +128,7 @@ def launched(ranks, folder, name, *overrides, **streams):
 def test_a_run_that_is_killed_again_and_again_loses_at_most_the_round_in_progress(tmp_path, kills, ranks):
     """Also of a job of several ranks that goes on as one."""
     per_task = 6 + 2 * kills
-    settings = [SMALL, f"rounds.per_task={per_task}", "train.steps=4"]
+    settings = [f"rounds.per_task={per_task}", "train.steps=4"]
     folder = tmp_path / "killed"
     draw = random.Random(7)
     for _ in range(kills):
