@@ -65,7 +65,7 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
     method = methods.load(draft.method.name)
     experiment = loading.resolve(source, method.Options, method.PRESETS)
     plan = setup.make_plan(experiment, method, stream)
-    before = libraries()
+    before = libraries(draft.model.backbone)
     predicted = forecast.make(plan, stream, placements)
     if as_json:
         print(json.dumps(predicted.as_json(), indent=2))

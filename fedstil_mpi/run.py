@@ -115,7 +115,7 @@ def execute(
         store = CheckpointStore(path_of(plan.experiment), settings)
         every = plan.experiment.checkpoint.every
         checkpoints = CheckpointManager(world, store, every, stop, at_once=draft.fault_tolerance, thorough=thorough)
-        finish = partial(outcome.gather, world, libraries=libraries())
+        finish = partial(outcome.gather, world, libraries=libraries(draft.model.backbone))
         # Sets up (federation/setup.py) and runs all rounds (federation/rounds.py), going back where ranks are lost.
         found = run_with_recovery(world, resources, plan, checkpoints, output, finish, time.perf_counter() - began)
         if output is not None:

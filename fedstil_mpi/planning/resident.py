@@ -11,11 +11,13 @@ import torch
 
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.models.torchvision_cpu import import_models
+from fedstil_mpi.util.plugins import is_plugin
 
 
-def libraries() -> int:
+def libraries(backbone: str) -> int:
     """Bytes that the program takes before it does anything: call before a model is built."""
-    import_models()  # a quarter of it, and only imported when a model is built
+    if not is_plugin(backbone):
+        import_models()  # a quarter of it, and only imported when a model is built
     return _status("VmRSS")
 
 
