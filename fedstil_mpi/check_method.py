@@ -29,6 +29,7 @@ from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import Parser
 from fedstil_mpi.federation.shared_resources import SharedResources
 from fedstil_mpi.launch.signals import PAUSED
+from fedstil_mpi.results import RESULTS_FILE
 from fedstil_mpi.run import execute
 from fedstil_mpi.util import hdf5
 from fedstil_mpi.util.errors import InputError
@@ -117,7 +118,7 @@ def results(folder: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
             values = item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
             found[path] = str(item.dtype), item.shape, repr(values.tolist()).encode()
 
-    with hdf5.parsed(folder / "results.h5", "results") as file:
+    with hdf5.parsed(folder / RESULTS_FILE, "results") as file:
         file.visititems(note)
     return found
 

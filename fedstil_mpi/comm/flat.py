@@ -48,7 +48,7 @@ class Layout:
 
     def unpack_rows(self, flat_KP: Tensor) -> dict[str, Tensor]:
         """The same of the rows of [K, scalars]: views [K, *shape]."""
-        pieces = flat_KP.split([prod(shape) for shape in self.shapes], 1)
+        pieces = flat_KP.split(self.sizes, 1)
         rows = zip(self.names, self.shapes, pieces, strict=True)
         return {name: piece.view(len(flat_KP), *shape) for name, shape, piece in rows}
 

@@ -12,7 +12,6 @@ So the tail is decomposed in training alone; between rounds it is a plain one, w
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
@@ -114,12 +113,10 @@ class Client(FederatedClient):
 
     def begin(self) -> None:
         """Decompose the weights, without changing them, so that A is what the bank leaves of them."""
-        names, shapes = self.setup.layout.names, self.setup.layout.shapes
         bank_NP = on_device(self.bank, self.learner.device).view_as(self.bank_NP)
-        pieces = bank_NP.split([prod(shape) for shape in shapes], dim=1)
-        for name, shape, piece in zip(names, shapes, pieces, strict=True):
+        for name, rows in self.setup.layout.unpack_rows(bank_NP).items():
             part = AttentiveAdaptive(self.parameters[name], self.attention)
-            part.receive_bank(piece.view(-1, *shape).movedim(0, -1))
+            part.receive_bank(rows.movedim(0, -1))
             register_parametrization(*self.layers[name], part)
 
     def context(self) -> Tying | None:

@@ -30,8 +30,9 @@ from fedstil_mpi.planning.counting import NUMBER, CountingLearner, CountingTrain
 from fedstil_mpi.planning.footprint import Footprint
 from fedstil_mpi.planning.hollow import HollowLayout, hollow
 from fedstil_mpi.planning.round_kinds import Group, RoundKinds
+from fedstil_mpi.results import RESULTS_FILE
 from fedstil_mpi.results.writing.record import Record
-from fedstil_mpi.results.writing.results_file import RESULTS_FILE, write_results
+from fedstil_mpi.results.writing.results_file import write_results
 from fedstil_mpi.results.writing.run_folder import RunFolder
 from fedstil_mpi.results.writing.summary import ACTIVITIES
 

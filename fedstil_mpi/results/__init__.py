@@ -1,0 +1,2 @@
+RESULTS_FILE = "results.h5"
+"""Of a run folder."""

@@ -10,8 +10,9 @@ from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.config.schema import Experiment, Method, Participation
 from fedstil_mpi.evaluation.lifelong import METRICS
 from fedstil_mpi.federation.schedule import plan
+from fedstil_mpi.results import RESULTS_FILE
 from fedstil_mpi.results.writing.record import Record
-from fedstil_mpi.results.writing.results_file import RESULTS_FILE, write_results
+from fedstil_mpi.results.writing.results_file import write_results
 from fedstil_mpi.results.writing.run_folder import RunFolder
 
 NAN = np.nan

@@ -127,9 +127,8 @@ class Client(FederatedClient):
 
     def restart(self) -> None:
         """Reset the task's own parts, with the bank that has arrived."""
-        columns = self.bank.split([shared.numel() for shared in self.parameters.values()], 1)
-        for (name, shared), rows in zip(self.parameters.items(), columns, strict=True):
-            self.parts[name].restart(shared, rows.reshape(len(rows), *shared.shape))
+        for name, rows in self.setup.layout.unpack_rows(self.bank).items():
+            self.parts[name].restart(self.parameters[name], rows)
         self.bank = torch.empty(0, self.setup.layout.scalars)
 
     def context(self) -> Sparsity:

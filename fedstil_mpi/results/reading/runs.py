@@ -10,11 +10,11 @@ import h5py
 import numpy as np
 
 from fedstil_mpi.config import files
+from fedstil_mpi.results import RESULTS_FILE
 from fedstil_mpi.util import hdf5
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import regular_file
 
-RESULTS = "results.h5"
 SMALL = 64 << 20
 """Bytes of the other files that are read."""
 
@@ -95,7 +95,7 @@ def find(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         if not path.is_dir():
             found = "is a file" if path.exists() else "does not exist"
             raise InputError(f"{path} {found}; expected a run folder, or a folder that holds run folders")
-        done = {file.parent for file in path.rglob(RESULTS)}
+        done = {file.parent for file in path.rglob(RESULTS_FILE)}
         begun = {file.parent for file in path.rglob("config.yaml")} - done
         if not done | begun:
             raise InputError(
@@ -111,7 +111,7 @@ def find(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def read(folder: Path) -> Run:
     """One complete run. Raises InputError where a file of it is missing or broken."""
-    path = folder / RESULTS
+    path = folder / RESULTS_FILE
     with hdf5.parsed(path, "results") as file:
         found = _results(file)
     return Run(

@@ -11,8 +11,6 @@ from fedstil_mpi.results.writing.record import MODELS, Record
 from fedstil_mpi.util import hdf5
 from fedstil_mpi.util.files import storing, write
 
-RESULTS_FILE = "results.h5"
-
 
 def write_results(path: Path, record: Record, timings: list[dict[str, float]], fingerprints: list[str]) -> None:
     """Write an HDF5 file with a checksum, which is there only when it is complete. Raises StorageError.

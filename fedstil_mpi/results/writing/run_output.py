@@ -8,10 +8,11 @@ from rich.table import Table
 from fedstil_mpi.federation.observer import Observer, Observers
 from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.state import LOST, Federation
+from fedstil_mpi.results import RESULTS_FILE
 from fedstil_mpi.results.writing import summary
 from fedstil_mpi.results.writing.progress import RoundsBar
 from fedstil_mpi.results.writing.record import Record
-from fedstil_mpi.results.writing.results_file import RESULTS_FILE, write_results
+from fedstil_mpi.results.writing.results_file import write_results
 from fedstil_mpi.results.writing.run_folder import RunFolder, path_of
 from fedstil_mpi.util import terminal
 
