@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.methods.aids.compression import CompressedClient, CompressedServer
-from fedstil_mpi.methods.aids.prototypes import PrototypeClient, PrototypeServer
+from fedstil_mpi.methods.aids import AidedClient, AidedServer
 from fedstil_mpi.methods.base import Client, Server
 from fedstil_mpi.models.network import Network
 from fedstil_mpi.util.errors import InputError
@@ -100,7 +99,7 @@ def _name(side: object) -> str:
 
 
 def _inner(side: Any) -> Any:
-    while isinstance(side, CompressedClient | CompressedServer | PrototypeClient | PrototypeServer):
+    while isinstance(side, AidedClient | AidedServer):
         side = side.inner
     return side
 

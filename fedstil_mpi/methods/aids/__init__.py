@@ -3,7 +3,8 @@
 from typing import Any
 
 from fedstil_mpi.client.local_training import Penalty
-from fedstil_mpi.methods.base import Client
+from fedstil_mpi.comm.flat import Rows
+from fedstil_mpi.methods.base import Client, Server
 from fedstil_mpi.models.network import Tail
 from fedstil_mpi.util.state_tree import State
 
@@ -37,3 +38,20 @@ class AidedClient(Client):
 
     def restore(self, state: State) -> None:
         self.inner.restore(state)
+
+
+class AidedServer(Server):
+    """A server that does what `inner` does; an aid changes what passes, says `inner` what was sent, and has a state."""
+
+    def __init__(self, inner: Server):
+        super().__init__(inner.setup, inner.options)
+        self.inner = inner
+
+    def knowledge(self, online: list[int]) -> Rows:
+        self.inner.known = self.known
+        message = self.inner.knowledge(online)
+        self.relevance_KK = self.inner.relevance_KK
+        return message
+
+    def collect(self, online: list[int], updates: Rows) -> None:
+        self.inner.collect(online, updates)

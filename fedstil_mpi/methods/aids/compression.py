@@ -17,7 +17,7 @@ from fedstil_mpi.comm.flat import Layout, Message, Part, Rows
 from fedstil_mpi.comm.lossy import HALVES
 from fedstil_mpi.comm.wire import CLASSIFIER, Wire
 from fedstil_mpi.config.sections import Compression
-from fedstil_mpi.methods.aids import AidedClient
+from fedstil_mpi.methods.aids import AidedClient, AidedServer
 from fedstil_mpi.methods.aids.prototypes import PEOPLE, pids_of_new_task
 from fedstil_mpi.methods.base import Client, Server, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS
@@ -135,25 +135,22 @@ class CompressedClient(AidedClient):
         self.held, self.unsent = state["held"], state["unsent"]
 
 
-class CompressedServer(Server):
+class CompressedServer(AidedServer):
     """A method's server whose weights travel through codecs."""
 
     derived = (*Server.derived, "codecs")
 
     def __init__(self, inner: Server, codecs: Codecs):
-        super().__init__(inner.setup, inner.options)
-        self.inner = inner
+        super().__init__(inner)
         self.codecs = codecs
         self.held: dict[int, Tensor] = {}
         """What each client was last brought to, [P]; the start model where it is not here."""
-        self.known: list[set[int]] = [set() for _ in range(inner.setup.clients)]
+        self.people: list[set[int]] = [set() for _ in range(inner.setup.clients)]
         """The people each client knows, as far as it has said; kept where only their rows travel."""
 
     def knowledge(self, online: list[int]) -> Rows:
-        if self.codecs.known_rows:
-            self.inner.known = self.known
-        message, wire = self.inner.knowledge(online), self.codecs.down
-        self.relevance_KK = self.inner.relevance_KK
+        self.known = self.people if self.codecs.known_rows else None
+        message, wire = super().knowledge(online), self.codecs.down
         if wire is None or WEIGHTS not in message:
             self.inner.sent(online, message)
             return self.codecs.halve(message)
@@ -161,7 +158,7 @@ class CompressedServer(Server):
         rows = rows if rows.dim() == 2 else rows.expand(len(online), -1)
         packed = []
         for client, wanted in zip(online, rows, strict=True):
-            held, known = self.held.get(client, self.setup.start), sorted(self.known[client])
+            held, known = self.held.get(client, self.setup.start), sorted(self.people[client])
             packed.append(wire.pack(wanted - held, known))
             self.held[client] = held + wire.unpack(packed[-1], known)
         self.inner.sent(online, message | {WEIGHTS: [self.held[client] for client in online]})
@@ -172,19 +169,19 @@ class CompressedServer(Server):
     def collect(self, online: list[int], updates: Rows) -> None:
         if self.codecs.known_rows:
             for client, pids in zip(online, updates[PEOPLE.kind], strict=True):
-                self.known[client].update(pids[:, 0].tolist())
+                self.people[client].update(pids[:, 0].tolist())
         message, wire = self.codecs.restored(updates), self.codecs.up
         if wire is not None and WEIGHTS in updates:
             rows = [{part.kind: updates[part.kind][row] for part in wire.parts} for row in range(len(online))]
-            known = (sorted(self.known[client]) for client in online)
+            known = (sorted(self.people[client]) for client in online)
             message[WEIGHTS] = torch.stack([wire.unpack(*of_client) for of_client in zip(rows, known, strict=True)])
         self.inner.collect(online, message)
 
     def state(self) -> State:
         held = {str(client): held for client, held in self.held.items()}
-        return {"inner": self.inner.state(), "held": held, "known": [sorted(known) for known in self.known]}
+        return {"inner": self.inner.state(), "held": held, "known": [sorted(known) for known in self.people]}
 
     def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
         self.inner.restore(state["inner"], theta_of)
         self.held = {int(client): held for client, held in state["held"].items()}
-        self.known = [set(known) for known in state["known"]]
+        self.people = [set(known) for known in state["known"]]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Message, Part, Rows
-from fedstil_mpi.methods.aids import AidedClient
+from fedstil_mpi.methods.aids import AidedClient, AidedServer
 from fedstil_mpi.methods.base import Server, Setup, Traffic
 from fedstil_mpi.util.state_tree import State
 
@@ -109,18 +109,15 @@ class Relay:
             self.of_person[person].append(place)
 
 
-class PrototypeServer(Server):
+class PrototypeServer(AidedServer):
     """A method's server that also relays identity prototypes."""
 
     def __init__(self, inner: Server):
-        super().__init__(inner.setup, inner.options)
-        self.inner = inner
+        super().__init__(inner)
         self.relay = Relay(inner.setup.clients)
 
     def knowledge(self, online: list[int]) -> Rows:
-        self.inner.known = self.known
-        message = self.inner.knowledge(online)
-        self.relevance_KK = self.inner.relevance_KK
+        message = super().knowledge(online)
         deliveries = [self.relay.deliver(client) for client in online]
         nobody, nothing = torch.empty(0, 1, dtype=torch.int64), torch.empty(0, self.setup.representation)
         pids = [torch.tensor(pids)[:, None] if pids else nobody for pids, _ in deliveries]
@@ -133,7 +130,7 @@ class PrototypeServer(Server):
     def collect(self, online: list[int], updates: Rows) -> None:
         for client, pids, prototypes in zip(online, updates[PEOPLE.kind], updates["prototypes"], strict=True):
             self.relay.collect(client, pids[:, 0].tolist(), prototypes)
-        self.inner.collect(online, updates)
+        super().collect(online, updates)
 
     def state(self) -> State:
         return {"relay": self.relay.state(), "inner": self.inner.state()}
