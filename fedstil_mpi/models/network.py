@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fedstil_mpi.models import backbones, registry
 from fedstil_mpi.models import weights as pretrained
+from fedstil_mpi.models.reach import cut_to_reach
 from fedstil_mpi.util.errors import InputError
 
 
@@ -84,7 +85,8 @@ def build(
 
     split: first stage of the tail, by default the backbone's last stage; image_size: height and width in pixels;
     last_stride: 1 or 2, ignored by transformers; neck: "bnneck" or "plain"; weights: "none", "imagenet" or a file.
-    Equal arguments give bit-equal networks; torch's global generators are left as they were.
+    Kernels are cut to what images of this size let them reach (models/reach.py). Equal arguments give bit-equal
+    networks; torch's global generators are left as they were.
     Raises InputError for unknown names, for weights that do not fit and for impossible values.
     """
     if min(image_size) < 1:
@@ -97,6 +99,7 @@ def build(
         model = architecture.create(image_size)
         pretrained.load(model, name, architecture, weights)
         backbone = backbones.in_stages(architecture, model, last_stride)
+        cut_to_reach(backbone.stages.values(), image_size)
         front, rest = _cut(name, backbone, backbone.default_split if split is None else split)
         tail = Tail(rest, backbone.feature_length, num_classes, neck)
     network = Network(Stem(front), tail, frozenset())
