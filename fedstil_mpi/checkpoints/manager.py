@@ -20,6 +20,7 @@ from torch import Tensor
 from fedstil_mpi.checkpoints import coverage, files
 from fedstil_mpi.checkpoints.background import Background
 from fedstil_mpi.checkpoints.store import Checkpoint, CheckpointStore
+from fedstil_mpi.client.untold import server_knows
 from fedstil_mpi.comm.failures import OrderlyEnd
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.federation.state import Federation
@@ -238,12 +239,12 @@ def _mean(seconds: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _theta(server: Server, checkpoint: Checkpoint, client: int) -> Tensor:
-    """A client's travelling weights, float32 [P]."""
+    """A client's travelling weights as the server knew them, float32 [P]."""
     state: dict[str, Any] | None = checkpoint.read(_name(client))
     if state is None:  # it was never drawn
         return server.setup.start
     with torch.no_grad():
-        return server.setup.layout.pack(state["learner"]["tail"])
+        return server_knows(state["learner"], server.setup.layout)
 
 
 def _name(client: int) -> str:

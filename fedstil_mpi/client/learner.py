@@ -19,6 +19,7 @@ from fedstil_mpi.client.local_training import Diverged, LocalTraining, Penalty, 
 from fedstil_mpi.client.rehearsal import Memory, Samples
 from fedstil_mpi.client.representations import PLAIN, represent
 from fedstil_mpi.client.tasks import task_begins, task_ends, task_of_draw
+from fedstil_mpi.client.untold import Untold
 from fedstil_mpi.client.views import Views
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Task
@@ -75,6 +76,7 @@ class Learner:
         self.task = -1
         self.samples = 0
         """New images seen in the last round's training."""
+        self.untold = Untold(experiment.rounds.per_task, len(tasks))
         self.forward_counts: Counter[str] = Counter()
         """Images, by KINDS."""
         self.training: LocalTraining | None = None
@@ -96,6 +98,7 @@ class Learner:
     def begin_round(self) -> None:
         """Being drawn moves the client along its stream; a new task brings new people."""
         self.draws += 1
+        self.untold.draws.append(self.draws)
         self.training = None
         self.task = task_of_draw(self.draws, self.experiment.rounds.per_task, len(self.tasks))
         self.known.update(self.tasks[self.task].train.people.tolist())
@@ -158,13 +161,15 @@ class Learner:
         generator = torch.Generator().manual_seed(self._seed("batches", round, epoch))
         indices = batch_indices(new, 0 if old is None else len(old), size, share, generator)
         for index, make in make_batches(indices, new, partial(self._new_samples, round, epoch), old):
-            self.samples += int((index < new).sum())
+            seen = int((index < new).sum())
+            self.samples += seen
+            self.untold.samples += seen
             self.forward_counts["train"] += len(index)
             yield make
 
     def _new_samples(self, round: int, epoch: int) -> Samples:
         """The task's training images through the stem with this refresh's augmentation."""
-        return self._labelled(self.views.trained_on(self.task, round, epoch))
+        return self._labelled(self.task, self.views.trained_on(self.task, round, epoch))
 
     def rehearsed(self) -> Samples | None:
         """What is rehearsed in this round: exemplars of people who are not in the current task, then relayed prototypes."""
@@ -194,17 +199,18 @@ class Learner:
 
     # -- what the client knows of its task -----------------------------------------------------------------------------
 
-    def clean_samples(self) -> Samples:
-        """The current task's training images, not augmented."""
-        return self._labelled(self.views.clean(self.task, "train"))
+    def clean_samples(self, task: int | None = None) -> Samples:
+        """A task's training images, not augmented; None: the current one's."""
+        task = self.task if task is None else task
+        return self._labelled(task, self.views.clean(task, "train"))
 
     def token(self) -> Tensor:
         """Task token: the mean representation of the current task's training images, [D] on the CPU."""
         return self.views.clean(self.task, "train").flatten(1).mean(0).cpu()
 
-    def identity_prototypes(self) -> tuple[Tensor, Tensor]:
-        """Pids of the current task (int64 [n]) and each one's mean representation ([n, D]), on the CPU."""
-        samples = self.clean_samples()
+    def identity_prototypes(self, task: int) -> tuple[Tensor, Tensor]:
+        """Pids of a task (int64 [n]) and each one's mean representation ([n, D]), on the CPU."""
+        samples = self.clean_samples(task)
         pids = samples.pids.unique()
         means = [samples.representations[samples.pids == person].flatten(1).mean(0) for person in pids]
         return pids.cpu(), torch.stack(means).cpu()
@@ -222,8 +228,8 @@ class Learner:
             )
         )
 
-    def _labelled(self, representations: Tensor) -> Samples:
-        images = self.tasks[self.task].train
+    def _labelled(self, task: int, representations: Tensor) -> Samples:
+        images = self.tasks[task].train
         labels = images.pids, np.searchsorted(images.people, images.pids)
         return Samples(representations, *(torch.from_numpy(label).to(self.device) for label in labels))
 
@@ -249,6 +255,7 @@ class Learner:
             "task": self.task,
             "known": sorted(self.known),
             "samples": self.samples,
+            "untold": self.untold.state(),
             "memory": self.memory.state(),
             "relayed": [samples.state() for samples in self.relayed],
             "epochs": self._rate.epochs,
@@ -262,6 +269,7 @@ class Learner:
             self.tail.load_state_dict(state["tail"])
         self.draws, self.task, self.samples = state["draws"], state["task"], state["samples"]
         self.known = set(state["known"])
+        self.untold.restore(state["untold"])
         self.memory.restore(state["memory"], self.device)
         self.relayed = [Samples.of(samples, self.device) for samples in state["relayed"]]
         self._rate.epochs = state["epochs"]

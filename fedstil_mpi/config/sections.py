@@ -77,6 +77,10 @@ class Rounds:
     """Rounds altogether; null: as many as full participation needs for all tasks."""
     clients_per_round: int | None = bounded(None, 1, 20_000)
     """Clients drawn for a round, without replacement; null: all."""
+    exchange_every: int = bounded(1, 1, 10**7)
+    """A client exchanges in every so many-th of the rounds that it takes part in, and at the end: it is sent knowledge before
+    the first of them, trains through all of them, and sends what it learned after the last. In the others nothing travels;
+    a new client gets the start model, and what the server knows, whenever it comes."""
     evaluate_every: int | None = bounded(None, 1, 10**7)
     """Rounds between two evaluations; null: at the last round of each task. The last round is always evaluated."""
 

@@ -15,7 +15,7 @@ class InitialModel:
     """Sends the start model to clients that have not had it yet.
 
     Tensors that a shared checkpoint already gave to every client are not sent. Nor are the travelling weights to a
-    client that joins after the first round, since the server's knowledge brings their current values.
+    client that joins once others have sent theirs, since the server's knowledge brings their current values.
     """
 
     def __init__(self, network: Network, provided: Collection[str], travelling: Collection[str], codec: str = "none"):
@@ -33,25 +33,29 @@ class InitialModel:
         if codec != "none":
             self._first.load(self._first.pack(self._state), self._state)
 
-    def send_to_new_clients(self, exchange: Exchange, round: int, online: list[int]) -> list[int]:
+    def send_to_new_clients(self, exchange: Exchange, round: int, online: list[int], *, complete: bool) -> list[int]:
         """Send the start model to those of `online` that are new, and return them. Collective: all ranks must call.
 
+        complete: also what knowledge carries, since none follows.
         It arrives in `network`, of which this rank's new clients then take their copy.
         """
         new = [client for client in online if client not in self.met]
         self.met.update(new)
         if not new:
             return []
-        payload = self._first if round == 1 else self._late
+        payload = self._payload(complete)
         start = payload.pack(self._state) if exchange.is_server else {}
         messages = exchange.down(round, payload.parts, new, start)
         if messages:
             payload.load(next(iter(messages.values())), self._state)  # it is the same for all
         return new
 
-    def parts(self, round: int) -> tuple[Part, ...]:
-        """What a client new in this round gets."""
-        return (self._first if round == 1 else self._late).parts
+    def parts(self, *, complete: bool) -> tuple[Part, ...]:
+        """What a new client gets."""
+        return self._payload(complete).parts
+
+    def _payload(self, complete: bool) -> "_Payload":
+        return self._first if complete else self._late
 
 
 class _Payload:

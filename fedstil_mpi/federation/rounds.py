@@ -52,13 +52,13 @@ def run_rounds(f: Federation, checkpoints: Checkpoints, done: int = 0) -> None:
     for round, online in f.schedule.rounds(done):
         f.at(round=round)
         f.observer.begin_round(round, online)
-        distribute(f, round, online)
+        distribute(f, round, f.schedule.receivers(round))
         if round > 1 and f.schedule.evaluates(round - 1):
             validate(f, round - 1, served=True)
         learn(f, round, online, checkpoints)
         if f.schedule.evaluates(round):
             validate(f, round, served=False)
-        collect(f, round, online)
+        collect(f, round, f.schedule.senders(round))
         f.observer.end_round(round, online)
         checkpoints.after_round(f, round)
     last = f.schedule.total + 1
@@ -69,23 +69,24 @@ def run_rounds(f: Federation, checkpoints: Checkpoints, done: int = 0) -> None:
     f.at(round=None)
 
 
-def distribute(f: Federation, round: int, online: list[int]) -> None:
-    """The server sends each online client its own knowledge; new clients also get the start model."""
-    if new := f.initial_model.send_to_new_clients(f.exchange, round, online):
+def distribute(f: Federation, round: int, receivers: list[int]) -> None:
+    """The server sends each receiver its own knowledge; new clients also get the start model."""
+    begun = round > f.schedule.first_upload  # until then the start model is all there is to know
+    if new := f.initial_model.send_to_new_clients(f.exchange, round, receivers, complete=not begun):
         start = f.initial_model.network.tail.state_dict()
         for client in f.clients.keys() & new:
             f.clients[client].learner.start_from(start)
-    parts = f.traffic.down if round > 1 else ()  # in the first round the start model is all there is to know
+    parts = f.traffic.down if begun and receivers else ()
     knowledge = {}
     if f.server is not None:
-        knowledge = f.server.knowledge(online) if parts else {}
-        f.observer.relevance(round, f.server.relevance_KK)
-    for client, message in f.exchange.down(round, parts, online, knowledge).items():
+        knowledge = f.server.knowledge(receivers) if parts else {}
+        f.observer.relevance(round, f.server.relevance_KK if parts else None)
+    for client, message in f.exchange.down(round, parts, receivers, knowledge).items():
         f.at(client=client)
         f.clients[client].absorb(message)
     f.at(client=None)
     if f.server is not None and parts:
-        f.server.sent(online, knowledge)
+        f.server.sent(receivers, knowledge)
 
 
 def learn(f: Federation, round: int, online: list[int], checkpoints: Checkpoints) -> None:
@@ -159,11 +160,14 @@ def join_galleries(f: Federation, left: Mapping[int, Client], tails: Mapping[int
         return gather(f.exchange.share, own, f.initial_model.network.tail.classifier.in_features)
 
 
-def collect(f: Federation, round: int, online: list[int]) -> None:
-    """The online clients send their updates back, and the server takes them in."""
-    own = {client: f.clients[client].update() for client in online if client in f.clients}
-    updates = f.exchange.up(round, f.traffic.up, online, own)
+def collect(f: Federation, round: int, senders: list[int]) -> None:
+    """The senders send their updates back, and the server takes them in."""
+    if not senders:
+        return
+    own = {client: f.clients[client].update() for client in senders if client in f.clients}
+    updates = f.exchange.up(round, f.traffic.up, senders, own)
     for client, update in own.items():
         f.clients[client].sent(update)
+        f.clients[client].learner.untold.clear()
     if f.server is not None:
-        f.server.collect(online, updates)
+        f.server.collect(senders, updates)

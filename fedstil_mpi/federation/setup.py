@@ -63,11 +63,11 @@ def make_plan(experiment: Experiment, method: MethodModule, stream: Stream) -> P
         r.clients_per_round,
         r.evaluate_every,
         experiment.participation,
+        r.exchange_every,
     )
-    if r.evaluate_every is not None and r.evaluate_every > rounds.total:
-        raise InputError(
-            f"rounds.evaluate_every = {r.evaluate_every}, but there are {rounds.total} rounds; set it to that or less"
-        )
+    for key, every in (("evaluate_every", r.evaluate_every), ("exchange_every", r.exchange_every)):
+        if every is not None and every > rounds.total:
+            raise InputError(f"rounds.{key} = {every}, but there are {rounds.total} rounds; set it to that or less")
     drawn = r.clients_per_round or stream.clients
     if rounds.total * drawn > MOST_TURNS:
         raise InputError(f"{rounds.total:,} rounds of {drawn:,} clients; expected at most {MOST_TURNS:,} in all")

@@ -52,7 +52,8 @@ class Traffic:
 class Client:
     """A client's side of a method. This one learns alone: it takes nothing and sends nothing.
 
-    In a round: `absorb`, `begin`, `context`, `penalty` for every batch, `end`, `update`, `sent`.
+    In a round: `absorb`, `begin`, `context`, `penalty` for every batch, `end`, `update`, `sent`; the first and the last two
+    only where the client exchanges.
     """
 
     task_aware = False
@@ -83,7 +84,10 @@ class Client:
         return Traffic()
 
     def absorb(self, knowledge: Message) -> None:
-        """Take in what the server sent, at the start of a round; empty in the first."""
+        """Take in what the server sent, before a round; empty where it knew nothing but the start model.
+
+        With `rounds.exchange_every` several rounds may follow until `update`.
+        """
 
     def begin(self) -> None:
         """Before local training; the learner knows its task by now."""
@@ -105,7 +109,7 @@ class Client:
         """After local training, with the exemplars of the task chosen again."""
 
     def update(self) -> Message:
-        """What goes up after local training."""
+        """What goes up after local training: of all rounds since the last update, see `learner.untold`."""
         return {}
 
     def sent(self, update: Message) -> None:
@@ -158,8 +162,8 @@ class Server:
     def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
         """Take up such a state in a server just created.
 
-        theta_of: a client's travelling weights at the end of that round, float32 [P] on the CPU, of clients that were
-        drawn before.
+        theta_of: a client's travelling weights as both ends knew them at the end of that round, float32 [P] on the CPU;
+        the start model's where it was never drawn.
         """
 
 

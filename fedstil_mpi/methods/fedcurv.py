@@ -124,7 +124,7 @@ class Client(fedavg.Client):
     def update(self) -> Message:
         if self.options.dispatch == "lists":
             sums = self.sums["own"][0]
-        elif self.options.renews(self.learner.task_ends):
+        elif self.options.renews(self.learner.untold.ended_task):
             sums = self.sums["own"].view(1, -1)
         else:
             sums = torch.empty(0, 2 * self.setup.layout.scalars)

@@ -18,16 +18,13 @@ class FederatedClient(Client):
     """A client that starts a round from weights the server knows too, and sends back how far it moved.
 
     The server holds start + delta, rounded to float32; the client moves to the same sum, so that both ends agree to the
-    last bit. This arithmetic runs on the CPU at both ends.
+    last bit. This arithmetic runs on the CPU at both ends. From receipt to the next update may be several rounds.
     """
-
-    transient: tuple[str, ...] = ("start",)
 
     def __init__(self, learner: Learner, setup: Setup, options: Any):
         super().__init__(learner, setup, options)
         self.parameters = self.travelling(learner.tail, options)
         self.start = self.theta()
-        """The travelling weights at the start of the round, [P] on the CPU."""
 
     @staticmethod
     def travelling(tail: Tail, options: Any) -> dict[str, nn.Parameter]:
@@ -47,19 +44,30 @@ class FederatedClient(Client):
         self.setup.layout.load(theta_P, self.parameters)
         return theta_P
 
+    @property
+    def start(self) -> Tensor:
+        """The travelling weights as the server knows them: at receipt, [P] on the CPU."""
+        assert self.learner.untold.start is not None
+        return self.learner.untold.start
+
+    @start.setter
+    def start(self, theta_P: Tensor) -> None:
+        self.learner.untold.start = theta_P
+
     def absorb(self, knowledge: Message) -> None:
-        """A message is valid until the next one, and so is `start`, which is not read beyond its round."""
-        if WEIGHTS in knowledge:
-            self.start = self.load(self.received(to_host(knowledge[WEIGHTS])))
-        else:
+        """A message is valid until the next one, which may come to another client while `start` is still needed."""
+        if WEIGHTS not in knowledge:
             self.start = self.theta()
+            return
+        start = self.load(self.received(to_host(knowledge[WEIGHTS])))
+        self.start = start.clone() if self.learner.experiment.rounds.exchange_every > 1 else start
 
     def received(self, base_P: Tensor) -> Tensor:
         """The weights to start from when this base arrives."""
         return base_P
 
     def update(self) -> Message:
-        return {WEIGHTS: self.theta() - self.start, "samples": torch.tensor([self.learner.samples])}
+        return {WEIGHTS: self.theta() - self.start, "samples": torch.tensor([self.learner.untold.samples])}
 
     def sent(self, update: Message) -> None:
         self.load(self.start + update[WEIGHTS])

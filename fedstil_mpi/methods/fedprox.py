@@ -42,15 +42,28 @@ class Proximity(NamedTuple):
 class Client(fedavg.Client):
     options: Options
     transient = ("anchors",)
+    anchors: Mapping[str, Tensor] | None = None
+    """Where the round pulls the parameters to."""
 
     def absorb(self, knowledge: Message) -> None:
         # A late joiner has no weights of its own, and what it holds of the start model depends on its rank.
         previous = self.theta() if self.options.anchor == "previous" and self.learner.draws else None
         super().absorb(knowledge)
-        anchor = self.start if previous is None else previous
-        self.anchors = self.setup.layout.unpack(to_device(anchor, self.learner.device))
+        self.pull_to(self.start if previous is None else previous)
+
+    def pull_to(self, theta_P: Tensor) -> None:
+        self.anchors = self.setup.layout.unpack(to_device(theta_P, self.learner.device))
+
+    def begin(self) -> None:
+        """Where no exchange comes before the round, only the anchor start stays where it was."""
+        if self.anchors is None:
+            self.pull_to(self.theta() if self.options.anchor == "previous" else self.start)
+
+    def end(self) -> None:
+        self.anchors = None
 
     def context(self) -> Proximity | None:
+        assert self.anchors is not None
         return Proximity(self.options.mu, self.anchors) if self.options.mu else None
 
     @staticmethod

@@ -7,6 +7,7 @@ them, and an adaptive part A of its own; a and A are trained. In a round
        theta = alpha * mean_k G[k] + (1 - alpha) * theta_local: FedSTIL's rule with the mean as the base;
     3. it trains a and A on its task and rehearsed exemplars; parameter tying pulls both towards where they started;
     4. it folds them into plain weights, and sends back how far these are from its column of the bank.
+In a round before which no bank came, it is the client's own column alone.
 So the tail is decomposed in training alone; between rounds it is a plain one, whose weights both ends know to the bit.
 """
 
@@ -71,14 +72,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 class Client(FederatedClient):
     options: Options
-    transient = ("bank",)
+    transient = ("message",)
 
     def __init__(self, learner: Learner, setup: Setup, options: Options):
         super().__init__(learner, setup, options)
         self.layers = {name: owner(learner.tail, name) for name in setup.layout.names}
-        self.bank = self.start
-        """The bank of the round, [N * P], as the message brought it, which is the same for all clients of the rank;
-        before there is one, the start model alone."""
+        self.message: Tensor | None = None
+        """The bank of the round, [N * P], which is the same for all clients of the rank; None: none came before it."""
         self.adaptive_P: Tensor | None = None
         """A at the end of the last round, for reset: persist."""
 
@@ -95,6 +95,11 @@ class Client(FederatedClient):
         return self.options.alpha / len(self.bank_NP) if entry is None else entry
 
     @property
+    def bank(self) -> Tensor:
+        """[N * P]; where none came before the round, the client's own column alone."""
+        return self.start if self.message is None else self.message
+
+    @property
     def bank_NP(self) -> Tensor:  # noqa: N802
         return self.bank.view(-1, self.setup.layout.scalars)
 
@@ -102,9 +107,8 @@ class Client(FederatedClient):
         """The client's own column is its theta as the server knows it, and for a late joiner all it has."""
         if BANK not in knowledge:
             self.start = self.theta()
-            self.bank = self.start
             return
-        self.bank = to_host(knowledge[BANK])
+        self.message = to_host(knowledge[BANK])
         self.start = self.bank_NP[self.learner.client].clone()
         adaptive_P = self.adaptive_P
         if adaptive_P is None:
@@ -138,6 +142,7 @@ class Client(FederatedClient):
             self.adaptive_P = to_host(self.setup.layout.pack(self.parameters))
         for layer in self.layers.values():
             remove_parametrizations(*layer)
+        self.message = None
 
     def update(self) -> Message:
         return super().update() | ({"token": self.learner.token()} if self.options.token else {})
@@ -165,7 +170,7 @@ class Server(base.Server):
     late joiner starts from it.
     """
 
-    transient = ("theta_KP",)  # of clients that it has not seen; it knows the others' from them
+    transient = ("theta_KP",)  # it knows them from the clients
 
     def __init__(self, setup: Setup, options: Options):
         super().__init__(setup, options)
@@ -173,10 +178,20 @@ class Server(base.Server):
         self.seen_clients: set[int] = set()
 
     def knowledge(self, online: list[int]) -> Rows:
-        unseen = [client for client in range(self.setup.clients) if client not in self.seen_clients]
+        bank_KP, unseen = self.theta_KP, self.unseen_clients
         if unseen:
-            self.theta_KP[unseen] = self.theta_KP[sorted(self.seen_clients)].mean(0)
-        return {BANK: self.theta_KP.view(-1)}
+            bank_KP = self.theta_KP.clone()
+            bank_KP[unseen] = self.theta_KP[sorted(self.seen_clients)].mean(0)
+        return {BANK: bank_KP.view(-1)}
+
+    @property
+    def unseen_clients(self) -> list[int]:
+        return [client for client in range(self.setup.clients) if client not in self.seen_clients]
+
+    def sent(self, online: list[int], knowledge: Rows) -> None:
+        """A late joiner holds its column."""
+        for client in set(online).intersection(self.unseen_clients):
+            self.theta_KP[client] = knowledge[BANK].view_as(self.theta_KP)[client]
 
     def collect(self, online: list[int], updates: Rows) -> None:
         self.theta_KP[online] += updates[WEIGHTS]
@@ -187,5 +202,5 @@ class Server(base.Server):
 
     def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
         self.seen_clients = set(state["seen clients"])
-        for client in self.seen_clients:
+        for client in range(self.setup.clients):
             self.theta_KP[client] = theta_of(client)

@@ -119,9 +119,9 @@ class CountingLearner(Learner):
         self.forward_counts["search"] += n
         return _zeros(n, tail.classifier.in_features)
 
-    def identity_prototypes(self) -> tuple[Tensor, Tensor]:
-        self.views.clean(self.task, "train")
-        people = self.tasks[self.task].train.people
+    def identity_prototypes(self, task: int) -> tuple[Tensor, Tensor]:
+        self.views.clean(task, "train")
+        people = self.tasks[task].train.people
         return torch.from_numpy(people), _zeros(len(people), 1)
 
     @cached_property

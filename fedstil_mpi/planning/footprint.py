@@ -157,7 +157,9 @@ def _largest_messages(schema: MessageSchema, ledger: Ledger, clients_of: Sequenc
 
     Within one process messages are handed over without buffers.
     """
-    shared = {(DOWN, part.kind) for part in (*schema.traffic.down, *schema.initial_model.parts(1)) if part.shared}
+    shared = {
+        (DOWN, part.kind) for part in (*schema.traffic.down, *schema.initial_model.parts(complete=True)) if part.shared
+    }
     rank_of = {client: rank for rank, clients in enumerate(clients_of) for client in clients}
     common: Counter[str] = Counter()
     sums: defaultdict[tuple[str, str], defaultdict[tuple[int, int], int]] = defaultdict(lambda: defaultdict(int))

@@ -22,7 +22,7 @@ class Group(NamedTuple):
 class RoundKinds(Observer):
     """Sorts the rounds of a run, and the distribution after the last; together they are the whole ledger."""
 
-    NAMES = ("first contact", "a task begins", "other rounds", "closing")
+    NAMES = ("first contact", "a task begins", "other rounds", "no exchange", "closing")
 
     def __init__(self, f: Federation):
         """f: all clients, in this process."""
@@ -33,7 +33,10 @@ class RoundKinds(Observer):
         learners = [self._f.clients[client].learner for client in online]
         new = any(learner.draws == 1 for learner in learners)
         begins = any(learner.task_is_new for learner in learners)
-        self._add("first contact" if new else "a task begins" if begins else "other rounds", round, len(online))
+        name = "first contact" if new else "a task begins" if begins else "other rounds"
+        schedule = self._f.schedule
+        exchanges = schedule.receivers(round) or schedule.senders(round)
+        self._add(name if exchanges else "no exchange", round, len(online))
 
     def end(self) -> None:
         met = sum(side.learner.draws > 0 for side in self._f.clients.values())

@@ -15,6 +15,7 @@ import pytest
 from fedstil_mpi import methods
 from fedstil_mpi.launch.signals import PAUSED
 from support import SMALL, TINY
+from support.cases import FEDERATED
 from support.launch import SCRIPTS, codes, environment, find_mpirun, kill_session, mpirun, play
 from support.results import different, results
 
@@ -26,11 +27,12 @@ ALL = {
         f"{name}_reference": [f"method.name={name}", "method.preset=reference_code", *EPOCHS, "memory.size=30"]
         for name in ("fedcurv", "fedstil", "fedweit")
     },
+    **{f"{name}_seldom": [f"method.name={name}", *LONGER, "rounds.exchange_every=3"] for name in FEDERATED},
     "late": [*LONGER, "warmup.steps=2", "rounds.clients_per_round=2", "train.augment=default"],
     "memory": [*LONGER, "method.server_memory=0.5", "train.refresh=task", "participation.dropout=0.3"],
     "curves": ["method.name=fedcurv", *LONGER, "prototypes.exchange=true", "participation.late=0.6"],
 }
-SHORT = ("icarl", "fedstil", "fedweit_reference", "late", "memory", "curves")
+SHORT = ("icarl", "fedstil", "fedweit_reference", "fedstil_seldom", "late", "memory", "curves")
 """A method of each kind of state: models of its own, what others sent, a history on the server, sums of importances."""
 ABSENT = ("late", "memory", "curves")
 """Where clients are away now and then."""

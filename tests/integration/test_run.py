@@ -15,6 +15,7 @@ from fedstil_mpi import methods
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.sections import LOSSY
 from support import SMALL, TINY
+from support.cases import FEDERATED
 from support.launch import alone, play
 from support.results import different, equal, results
 
@@ -26,9 +27,9 @@ BOTH = ("short", pytest.param("long", marks=[pytest.mark.slow, pytest.mark.long]
 METHODS = methods.names()
 EPOCHS = ["train.steps=0", "train.epochs=2"]  # as the reference counts
 LATE = ["rounds.clients_per_round=2", "prototypes.exchange=true"]
-FEDERATED = ("fedavg", "fedcurv", "fedprox", "fedstil", "fedstil_atten", "fedweit")
 CODECS = {"up": "ternary_entropy", "down": "int4", "first_contact": "int8", "prototypes": "float16", "rows": "known"}
 COMPRESSED = [f"compression.{part}={codec}" for part, codec in (CODECS | {"importance": "bfloat16"}).items()]
+SELDOM = ["rounds.exchange_every=2", "rounds.total=5"]
 MEMORY = dict.fromkeys(METHODS, 0) | {"fedstil": 30, "fedstil_atten": 30, "icarl": 30}
 
 
@@ -44,6 +45,7 @@ ALL = {
         for name in METHODS
     },
     **{f"{name}_compressed": of(name, *LATE, *COMPRESSED) for name in FEDERATED},
+    **{f"{name}_seldom": of(name, *LATE, *SELDOM) for name in FEDERATED},
     **{f"fedstil_{codec}": of("fedstil", f"compression.up={codec}", f"compression.down={codec}") for codec in LOSSY},
     "fedstil": ["method.name=fedstil"],  # with MobileNetV2
     "paper": [SMALL, "method.preset=paper"],
@@ -59,7 +61,16 @@ ALL = {
     "all_late": of("fedweit", "evaluation.gallery=all", *LATE),
 }
 SHORT = [*(f"{name}_late" for name in METHODS), "single", "fedstil", "fedcurv_reference", "fedweit_reference"]
-SHORT += ["fedstil_compressed", "losses", "late", "elastic", "late_reference", "client_late", "all_late"]
+SHORT += [
+    "fedstil_compressed",
+    "fedweit_seldom",
+    "losses",
+    "late",
+    "elastic",
+    "late_reference",
+    "client_late",
+    "all_late",
+]
 
 
 class Play(NamedTuple):

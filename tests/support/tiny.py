@@ -126,7 +126,10 @@ def federation(config: Experiment, streams: Sequence[Sequence[Task]], start: Net
     start = start or network()
     config = replace(config, data=replace(config.data, height=16, width=8))
     learners = [Learner(number, config, tasks, start) for number, tasks in enumerate(streams)]
-    schedule = Schedule(1, len(streams), len(streams[0]), config.rounds.per_task, 100, len(streams), 1)
+    r = config.rounds
+    schedule = Schedule(
+        1, len(streams), len(streams[0]), r.per_task, 100, len(streams), 1, exchange_every=r.exchange_every
+    )
     plan = Plan(config, methods.load(config.method.name), schedule, CLASSES)
     schema = message_schema(config, plan.method, len(streams), start)
     return Federation(connect(plan, schema, learners, InProcessExchange(), OneByOne(state.nowhere)))

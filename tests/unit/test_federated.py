@@ -81,7 +81,7 @@ def test_average_of_equal_models_is_the_identity(norms):
     federation.distribute(1, range(3))
     for samples, side in enumerate(federation.clients):
         disturb(side, rng(4))
-        side.learner.samples = samples
+        side.learner.untold.samples = samples
     models = [side.theta() for side in federation.clients]
     assert torch.equal(models[0], models[2])
     federation.collect(1, range(3))
@@ -115,7 +115,7 @@ def rounds_with_changes(method: str, settings: dict, check, rounds: int = 6) -> 
         check(federation, online, "distributed")
         for client in online:
             federation.clients[client].learner.begin_round()
-            federation.clients[client].learner.samples = 10 + client
+            federation.clients[client].learner.untold.samples = 10 + client
             disturb(federation.clients[client], generator)
         federation.collect(number, online)
         check(federation, online, "collected")

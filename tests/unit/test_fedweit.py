@@ -200,7 +200,7 @@ def test_what_a_mask_closes_does_not_move_the_shared_base():
     for client, side in enumerate(result.clients):
         side.learner.begin_round()
         side.begin()
-        side.learner.samples = client  # the first client has no say
+        side.learner.untold.samples = client  # the first client has no say
         part, weight = side.parts["classifier.weight"], side.parameters["classifier.weight"]
         part.mask.data[:4] = -9.0  # closed
         part.mask.data[4:] = 0.0  # half open
@@ -411,6 +411,7 @@ def test_what_is_pruned_is_not_sent():
     side.learner.begin_round()
     side.begin()
     side.learner.train(2, side.penalty, side.context())
+    side.end()
     adaptive = side.update()["adaptive"]
     part = next(part for part in result.traffic.up if part.kind == "adaptive")
     places = int(adaptive.count_nonzero())

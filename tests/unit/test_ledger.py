@@ -76,21 +76,21 @@ def resnet() -> Network:
 
 def test_first_contact_without_a_checkpoint_is_the_whole_state(resnet):
     contact = InitialModel(resnet, (), adaptive_parameters(resnet.tail))
-    assert size(contact.parts(1)) == (FULL, 61_136_808)  # 21 counters of batch norms are int64
+    assert size(contact.parts(complete=True)) == (FULL, 61_136_808)  # 21 counters of batch norms are int64
 
 
 def test_first_contact_with_a_checkpoint_is_the_classifier(resnet):
     provided = set(network_state(resnet)) - {"tail.classifier.weight"}
     contact = InitialModel(resnet, provided, adaptive_parameters(resnet.tail))
-    assert size(contact.parts(1)) == (4_096_000, 4 * 4_096_000)
-    assert contact.parts(2) == ()
+    assert size(contact.parts(complete=True)) == (4_096_000, 4 * 4_096_000)
+    assert contact.parts(complete=False) == ()
 
 
 def test_a_late_joiner_gets_no_weights_that_the_knowledge_brings(resnet):
     contact = InitialModel(resnet, (), adaptive_parameters(resnet.tail))
-    assert size(contact.parts(7))[0] == FULL - 12_484_608
+    assert size(contact.parts(complete=False))[0] == FULL - 12_484_608
     alone = InitialModel(resnet, (), ())
-    assert alone.parts(7) == alone.parts(1)
+    assert alone.parts(complete=False) == alone.parts(complete=True)
 
 
 # -- the prediction and what really passes -----------------------------------------------------------------------------
@@ -130,7 +130,7 @@ class KeepingExchange:
 
 
 def after_first_contact(
-    round: int, provided: tuple[str, ...] = (), travelling: tuple[str, ...] = ()
+    provided: tuple[str, ...] = (), travelling: tuple[str, ...] = (), *, complete: bool = True
 ) -> tuple[Network, Network]:
     """The server's network, and the other end's after first contact with client 3."""
     server, other = tiny.network(1), tiny.network(2)
@@ -139,7 +139,7 @@ def after_first_contact(
         (server, first := KeepingExchange()),
         (other, SimpleNamespace(is_server=False, down=first.down)),
     ):
-        InitialModel(end, provided, travelling).send_to_new_clients(exchange, round, [3])
+        InitialModel(end, provided, travelling).send_to_new_clients(exchange, 2, [3], complete=complete)
     return server, other
 
 
@@ -149,19 +149,22 @@ def differing(one: Network, other: Network) -> set[str]:
 
 
 def test_first_contact_brings_the_whole_state():
-    assert differing(*after_first_contact(1)) == set()
+    assert differing(*after_first_contact()) == set()
 
 
 def test_first_contact_leaves_out_what_is_provided_and_what_travels_later():
-    assert differing(*after_first_contact(1, provided=("stem.conv.weight",))) == {"stem.conv.weight"}
+    assert differing(*after_first_contact(provided=("stem.conv.weight",))) == {"stem.conv.weight"}
     travelling = ("trunk.conv.weight", "classifier.weight")
-    assert differing(*after_first_contact(1, travelling=travelling)) == set()
-    assert differing(*after_first_contact(2, travelling=travelling)) == {f"tail.{name}" for name in travelling}
+    assert differing(*after_first_contact(travelling=travelling)) == set()
+    left_out = differing(*after_first_contact(travelling=travelling, complete=False))
+    assert left_out == {f"tail.{name}" for name in travelling}
 
 
 def test_every_client_gets_the_initial_model_once():
     contact, exchange = InitialModel(tiny.network(), (), ()), KeepingExchange()
-    assert contact.send_to_new_clients(exchange, 1, [0, 2]) == [0, 2]
-    assert contact.send_to_new_clients(exchange, 2, [0, 1, 2]) == exchange.receivers == [1]
-    assert contact.send_to_new_clients(SimpleNamespace(), 3, [0, 1, 2]) == []  # nobody is new: nothing is sent
+    assert contact.send_to_new_clients(exchange, 1, [0, 2], complete=True) == [0, 2]
+    assert contact.send_to_new_clients(exchange, 2, [0, 1, 2], complete=False) == exchange.receivers == [1]
+    assert (
+        contact.send_to_new_clients(SimpleNamespace(), 3, [0, 1, 2], complete=False) == []
+    )  # nobody is new: nothing is sent
     assert contact.met == {0, 1, 2}

@@ -12,13 +12,15 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from fedstil_mpi.checkpoints.coverage import differences, snapshot
+from fedstil_mpi.client.untold import server_knows
 from fedstil_mpi.comm.exchange import InProcessExchange
 from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.federation.schedule import exchanges
 from fedstil_mpi.federation.state import nowhere
 from fedstil_mpi.federation.trainer import OneByOne
 from fedstil_mpi.util.state_tree import State, flatten, unflatten
 from support import tiny
-from support.cases import PRESETS, SETTINGS, STEADY, STRANGER, STREAMS
+from support.cases import FEDERATED, PRESETS, SETTINGS, STEADY, STRANGER, STREAMS
 
 Written = tuple[bytes, str]
 """A state as a file holds it: tensors as safetensors, plain values as JSON."""
@@ -117,6 +119,11 @@ CASES = [
     case("fedweit", "best", compression__up="ternary", compression__down="ternary"),
     case("fedavg", "best", compression__rows="known"),
     case("fedstil", "best", compression__rows="known", compression__up="int4", compression__down="int4"),
+    *(case(method, "best", rounds__exchange_every=3, prototypes__exchange=True) for method in FEDERATED),
+    *(case(method, "reference_code", rounds__exchange_every=2) for method in FEDERATED),
+    case("fedprox", "best", method__anchor="previous", rounds__exchange_every=2),
+    case("fedstil", "best", rounds__exchange_every=3, compression__rows="known", compression__up="ternary"),
+    case("fedstil_atten", "best", method__reset="persist", method__tying=1e-3, rounds__exchange_every=2),
 ]
 ALL = [*CASES, *(Case(method, preset) for method, preset in PRESETS if preset == "paper")]
 MORE = STEADY | {"rounds.per_task": 2, "evaluation.protocol": "market"}
@@ -129,8 +136,12 @@ class Plan(NamedTuple):
     streams: list
     neck: str
 
-    def rounds(self, after: int = 0) -> Iterator[tuple[int, list[int]]]:
-        return ((number, online) for number, online in enumerate(self.online, 1) if number > after)
+    def rounds(self, every: int, after: int = 0) -> Iterator[tuple[int, list[int], list[int], list[int]]]:
+        """Numbers, and who is online, receives and sends."""
+        exchanging = exchanges(self.online, every, range(len(self.streams)))
+        for number, (online, of_round) in enumerate(zip(self.online, exchanging, strict=True), 1):
+            if number > after:
+                yield number, online, *of_round
 
 
 PLANS = {
@@ -193,8 +204,9 @@ class Seen:
 
     def play(self, plan: Plan, after: int = 0) -> "Seen":
         """All rounds but those up to `after`, then the closing distribution."""
-        for number, online in plan.rounds(after):
-            self.round(number, online)
+        every = self.federation.parts.schedule.exchange_every
+        for number, online, receivers, senders in plan.rounds(every, after):
+            self.round(number, online, receivers, senders)
         met = [client for client, side in enumerate(self.federation.clients) if side.learner.draws]
         self.federation.distribute(len(plan.online) + 1, met)
         self.search(len(plan.online) + 1)
@@ -202,13 +214,13 @@ class Seen:
         self.final = [(learner.fingerprint(), dict(learner.forward_counts)) for learner in learners]
         return self
 
-    def round(self, number: int, online: list[int]) -> None:
+    def round(self, number: int, online: list[int], receivers: list[int], senders: list[int]) -> None:
         """With a look at everything before and after training."""
         federation = self.federation
-        federation.distribute(number, online)
-        served = snapshot(federation.server, transient=True)
+        federation.distribute(number, receivers)
+        served = snapshot(federation.server, transient=bool(receivers))
         federation.learn(number, online)
-        federation.collect(number, online)
+        federation.collect(number, senders)
         self.search(number)
         self.begun[number] = [*federation.parts.trainer.begun, served]
         self.ended[number] = everything(federation)
@@ -240,7 +252,8 @@ def restored(case: Case, plan: Plan, files: dict[str, Written]) -> tiny.Federati
     of = {name: read(file) for name, file in files.items()}
 
     def theta_of(client: int) -> Tensor:
-        return federation.clients[client].setup.layout.pack(of[str(client)]["learner"]["tail"])
+        setup, learner = federation.clients[client].setup, of[str(client)]["learner"]
+        return server_knows(learner, setup.layout) if learner["draws"] else setup.start
 
     for client, side in enumerate(federation.clients):
         side.restore(of[str(client)]["method"])

@@ -442,7 +442,7 @@ def test_token_and_identity_prototypes_are_means_over_images():
     side = play(learner(rounds__per_task=1), 2)
     images = side.views.clean(1, "train").flatten(1)
     torch.testing.assert_close(side.token(), images.mean(0))
-    pids, prototypes = side.identity_prototypes()
+    pids, prototypes = side.identity_prototypes(1)
     assert pids.tolist() == [2, 7, 9]
     torch.testing.assert_close(prototypes, images.view(3, 4, -1).mean(1))
 

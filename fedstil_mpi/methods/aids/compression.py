@@ -18,7 +18,7 @@ from fedstil_mpi.comm.lossy import HALVES
 from fedstil_mpi.comm.wire import CLASSIFIER, Wire
 from fedstil_mpi.config.sections import Compression
 from fedstil_mpi.methods.aids import AidedClient, AidedServer
-from fedstil_mpi.methods.aids.prototypes import PEOPLE, pids_of_new_task
+from fedstil_mpi.methods.aids.prototypes import PEOPLE, pids_of_begun_tasks
 from fedstil_mpi.methods.base import Client, Server, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS
 from fedstil_mpi.models.network import Tail
@@ -115,7 +115,7 @@ class CompressedClient(AidedClient):
     def update(self) -> Message:
         message, wire = self.inner.update(), self.codecs.up
         if self.codecs.known_rows:
-            message.setdefault(PEOPLE.kind, pids_of_new_task(self.learner))
+            message.setdefault(PEOPLE.kind, pids_of_begun_tasks(self.learner))
         if wire is None or WEIGHTS not in message:
             self.inner.sent(message)
             return self.codecs.halve(message)

@@ -25,11 +25,10 @@ def prototypes_part(setup: Setup) -> Part:
     return Part("prototypes", setup.representation, ragged=True)
 
 
-def pids_of_new_task(learner: Learner) -> Tensor:
-    """Person ids int64 [n, 1] in a client's first round on a task, none in its later rounds."""
-    if not learner.task_is_new:
-        return torch.empty(0, 1, dtype=torch.int64)
-    return torch.from_numpy(learner.tasks[learner.task].train.people)[:, None]
+def pids_of_begun_tasks(learner: Learner) -> Tensor:
+    """Person ids int64 [n, 1] of the tasks that a client has begun since it last sent something."""
+    people = [torch.from_numpy(learner.tasks[task].train.people) for task in learner.untold.begun_tasks]
+    return torch.cat([torch.empty(0, dtype=torch.int64), *people])[:, None]
 
 
 def add_parts(traffic: Traffic, setup: Setup) -> Traffic:
@@ -50,11 +49,9 @@ class PrototypeClient(AidedClient):
         self.inner.absorb(knowledge)
 
     def update(self) -> Message:
-        if self.learner.task_is_new:
-            pids, prototypes = self.learner.identity_prototypes()
-        else:
-            pids, prototypes = torch.empty(0, dtype=torch.int64), torch.empty(0, self.setup.representation)
-        return {PEOPLE.kind: pids[:, None], "prototypes": prototypes} | self.inner.update()
+        made = [self.learner.identity_prototypes(task)[1] for task in self.learner.untold.begun_tasks]
+        prototypes = torch.cat([torch.empty(0, self.setup.representation), *made])
+        return {PEOPLE.kind: pids_of_begun_tasks(self.learner), "prototypes": prototypes} | self.inner.update()
 
     def sent(self, update: Message) -> None:
         self.inner.sent(update)

@@ -175,7 +175,7 @@ class Server(base.Server):
 
     def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
         self.attention.restore(state["attention"])
-        for client in self.attention.history.seen_clients():
+        for client in range(len(self.theta_KP)):
             self.theta_KP[client] = state["theta"][client] if "theta" in state else theta_of(client)
         if "mixed" in state:
             self.mixed_KP = state["mixed"]

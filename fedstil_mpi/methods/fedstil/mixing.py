@@ -9,7 +9,7 @@ from torch import Tensor
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Layout, Message, Part, Rows
 from fedstil_mpi.comm.wire import CLASSIFIER, places
-from fedstil_mpi.methods.aids.prototypes import PEOPLE, pids_of_new_task
+from fedstil_mpi.methods.aids.prototypes import PEOPLE, pids_of_begun_tasks
 from fedstil_mpi.methods.fedstil.attention import attention, own_weights, reference_code_relevance
 from fedstil_mpi.methods.fedstil.history import History
 from fedstil_mpi.methods.fedstil.relevance import MEASURES
@@ -35,7 +35,7 @@ def parts(measure: str, representation: int) -> tuple[Part, ...]:
 def report(measure: str, learner: Learner) -> Message:
     """The client's message with these parts, after its training."""
     if measure == "overlap":
-        return {PEOPLE.kind: pids_of_new_task(learner)}
+        return {PEOPLE.kind: pids_of_begun_tasks(learner)}
     if measure == "uniform":
         return {}
     token = {"token": learner.token()}

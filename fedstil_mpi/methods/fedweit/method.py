@@ -103,6 +103,8 @@ class Client(FederatedClient):
         """The decomposition of each layer, whose base is under the same name in `parameters`."""
         self.bank = torch.empty(0, setup.layout.scalars)
         """What has arrived for the next task, [n, P]."""
+        self.finished = self.bank
+        """The adaptive weights of the task that ended last, which the server does not have yet, [1, P]; none: [0, P]."""
         self.past = Past(learner.tail, setup.layout)
         self.drift = QuadraticSum()
         """The base's drift from where finished tasks had it."""
@@ -150,6 +152,7 @@ class Client(FederatedClient):
         gates = {name: part.gate(prune=True) for name, part in self.parts.items()}
         own = {name: part.own(prune=True) for name, part in self.parts.items()}
         self.past.keep(self.learner.task, self.learner.tail, gates, own)
+        self.finished = self.adaptive(prune=True)[None]
         if self.options.drift:
             bases = {part_name(name, "original"): shared for name, shared in self.parameters.items()}
             self.drift.add(bases, {part_name(name, "original"): gate**2 for name, gate in gates.items()})
@@ -159,13 +162,12 @@ class Client(FederatedClient):
         moved = self.theta() - self.start
         for name, change in self.setup.layout.unpack(moved).items():
             change *= to_host(self.parts[name].gate(prune=True))
-        adaptive = torch.empty(0, self.setup.layout.scalars)
-        if self.learner.task_ends:
-            adaptive = self.adaptive(prune=True)[None]
-        return {WEIGHTS: moved, ADAPTIVE: adaptive, "samples": torch.tensor([self.learner.samples])}
+        samples = torch.tensor([self.learner.untold.samples])
+        return {WEIGHTS: moved, ADAPTIVE: self.finished, "samples": samples}
 
     def sent(self, update: Message) -> None:
         """The base stays where training left it, until the server's arrives."""
+        self.finished = torch.empty(0, self.setup.layout.scalars)
 
     def adaptive(self, prune: bool) -> Tensor:
         """The task's adaptive weights, float32 [P] on the CPU."""
@@ -176,15 +178,21 @@ class Client(FederatedClient):
         return self.past.tail(task, self.parameters) if task in self.past.tasks else self.learner.tail
 
     def state(self) -> State:
-        """`bank` is empty between two rounds: in the round in which it arrives a task begins."""
         banks = [len(part.knowledge) for part in self.parts.values()]  # all of them alike
-        return {"bank": banks[0] if banks else None, "past": self.past.state(), "drift": self.drift.state()}
+        return {
+            "bank": banks[0] if banks else None,
+            "arrived": self.bank,
+            "finished": self.finished,
+            "past": self.past.state(),
+            "drift": self.drift.state(),
+        }
 
     def restore(self, state: State) -> None:
         if state["bank"] is not None:
             self.decompose()
             self.bank = self.bank.new_zeros(state["bank"], self.setup.layout.scalars)
             self.restart()  # so that there is room for the bank in the tail
+        self.bank, self.finished = state["arrived"], state["finished"]
         self.past.restore(state["past"], self.learner.device)
         self.drift.restore(state["drift"], self.learner.device)
 

@@ -19,11 +19,14 @@ class ReferenceCodeClient(Client):
 
     def absorb(self, knowledge: Message) -> None:
         super().absorb(knowledge)
-        for base in self.parameters.values():
-            base.requires_grad_(False)
         if "knowledge" in knowledge:
             self.bank = knowledge["knowledge"].view(-1, self.setup.layout.scalars).clone()
         self.restart()
+
+    def decompose(self) -> None:
+        super().decompose()
+        for base in self.parameters.values():
+            base.requires_grad_(False)
 
     def begin(self) -> None:
         """A new task begins like any other round."""
@@ -37,7 +40,7 @@ class ReferenceCodeClient(Client):
     @torch.no_grad()
     def update(self) -> Message:
         moved = to_host(self.setup.layout.pack(self.weights())) - self.start
-        samples = torch.tensor([self.learner.samples])
+        samples = torch.tensor([self.learner.untold.samples])
         return {WEIGHTS: moved, ADAPTIVE: self.adaptive(prune=False), "samples": samples}
 
     def weights(self) -> dict[str, torch.Tensor]:
