@@ -8,17 +8,15 @@ Every argument is a run folder or holds run folders. Needs neither torch nor MPI
 import argparse
 import math
 from collections.abc import Sequence
-from functools import partial
 
-import numpy as np
 from rich.table import Table
 
 from fedstil_mpi.config.command_line import Parser, cli_main
 from fedstil_mpi.report import load
 from fedstil_mpi.results.reading import links
 from fedstil_mpi.results.reading.links import LINKS, Assumptions
-from fedstil_mpi.results.reading.measures import over_seeds
 from fedstil_mpi.results.reading.variants import Variant
+from fedstil_mpi.results.report import edge_links
 from fedstil_mpi.util import terminal
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import expanded
@@ -57,15 +55,9 @@ def _table(text: str, given: Assumptions, variants: Sequence[Variant], accuracie
     table.title = f"{text}: {link.down / 1e6:g} Mbit/s down, {link.up / 1e6:g} up, {1e3 * link.latency:g} ms"
     table.title_justify = "left"
     for variant in variants:
-        rounds = [links.round_seconds(run, given) for run in variant.runs]
-        numbers = [np.mean([r[:-1].sum(axis=1).mean() for r in rounds]), np.mean([r.sum() for r in rounds])]
-        numbers += [over_seeds(variant, partial(links.seconds_to, accuracy=a, given=given)).mean() for a in accuracies]
-        table.add_row(variant.label, str(len(variant.runs)), *map(_seconds, numbers))
+        numbers = links.totals(variant, given, accuracies)
+        table.add_row(variant.label, str(len(variant.runs)), *map(edge_links.seconds, numbers))
     return table
-
-
-def _seconds(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
 if __name__ == "__main__":

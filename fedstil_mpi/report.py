@@ -13,7 +13,7 @@ from pathlib import Path
 from fedstil_mpi.config.command_line import Parser, cli_main
 from fedstil_mpi.results.reading import runs
 from fedstil_mpi.results.reading.variants import Variant, group, warnings
-from fedstil_mpi.results.report import plots, sections, tables
+from fedstil_mpi.results.report import edge_links, plots, sections, tables
 from fedstil_mpi.util import lease, terminal
 from fedstil_mpi.util.errors import InputError, did_you_mean
 from fedstil_mpi.util.files import expanded, write_text
@@ -107,6 +107,7 @@ def text(comparison: Comparison, drawn: Sequence[str]) -> str:
         parts["Savings"] = sections.savings(variants)
         parts["Seed by seed"] = sections.paired(variants, comparison.reference)
     parts["Bytes by kind"] = sections.bytes_by_kind(variants)
+    parts["On edge links"] = edge_links.section(variants, comparison.reference)
     parts["Plots"] = "\n\n".join(
         f"{plots.PLOTS[name].caption} ([numbers]({name}.csv)):\n\n![]({name}.png)" for name in drawn
     )

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from fedstil_mpi import replay
+from fedstil_mpi.report import load
 from fedstil_mpi.results.reading import links, runs
 from fedstil_mpi.results.reading.links import Assumptions, Link
+from fedstil_mpi.results.report import edge_links
 from fedstil_mpi.util.errors import InputError
 from support import made_runs
 from support.made_runs import FIRST, MB
@@ -50,6 +52,19 @@ def test_seconds_to_an_accuracy_of_the_whole_stream(run):
     assert links.seconds_to(run, 30 - 1e-6, given) == 6.5
     assert links.seconds_to(run, 45, given) == 12.5
     assert np.isnan(links.seconds_to(run, 61, given))
+
+
+def test_means_over_seeds_and_what_not_every_seed_reaches(tmp_path):
+    (variant,) = [v for v in load([made_runs.write_three(tmp_path)], None).variants if v.label == "fedstil"]
+    given = Assumptions(links.LINKS["lte-m"])
+    of_round, in_all, soon, never = links.totals(variant, given, [10, 90])
+    # Both clients: a model of 100 MB and twice 10 MB down at 300 kbit/s, twice 10 MB up at 375.
+    assert in_all == pytest.approx(8 * 120 / 0.3 + 8 * 20 / 0.375 + 5 * 0.1)
+    assert soon == pytest.approx(8 * 110 / 0.3 + 8 * 10 / 0.375 + 3 * 0.1)
+    assert of_round == pytest.approx((in_all - 8 * 10 / 0.3 - 0.1) / 2)
+    assert np.isnan(never)
+    row = next(line for line in edge_links.section([variant], variant).splitlines() if line.startswith("| fedstil"))
+    assert f" {in_all:.0f} " in row
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,23 @@ def test_heat_maps_show_what_their_csv_holds(drawn):
         assert np.array_equal(line.get_xydata(), plotted)
 
 
+def test_accuracy_against_bytes_by_hand(drawn):
+    """60 and 70: their mean plus and minus 12.7 standard errors, of which one is 5."""
+    figure, rows = drawn["tradeoff"]
+    keys = "mb_per_client", "rank1_mean", "rank1_half_width", "n"
+    assert numbers(rows, *keys, variant="fedavg")[0] == pytest.approx([200, 65, 5 * 12.706, 2])
+    assert numbers(rows, *keys, variant="single")[0] == pytest.approx([100, 60, NAN, 1], nan_ok=True)
+    assert figure.axes[0].get_xscale() == "log"
+
+
+def test_a_family_has_one_colour_and_each_of_it_a_look_of_its_own():
+    styles = plots._styles(["FedAvg", "FedAvg, int4", "FedSTIL", "FedAvg, sign"])
+    assert {label for label, look in styles.items() if look["color"] == styles["FedAvg"]["color"]} == set(styles) - {
+        "FedSTIL"
+    }
+    assert len({tuple(look.values()) for look in styles.values()}) == 4
+
+
 def test_mixing_matrices_are_the_runs(drawn):
     figure, rows = drawn["relevance"]
     images = {axes.get_title(): axes for axes in figure.axes if axes.images and axes.get_title()}

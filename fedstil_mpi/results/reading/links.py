@@ -7,12 +7,16 @@ waking up, and energy.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from fedstil_mpi.comm.ledger import DOWN, UP
+from fedstil_mpi.results.reading.measures import over_seeds
 from fedstil_mpi.results.reading.runs import Run
+from fedstil_mpi.results.reading.variants import Variant
 from fedstil_mpi.util.errors import InputError, did_you_mean
 
 FACTORS = {"k": 1e3, "M": 1e6, "G": 1e9}
@@ -91,6 +95,16 @@ def seconds_to(run: Run, accuracy: float, given: Assumptions) -> float:
     """
     reached = np.flatnonzero(accuracy_of_stream(run) >= accuracy)
     return float(seconds_by_evaluation(run, given)[reached[0]]) if len(reached) else np.nan
+
+
+def totals(variant: Variant, given: Assumptions, accuracies: Sequence[float]) -> list[float]:
+    """Seconds of a round, of the whole run, and until each accuracy; means over seeds, nan where not every seed gets there."""
+    rounds = [round_seconds(run, given) for run in variant.runs]
+    until = [over_seeds(variant, partial(seconds_to, accuracy=a, given=given)).mean() for a in accuracies]
+    return [
+        float(value)
+        for value in (np.mean([r[:-1].sum(axis=1).mean() for r in rounds]), np.mean([r.sum() for r in rounds]), *until)
+    ]
 
 
 def accuracy_of_stream(run: Run) -> np.ndarray:

@@ -16,8 +16,10 @@ NOT_COMPARED = ("seed", *NOT_DECIDING)
 """What may differ within a variant: which repetition a run is, and where and how it took place."""
 SHARED = ("data", "model", "warmup", "rounds", "participation", "evaluation")
 """Sections in which variants must agree for their numbers to measure the same."""
+NOT_SHARED = ("rounds.exchange_every",)
+"""Keys of these sections that decide what a result costs, and not what it is measured on."""
 KEYS_IN_LABEL = 3
-ALWAYS = {"evaluation.gallery": "task"}
+ALWAYS = {"evaluation.gallery": "task", "rounds.exchange_every": "1"}
 """What runs did whose configs do not know the key yet."""
 
 
@@ -85,9 +87,7 @@ def differences(variants: Sequence[Variant]) -> dict[str, dict[str, list[str]]]:
 def warnings(variants: Sequence[Variant]) -> list[str]:
     """One line for each reason why the variants' numbers do not measure the same."""
     lines = [
-        f"{key} is not the same: {listed(of_key)}"
-        for key, of_key in differences(variants).items()
-        if key.partition(".")[0] in SHARED
+        f"{key} is not the same: {listed(of_key)}" for key, of_key in differences(variants).items() if is_shared(key)
     ]
     seeds = defaultdict(list)
     for variant in variants:
@@ -95,6 +95,10 @@ def warnings(variants: Sequence[Variant]) -> list[str]:
     if len(seeds) > 1:
         lines.append(f"the seeds are not the same: {listed(seeds)}")
     return lines
+
+
+def is_shared(key: str) -> bool:
+    return key.partition(".")[0] in SHARED and key not in NOT_SHARED
 
 
 def listed(labels: Mapping[str, Sequence[str]]) -> str:

@@ -77,14 +77,19 @@ def draw_curves(x: str, y: str, x_title: str, y_title: str) -> Callable[[Rows, S
         if x == ROUND:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         elif 0 < LOG_SPAN * min(xs) < max(xs):
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter(ScalarFormatter())
-            axes.xaxis.set_minor_formatter(NullFormatter())
+            logarithmic(axes)
         figure.legend(loc="outside right upper")
         return figure
 
     return draw
+
+
+def logarithmic(axes: Axes) -> None:
+    """The x axis, with numbers as they are written."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def lines(axes: Axes, rows: Rows, styles: Styles, x: str, y: str, emphasise_end: bool = False) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from fedstil_mpi.results.reading.measures import accuracy_by_round, forgetting_by_round
 from fedstil_mpi.results.reading.variants import Variant
-from fedstil_mpi.results.report import heatmaps
+from fedstil_mpi.results.report import heatmaps, tradeoff
 from fedstil_mpi.results.report.curves import BYTES, ROUND, SECONDS, Styles, draw_curves, over_bytes, over_rounds
 from fedstil_mpi.results.report.tables import Rows, write_csv
 from fedstil_mpi.util.files import atomic
@@ -58,6 +58,11 @@ PLOTS = {
         over_bytes("rank1", accuracy_by_round),
         draw_curves(SECONDS, "rank1", "seconds of transfers so far", RANK1),
     ),
+    "tradeoff": Plot(
+        "Served rank-1 at the end against all bytes, first contact included; bars: 95 % confidence interval of the mean",
+        tradeoff.rows,
+        tradeoff.draw,
+    ),
     "forgetting": Plot(
         "Forgetting, had the run ended at that round",
         over_rounds("forgetting", forgetting_by_round),
@@ -95,12 +100,16 @@ def write_all(variants: Sequence[Variant], chosen: Variant, folder: Path) -> lis
 
 
 def _styles(labels: Sequence[str]) -> Styles:
-    """The same for a variant in every plot."""
+    """The same for a variant in every plot; variants of one family have one colour."""
+    families: dict[str, list[str]] = {}
+    for label in labels:
+        families.setdefault(tradeoff.family(label), []).append(label)
     return {
         label: {
             "color": COLOURS[index % len(COLOURS)],
-            "linestyle": LINES[index // len(COLOURS) % len(LINES)],
-            "marker": MARKERS[index % len(MARKERS)],
+            "linestyle": LINES[(index // len(COLOURS) + member) % len(LINES)],
+            "marker": MARKERS[(index + member) % len(MARKERS)],
         }
-        for index, label in enumerate(labels)
+        for index, of_family in enumerate(families.values())
+        for member, label in enumerate(of_family)
     }

@@ -9,7 +9,7 @@ import numpy as np
 from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.results.reading.measures import Spread, at_end, megabytes, over_seeds, spread
 from fedstil_mpi.results.reading.runs import Run
-from fedstil_mpi.results.reading.variants import SHARED, Variant, differences, listed
+from fedstil_mpi.results.reading.variants import Variant, differences, is_shared, listed
 from fedstil_mpi.results.report.tables import mb
 from fedstil_mpi.util.tables import markdown
 
@@ -58,7 +58,7 @@ def compared(variants: Sequence[Variant]) -> str:
         f"{_each([run.ranks for run in runs])}",
     ]
     lines += [f"- {variant.label}: preset {text}" for variant in variants if (text := _overridden(variant))]
-    own = {key: labels for key, labels in differences(variants).items() if key.partition(".")[0] not in SHARED}
+    own = {key: labels for key, labels in differences(variants).items() if not is_shared(key)}
     own.pop("method.name", None)
     lines += ["", "What differs:", "", *(f"- `{key}`: {listed(labels)}" for key, labels in own.items())] if own else []
     return "\n".join(lines)
