@@ -37,19 +37,20 @@ def share_out(places: int, wanted: Mapping[int, int], turns: Mapping[int, int]) 
 
     wanted: person -> the most it can use. turns: who comes first, lowest first, for places that are too few for all.
     """
+    if sum(wanted.values()) <= places:
+        return dict(wanted)
     level, hungry = 0, len(wanted)
     for most in sorted(wanted.values()):
         if (most - level) * hungry > places:
             break
         places -= (most - level) * hungry
         level, hungry = most, hungry - 1
-    else:
-        return dict(wanted)
-    level += places // hungry
-    given = {person: min(most, level) for person, most in wanted.items()}
-    unserved = (person for person, most in wanted.items() if most > level)
-    for person in sorted(unserved, key=turns.__getitem__)[: places % hungry]:
-        given[person] += 1
+    level, left = level + places // hungry, places % hungry
+    given = {person: most if most < level else level for person, most in wanted.items()}
+    if left:
+        unserved = [person for person, most in wanted.items() if most > level]
+        for person in sorted(unserved, key=turns.__getitem__)[:left]:
+            given[person] += 1
     return given
 
 

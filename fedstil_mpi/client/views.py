@@ -49,9 +49,9 @@ class Views:
 
     def clean(self, task: int, split: str) -> Tensor:
         """Of a split without augmentation; the stem is frozen, so they are made once a run."""
-        self._count_clean(task, split)
-        made = self.made[task, split]
+        made = self.made.get((task, split))
         if made is None:
+            self._count_clean(task, split)
             made = self._before.get((self.client, task, split))
             if made is None:
                 made = self.represent(getattr(self.tasks[task], split).pixels, PLAIN, 0)

@@ -149,9 +149,9 @@ class Server(base.Server):
         return {WEIGHTS: base_KP[online]}
 
     def sent(self, online: list[int], knowledge: Rows) -> None:
-        seen_clients = self.attention.history.seen_clients()
+        tasks, step = self.attention.history.tasks, self.options.step_to_base
         for client, base_P in zip(online, knowledge.get(WEIGHTS, ()), strict=False):
-            alpha = self.options.step_to_base if client in seen_clients else 1.0
+            alpha = step if tasks[client] else 1.0
             self.theta_KP[client] = interpolate(self.theta_KP[client], base_P, alpha)
 
     def collect(self, online: list[int], updates: Rows) -> None:
@@ -159,9 +159,9 @@ class Server(base.Server):
             return
         self.theta_KP[online] += updates[WEIGHTS]
         if self.options.server_memory:
-            seen_clients = self.attention.history.seen_clients()
+            tasks = self.attention.history.tasks
             for client in online:
-                past = self.options.server_memory if client in seen_clients else 0.0
+                past = self.options.server_memory if tasks[client] else 0.0
                 self.mixed_KP[client].lerp_(self.theta_KP[client], 1 - past)
         self.attention.note(online, updates)
 
