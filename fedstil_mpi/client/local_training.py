@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedstil_mpi.client.adam import Adam
 from fedstil_mpi.client.batches import Batch, MakeBatch
 from fedstil_mpi.client.epochs import EarlyStop, Epoch, ReferenceRate, run_epochs
 from fedstil_mpi.config.schema import Train
@@ -80,7 +81,7 @@ class LocalTraining:
         self.tail = tail
         self.settings = settings
         self.rate = rate
-        self.optimizer: torch.optim.Optimizer | None = None
+        self.optimizer: Adam | None = None
         """None when nothing is left to do: its moments are twice as large as the model."""
         self.epochs: list[Epoch] = []
         """What the finished passes reported, where epochs are counted."""
@@ -103,10 +104,7 @@ class LocalTraining:
         after which `state` says how far it has come.
         """
         parameters = trainable_parameters(self.tail)
-        # Fused: without temporaries as large as the model, which on a CPU cost as much time as all the arithmetic.
-        self.optimizer = torch.optim.Adam(
-            parameters.values(), self.settings.lr, weight_decay=self.settings.weight_decay, fused=True
-        )
+        self.optimizer = Adam(parameters.values(), self.settings.lr, self.settings.weight_decay)
         if self._before is not None:
             self._take_up(self._before)
 
@@ -144,8 +142,7 @@ class LocalTraining:
                     pass
                 return done[number]
             if self.settings.rate == "reference_code" and self.optimizer is not None:
-                for group in self.optimizer.param_groups:
-                    group["lr"] = lr
+                self.optimizer.lr = lr
             train(epoch_of(number))
             try:
                 self.epochs.append(self._report())
@@ -177,7 +174,7 @@ class LocalTraining:
             loss = smoothed_cross_entropy(scores, pids, settings.label_smoothing, allowed=allowed)
             total = loss + _metric_loss(settings, features, pids)
             extra = extra_loss(batch, scores)
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.clear()
             total = total if extra is None else total + extra
             total.backward()
             self.optimizer.step()
@@ -187,15 +184,14 @@ class LocalTraining:
             meter.seen += len(pids)
             if stop():
                 raise Stopped
-        self.optimizer.zero_grad(set_to_none=True)  # gradients as large as the model, of every client of the rank
+        self.optimizer.clear()  # gradients as large as the model, of every client of the rank
 
     def state(self) -> State:
         """How far it has come: enough for a training of the same round to go on as if there had been no stop."""
         device = next(self.tail.parameters()).device
-        moments = self.optimizer.state_dict()["state"] if self.optimizer is not None else {}
         return {
             "tail": dict(self.tail.state_dict()),
-            "moments": {str(place): dict(of_parameter) for place, of_parameter in moments.items()},
+            "moments": self.optimizer.state() if self.optimizer is not None else {},
             "random": torch.get_rng_state(),
             "random_gpu": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
             "epochs": [[epoch.loss, epoch.accuracy, epoch.images] for epoch in self.epochs],
@@ -213,9 +209,7 @@ class LocalTraining:
         assert self.optimizer is not None
         device = next(self.tail.parameters()).device
         self.tail.load_state_dict(state["tail"])
-        groups = self.optimizer.state_dict()["param_groups"]
-        moments = {int(place): of_parameter for place, of_parameter in state["moments"].items()}
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.optimizer.restore(state["moments"])
         torch.set_rng_state(state["random"])
         if state["random_gpu"] is not None and device.type == "cuda":
             torch.cuda.set_rng_state(state["random_gpu"], device)

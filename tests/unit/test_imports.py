@@ -38,23 +38,28 @@ for name in names:
     before = set(sys.modules)
     importlib.import_module(name)
     found[name] = sorted({"torch", "torchvision", "mpi4py"} & (set(sys.modules) - before))
-json.dump({"found": found, "touched": touched}, sys.stdout)
+if "fedstil_mpi.client.adam" in names:
+    import torch
+    weight = torch.nn.Parameter(torch.ones(1))
+    weight.grad = torch.ones(1)
+    sys.modules["fedstil_mpi.client.adam"].Adam([weight], 0.1, 0.0).step()
+json.dump({"found": found, "touched": touched, "compiler": "torch._dynamo" in sys.modules}, sys.stdout)
 """
 
 
 def import_all(*names):
     """Import the modules, all of the package without names, one after another in a fresh interpreter.
 
-    Returns which of torch, torchvision and mpi4py each brought along, and what was done with sockets.
+    Returns which of torch, torchvision and mpi4py each brought along ("found"), what was done with sockets ("touched"), and
+    whether torch's compiler was loaded, also by a step of training.
     """
     done = subprocess.run([sys.executable, "-c", PROGRAM, json.dumps(names)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    return answer["found"], answer["touched"]
+    return json.loads(done.stdout)
 
 
 def test_what_comes_before_the_placement_imports_nothing_heavy():
-    found, _ = import_all(*(f"fedstil_mpi.{name}" for name in EARLY))
+    found = import_all(*(f"fedstil_mpi.{name}" for name in EARLY))["found"]
     assert len(found) == len(EARLY)
     assert {name: heavy for name, heavy in found.items() if heavy} == {}
 
@@ -65,11 +70,15 @@ def everything():
 
 
 def test_no_import_starts_mpi_or_needs_torchvision(everything):
-    found, _ = everything
+    found = everything["found"]
     assert {name: heavy for name, heavy in found.items() if {"mpi4py", "torchvision"} & set(heavy)} == {}
     assert any("torch" in heavy for heavy in found.values())  # else this test would see nothing
 
 
 def test_no_import_opens_the_network(everything):
-    _, touched = everything
-    assert touched == []
+    assert everything["touched"] == []
+
+
+def test_neither_imports_nor_training_load_the_compiler(everything):
+    """It would cost every rank a second; torch.optim's own Adam loads it, and so does torchvision."""
+    assert not everything["compiler"]

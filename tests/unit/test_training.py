@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedstil_mpi.client.adam import Adam
 from fedstil_mpi.client.batches import Batch, batch_indices
 from fedstil_mpi.client.epochs import ReferenceRate
 from fedstil_mpi.client.learner import Learner
@@ -235,10 +236,10 @@ def test_a_metric_loss_is_trained_but_not_reported(name, loss_of, monkeypatch):
     batch = samples()
     seen: list[list[Tensor]] = []
 
-    def note(optimizer: torch.optim.Adam) -> None:
-        seen.append([p.grad.clone() for p in optimizer.param_groups[0]["params"]])
+    def note(optimizer: Adam) -> None:
+        seen.append([p.grad.clone() for p in optimizer.parameters])
 
-    monkeypatch.setattr(torch.optim.Adam, "step", note)
+    monkeypatch.setattr(Adam, "step", note)
 
     def gradients(weight: float) -> tuple[float, list[Tensor], Tail]:
         tail = tiny.network().tail
@@ -261,8 +262,8 @@ def test_a_metric_loss_is_trained_but_not_reported(name, loss_of, monkeypatch):
 @pytest.mark.parametrize(("policy", "rates"), [("constant", [1.0] * 6), ("reference_code", [1, 1, 1, 1, 1, 0.1])])
 def test_learning_rate(policy, rates, monkeypatch):
     used: list[float] = []
-    step = torch.optim.Adam.step
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: used.append(self.param_groups[0]["lr"]) or step(self))
+    step = Adam.step
+    monkeypatch.setattr(Adam, "step", lambda self: used.append(self.lr) or step(self))
     settings = Train(steps=0, epochs=6, lr=1.0, rate=policy)
     train_round(tiny.network().tail, passes([]), settings, ReferenceRate(1.0), None, nothing)
     assert used == [rate for rate in rates for _ in range(3)]
