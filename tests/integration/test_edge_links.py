@@ -28,7 +28,11 @@ from support.results import different, results
 
 pytestmark = pytest.mark.slow
 
-METHODS = ("single", "fedavg")
+RUNS = {
+    "single": ["method.name=single"],
+    "fedavg": ["method.name=fedavg"],
+    "coded": ["method.name=fedavg", "compression.up=ternary_entropy", "compression.down=int4"],
+}
 HOSTS = {0: "edge1", 1: "edge2"}
 """Client -> its host."""
 HEADERS = 52
@@ -74,22 +78,22 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def carried(network, folder):
-    """Method -> host -> what its link counted during a run."""
+    """Run -> host -> what its link counted meanwhile."""
     found = {}
-    for method in METHODS:
+    for name in RUNS:
         before = json.loads(network("stats").stdout)
-        done = network("mpirun", "-n", 3, sys.executable, *run(method, folder))
+        done = network("mpirun", "-n", 3, sys.executable, *run(name, folder))
         assert done.returncode == 0, done.stderr
         after = json.loads(network("stats").stdout)
-        found[method] = {
+        found[name] = {
             host: {key: count - before[host][key] for key, count in of_host.items()} for host, of_host in after.items()
         }
     return found
 
 
-def run(method, folder):
-    settings = ["data.clients=[0,1]", f"method.name={method}", f"name={method}", f"output={folder}"]
-    return ["-m", "fedstil_mpi.run", TINY, *settings]
+def run(name, folder):
+    settings = ["data.clients=[0,1]", f"name={name}", f"output={folder}"]
+    return ["-m", "fedstil_mpi.run", TINY, *settings, *RUNS[name]]
 
 
 def payload(counts, way):
@@ -97,9 +101,9 @@ def payload(counts, way):
     return counts[f"{way}_bytes"] - HEADERS * counts[f"{way}_packets"]
 
 
-def booked(folder, method, client):
+def booked(folder, name, client):
     """The ledger's bytes to and from a client, under the links' words for them, at its host."""
-    ledger = results(folder / method)["ledger"]
+    ledger = results(folder / name)["ledger"]
     own = ledger[ledger["client"] == client]
     return {way: int(own["encoded"][own["direction"] == direction].sum()) for way, direction in WAYS.items()}
 
@@ -107,11 +111,11 @@ def booked(folder, method, client):
 WAYS = {"rx": b"S2C", "tx": b"C2S"}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize("client", HOSTS)
-def test_links_carry_what_the_ledger_books(carried, folder, client, method):
-    counts = carried[method][HOSTS[client]]
-    ledger = booked(folder, method, client)
+def test_links_carry_what_the_ledger_books(carried, folder, client, name):
+    counts = carried[name][HOSTS[client]]
+    ledger = booked(folder, name, client)
     for way, expected in ledger.items():
         assert expected <= payload(counts, way) <= (1 + AGAIN) * expected + BESIDE
         with_headers = counts[f"{way}_bytes"]
@@ -121,7 +125,7 @@ def test_links_carry_what_the_ledger_books(carried, folder, client, method):
 @pytest.mark.parametrize("client", HOSTS)
 def test_messages_cost_next_to_nothing_beside_their_content(carried, folder, client):
     """What two runs have in common, to start and to gather metrics, is not in their difference."""
-    single, fedavg = (booked(folder, method, client) for method in METHODS)
+    single, fedavg = (booked(folder, name, client) for name in ("single", "fedavg"))
     for way in WAYS:
         more = fedavg[way] - single[way]
         assert more > 7_000_000
@@ -130,13 +134,14 @@ def test_messages_cost_next_to_nothing_beside_their_content(carried, folder, cli
 
 
 def test_the_server_carries_the_bytes_of_all_clients(carried, folder):
-    for method in METHODS:
-        ledgers = [booked(folder, method, client) for client in HOSTS]
+    for name in RUNS:
+        ledgers = [booked(folder, name, client) for client in HOSTS]
         for way, other in (("tx", "rx"), ("rx", "tx")):
             expected = sum(ledger[other] for ledger in ledgers)
-            assert expected <= payload(carried[method]["edge0"], way) <= (1 + AGAIN) * expected + 2 * BESIDE
+            assert expected <= payload(carried[name]["edge0"], way) <= (1 + AGAIN) * expected + 2 * BESIDE
 
 
-def test_results_are_those_of_a_single_rank(carried, folder, tmp_path):
-    assert alone(*run("fedavg", tmp_path)).returncode == 0
-    assert not different(results(folder / "fedavg"), results(tmp_path / "fedavg"))
+@pytest.mark.parametrize("name", ["fedavg", "coded"])
+def test_results_are_those_of_a_single_rank(carried, folder, tmp_path, name):
+    assert alone(*run(name, tmp_path)).returncode == 0
+    assert not different(results(folder / name), results(tmp_path / name))

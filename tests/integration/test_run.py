@@ -13,7 +13,6 @@ import pytest
 
 from fedstil_mpi import methods
 from fedstil_mpi.config import loading
-from fedstil_mpi.config.sections import LOSSY
 from support import SMALL, TINY
 from support.cases import FEDERATED
 from support.launch import alone, play
@@ -46,7 +45,6 @@ ALL = {
     },
     **{f"{name}_compressed": of(name, *LATE, *COMPRESSED) for name in FEDERATED},
     **{f"{name}_seldom": of(name, *LATE, *SELDOM) for name in FEDERATED},
-    **{f"fedstil_{codec}": of("fedstil", f"compression.up={codec}", f"compression.down={codec}") for codec in LOSSY},
     "fedstil": ["method.name=fedstil"],  # with MobileNetV2
     "paper": [SMALL, "method.preset=paper"],
     "losses": [SMALL, "train.contrast=1", "train.triplet=1", "save_models=true"],

@@ -1,13 +1,13 @@
 """Messages between the server and the clients of real ranks: who gets what, what is booked, and what MPI itself counts."""
 
 import json
-import re
 from typing import NamedTuple
 
 import pytest
 
 from fedstil_mpi.launch.placement import assign_clients
 from support.launch import SCRIPTS, mpirun
+from support.monitoring import counted, settings
 from support.scripts.exchange_tour import DOWN, ROUNDS, UP, items, plain, tensor
 
 BYTES = {"torch.float32": 12, "torch.float64": 24, "torch.float16": 6, "torch.bfloat16": 6, "torch.int64": 24}
@@ -28,24 +28,9 @@ class Tour(NamedTuple):
 @pytest.fixture(scope="module", params=[1, 4])
 def tour(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("monitoring")
-    monitoring = {"enable": "2", "enable_output": "3", "filename": str(folder / "run")}
-    env = {f"OMPI_MCA_pml_monitoring_{key}": value for key, value in monitoring.items()}
-    done = mpirun(request.param, [SCRIPTS / "exchange_tour.py"], env=env, timeout=300)
+    done = mpirun(request.param, [SCRIPTS / "exchange_tour.py"], env=settings(folder), timeout=300)
     assert done.returncode == 0, done.stderr
     return Tour(request.param, json.loads(done.stdout), counted(folder))
-
-
-def counted(folder):
-    """Rank 0's lines O2A (one to all) and A2O (all to one) under each communicator called "exchange"."""
-    file = folder / "run.0.prof"
-    if not file.exists():
-        return []
-    blocks = re.split(r"^D\t", file.read_text(), flags=re.MULTILINE)
-    return [
-        sum(int(number) for number in re.findall(r"^(?:O2A|A2O)\t0\t(\d+) bytes", block, re.MULTILINE))
-        for block in blocks
-        if block.startswith("exchange\t")
-    ]
 
 
 def cases(tour):

@@ -108,11 +108,15 @@ def alone(
 
 
 def play(
-    ranks: int, folder: Path, experiments: Mapping[str, Sequence[str]], *more: str
+    ranks: int,
+    folder: Path,
+    experiments: Mapping[str, Sequence[str]],
+    *more: str,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Experiments from tiny.yaml, {name: overrides}, in one job; `more`: further arguments of scripts/play.py."""
     script = [SCRIPTS / "play.py", folder, TINY, json.dumps(experiments), *more]
-    done = mpirun(ranks, script, timeout=600) if ranks > 1 else alone(*script)
+    done = mpirun(ranks, script, env, timeout=600) if ranks > 1 else alone(*script, **(env or {}))
     assert done.returncode == 0, done.stderr
     return done
 

@@ -15,6 +15,7 @@ from fedstil_mpi.checkpoints.coverage import differences, snapshot
 from fedstil_mpi.client.untold import server_knows
 from fedstil_mpi.comm.exchange import InProcessExchange
 from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.config.sections import LOSSY
 from fedstil_mpi.federation.schedule import exchanges
 from fedstil_mpi.federation.state import nowhere
 from fedstil_mpi.federation.trainer import OneByOne
@@ -304,6 +305,13 @@ def test_stopped_within_a_task(case):
 @pytest.mark.parametrize("case", ALL, ids=str)
 def test_stopped_anywhere(case, plan, stop):
     check(case, plan, stop)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("codec", LOSSY)
+@pytest.mark.parametrize("method", FEDERATED)
+def test_stopped_with_any_codec(method, codec):
+    check(case(method, "best", compression__up=codec, compression__down=codec), "some", 4)
 
 
 def test_an_attribute_that_nobody_keeps_is_found():

@@ -28,7 +28,7 @@ def section(variants: Sequence[Variant], reference: Variant) -> str:
     )
     return (
         f"Seconds of transfers, mean over seeds: of the whole run, and until served rank-1 of the whole stream, in which tasks "
-        f"not met yet count 0, first reaches {' and '.join(f'{share:.0%}' for share in SHARES)} of {reference.label}'s best. "
+        f"not met yet count 0, first reaches {' and '.join(f'{100 * share:.0f} %' for share in SHARES)} of {reference.label}'s best. "
         f"Without training; –: not by every seed. {rates}; the server's link 1 Gbit/s. Others: `python -m fedstil_mpi.replay`."
         "\n\n" + markdown(["variant", *header], rows)
     )

@@ -108,7 +108,7 @@ def _styles(labels: Sequence[str]) -> Styles:
         label: {
             "color": COLOURS[index % len(COLOURS)],
             "linestyle": LINES[(index // len(COLOURS) + member) % len(LINES)],
-            "marker": MARKERS[(index + member) % len(MARKERS)],
+            "marker": MARKERS[(index if len(of_family) == 1 else member) % len(MARKERS)],
         }
         for index, of_family in enumerate(families.values())
         for member, label in enumerate(of_family)
