@@ -119,4 +119,4 @@ def server_memory(schema: MessageSchema, ledger: Ledger) -> int:
 
 
 def _shared(schema: MessageSchema) -> set[str]:
-    return {part.kind for part in (*schema.initial_model.parts(1), *schema.traffic.down) if part.shared}
+    return {part.kind for part in (*schema.initial_model.parts(complete=True), *schema.traffic.down) if part.shared}

@@ -94,7 +94,7 @@ def test_our_reference_preset_sends_what_the_reference_code_sends(resnet18, meth
 
 def test_with_a_checkpoint_first_contact_is_the_classifier():
     schema = cases.schema_of(cases.Case("resnet18", "fedstil"), cases.network("resnet18"), shared_checkpoint=True)
-    assert [part.itemsize for part in schema.initial_model.parts(1)] == [4 * 8000 * 512]
+    assert [part.itemsize for part in schema.initial_model.parts(complete=True)] == [4 * 8000 * 512]
 
 
 def hand_made() -> tuple[SimpleNamespace, Ledger]:

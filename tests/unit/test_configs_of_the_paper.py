@@ -190,7 +190,9 @@ def test_every_file_is_small_says_what_it_is_and_extends_another():
         assert len(path.read_text().splitlines()) < (40 if name == "paper/base" else 20), name
 
 
-@pytest.mark.parametrize("folder", ["paper", "ablation", "backbone", pytest.param("sweep", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "folder", ["paper", "backbone", *(pytest.param(name, marks=pytest.mark.long) for name in ("ablation", "sweep"))]
+)
 def test_numbers_in_the_comment(folder):
     for name in (name for name in VALUES if name.startswith(folder)):
         assert costs(name) in comment(name), name
@@ -309,5 +311,5 @@ def test_first_contact_is_the_classifier(experiments):
     for name in TRAVEL:
         experiment = experiments[name, "paper"]
         length = {"resnet18": 512, "resnet50": 2048, "swin_t": 768}[experiment.model.backbone]
-        (part,) = messages(experiment).initial_model.parts(1)
+        (part,) = messages(experiment).initial_model.parts(complete=True)
         assert (part.kind, part.scalars) == ("model", planned(experiment).num_classes * length), name

@@ -330,7 +330,7 @@ class Kept(Observer):
 
 
 @pytest.mark.parametrize(
-    "scenario", ["mixed", "few", *(pytest.param(name, marks=pytest.mark.slow) for name in list(SCENARIOS)[2:])]
+    "scenario", ["mixed", "few", *(pytest.param(name, marks=pytest.mark.long) for name in list(SCENARIOS)[2:])]
 )
 @pytest.mark.parametrize("method", methods.names())
 def test_every_method_takes_it(method, scenario):
