@@ -26,6 +26,7 @@ from fedstil_mpi.comm.world import World
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import Parser
 from fedstil_mpi.federation.shared_resources import SharedResources, open_shared_resources
+from fedstil_mpi.launch.precision import settle
 from fedstil_mpi.launch.signals import listening
 from fedstil_mpi.results.writing.run_folder import path_of
 from fedstil_mpi.util.terminal import say
@@ -91,9 +92,12 @@ def execute(
     from fedstil_mpi.planning.checked_output import CheckedOutput
     from fedstil_mpi.planning.resident import libraries
 
+    precision = settle(world, draft.model.precision, resources.placement.device)
     with world.verdict():
         method = methods.load(draft.method.name)
-        plan = make_plan(loading.resolve(source, method.Options, method.PRESETS), method, resources.stream)
+        experiment = loading.resolve(source, method.Options, method.PRESETS)
+        experiment.model.precision = precision
+        plan = make_plan(experiment, method, resources.stream)
 
     def stop() -> bool:
         world.check()  # a rank that has died ends training too

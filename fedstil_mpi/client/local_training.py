@@ -163,13 +163,11 @@ class LocalTraining:
     ) -> None:
         """One optimiser step per batch."""
         assert self.optimizer is not None
-        device = next(self.tail.parameters()).device
         settings, meter = self.settings, self.meter
         self.tail.train()
         for make in batches:
             batch = make()
-            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-                scores, features = (output.float() for output in self.tail(batch.samples.representations))
+            scores, features = self.tail(batch.samples.representations)
             pids = batch.samples.pids
             loss = smoothed_cross_entropy(scores, pids, settings.label_smoothing, allowed=allowed)
             total = loss + _metric_loss(settings, features, pids)

@@ -25,7 +25,7 @@ def represent(
     outputs = []
     for start in range(0, len(pixels), BATCH):
         images = augmented(on_device(pixels[start : start + BATCH], device), how, streams)
-        outputs.append(stem(images).float())
+        outputs.append(stem(images))
     return torch.cat(outputs)
 
 

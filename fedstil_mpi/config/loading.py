@@ -31,6 +31,7 @@ REPLACED = {
     "method.decomposition=published": "method.decomposition=reference_code",
     "method.mode=published": "method.mode=paper",
     "method.mode=reference": "method.mode=reference_code",
+    "train.precision": "model.precision",
 }
 """A key, or key=value, that was taken once -> what is written in its place now, both with their sections."""
 

@@ -56,6 +56,9 @@ class Model:
     """imagenet (torchvision's or timm's) | none (drawn from the seed) | a local .pt, .pth or .safetensors file."""
     num_classes: int | None = bounded(None, 1, 10**8)
     """Width of the classifier, at least as many as are trained on; null: as many. They are numbered without gaps for it."""
+    precision: str = choice("float32", "bfloat16", "auto")
+    """In which clients compute, in training and in search; weights and messages are float32. auto: bfloat16 where all
+    ranks' processors or GPUs have instructions for it, else float32; a run keeps what it began with."""
 
 
 @dataclass(kw_only=True)
@@ -144,8 +147,6 @@ class Train:
     on_divergence: str = choice("stop", "continue")
     """Where a client's loss or weights are no finite numbers any more: stop (the run ends with an error that names client,
     round and step) | continue (the client goes on, and a model that has diverged finds nobody: its figures are 0)."""
-    precision: str = choice("float32", "bfloat16")
-    """float32 | bfloat16 (autocast on a GPU; the weights stay float32)."""
 
 
 @dataclass(kw_only=True)

@@ -97,4 +97,5 @@ def build_network(plan: Plan, weights: str | None = None) -> Network:
         neck=model.neck,
         weights=model.weights if weights is None else weights,
         seed=seeding.integer(plan.experiment.seed, "model"),
+        precision=model.precision,
     )

@@ -1,14 +1,17 @@
 """The network of a client: a frozen stem, a tail that learns, and which of their tensors are trained and sent."""
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from fedstil_mpi.models import backbones, registry
 from fedstil_mpi.models import weights as pretrained
+from fedstil_mpi.models.inference import autocast, inference_form
 from fedstil_mpi.models.reach import cut_to_reach
 from fedstil_mpi.util.errors import InputError
 
@@ -19,12 +22,26 @@ class Stem(nn.Sequential):
     Images, float [n, 3, h, w], normalised -> representations [n, ...].
     """
 
-    def __init__(self, stages: dict[str, nn.Module]):
+    def __init__(self, stages: dict[str, nn.Module], precision: str = "float32"):
+        """precision: "float32" or "bfloat16", in which it computes; the weights are float32."""
         super().__init__()
         for name, stage in stages.items():
             self.add_module(_module_name(name), stage)
+        self.precision = precision
+        self._form: tuple[list[tuple[int, int]], nn.Module] | None = None
         self.requires_grad_(False)
         self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Computed in its inference form, made again when a tensor has changed: a start model may still arrive."""
+        if images.is_meta:
+            return super().forward(images)
+        made_of = [(tensor.data_ptr(), tensor._version) for tensor in chain(self.parameters(), self.buffers())]
+        if self._form is None or self._form[0] != made_of:
+            self._form = made_of, inference_form(nn.Sequential(OrderedDict(self.named_children())))
+        with autocast(images.device, self.precision):
+            outputs = self._form[1](images.contiguous(memory_format=torch.channels_last))
+        return outputs.float().contiguous()
 
     def train(self, mode: bool = True) -> "Stem":
         """Stays in evaluation mode, whatever the mode."""
@@ -34,8 +51,17 @@ class Stem(nn.Sequential):
 class Tail(nn.Module):
     """The part that learns: the rest of the backbone (`trunk`), a batch-norm `neck` and a `classifier`."""
 
-    def __init__(self, stages: dict[str, nn.Module], feature_length: int, num_classes: int, neck: str):
+    def __init__(
+        self,
+        stages: dict[str, nn.Module],
+        feature_length: int,
+        num_classes: int,
+        neck: str,
+        precision: str = "float32",
+    ):
+        """precision: as of `Stem`."""
         super().__init__()
+        self.precision = precision
         self.trunk = nn.Sequential()
         for name, stage in stages.items():
             self.trunk.add_module(_module_name(name), stage)
@@ -51,12 +77,14 @@ class Tail(nn.Module):
 
     def features(self, representations: Tensor) -> Tensor:
         """Representations [n, ...] -> features [n, F], before the neck: what retrieval compares."""
-        return self.trunk(representations)
+        with autocast(representations.device, self.precision):
+            return self.trunk(representations).float()
 
     def forward(self, representations: Tensor) -> tuple[Tensor, Tensor]:
         """Representations [n, ...] -> scores [n, C] of the classifier behind the neck, features [n, F] before it."""
         features = self.features(representations)
-        return self.classifier(self.neck(features)), features
+        with autocast(representations.device, self.precision):
+            return self.classifier(self.neck(features)).float(), features
 
 
 @dataclass
@@ -80,11 +108,13 @@ def build(
     neck: str = "bnneck",
     weights: str = "none",
     seed: int = 0,
+    precision: str = "float32",
 ) -> Network:
     """A network on the backbone `name`, on the CPU, in training mode but for the stem.
 
     split: first stage of the tail, by default the backbone's last stage; image_size: height and width in pixels;
-    last_stride: 1 or 2, ignored by transformers; neck: "bnneck" or "plain"; weights: "none", "imagenet" or a file.
+    last_stride: 1 or 2, ignored by transformers; neck: "bnneck" or "plain"; weights: "none", "imagenet" or a file;
+    precision: "float32" or "bfloat16", of what stem and tail compute.
     Kernels are cut to what images of this size let them reach (models/reach.py). Equal arguments give bit-equal
     networks; torch's global generators are left as they were.
     Raises InputError for unknown names, for weights that do not fit and for impossible values.
@@ -101,8 +131,8 @@ def build(
         backbone = backbones.in_stages(architecture, model, last_stride)
         cut_to_reach(backbone.stages.values(), image_size)
         front, rest = _cut(name, backbone, backbone.default_split if split is None else split)
-        tail = Tail(rest, backbone.feature_length, num_classes, neck)
-    network = Network(Stem(front), tail, frozenset())
+        tail = Tail(rest, backbone.feature_length, num_classes, neck, precision)
+    network = Network(Stem(front, precision), tail, frozenset())
     if weights != "none":
         network.provided = given(network)
     return network

@@ -20,6 +20,7 @@ from fedstil_mpi.data.streams.base import SPLITS
 from fedstil_mpi.federation.messages import MessageSchema
 from fedstil_mpi.methods.base import MethodModule
 from fedstil_mpi.models.activations import Passing, measure_passing
+from fedstil_mpi.models.inference import has_form
 from fedstil_mpi.models.network import Network, network_state, trainable_parameters
 from fedstil_mpi.planning.counting import CountingLearner
 
@@ -55,6 +56,8 @@ class Sizes:
     """Bytes of the things that a run is made of."""
 
     model: int
+    stem: int
+    """Its inference form."""
     tail: int
     learns: int
     """The tail's parameters that are trained."""
@@ -74,6 +77,7 @@ def measure(experiment: Experiment, schema: MessageSchema, network: Network) -> 
     data, tail = experiment.data, network.tail
     return Sizes(
         model=_bytes(network_state(network).values()),
+        stem=_bytes(network.stem.parameters()) if has_form(network.stem) else 0,
         tail=_bytes(tail.state_dict().values()),
         learns=_bytes(trainable_parameters(tail).values()),
         travels=4 * schema.setup.layout.scalars,
@@ -103,7 +107,7 @@ def estimate(
     footprints = []
     for placement, message in zip(placements, messages, strict=True):
         mine = [learners[client] for client in placement["clients"]]
-        parts = {"model": sizes.model, "exchange": message + sizes.travels}
+        parts = {"model": sizes.model + (sizes.stem if mine else 0), "exchange": message + sizes.travels}
         if global_gallery:  # what this rank gives, and all of it
             parts["exchange"] += (sum(learner.images_searched_in for learner in mine) + global_gallery) * sizes.feature
         if mine:

@@ -15,8 +15,17 @@ def cores() -> list[int]:
 
 def cpu() -> str:
     """This host's processor, and how many of its cores this process may use: "4 cores (AMD EPYC 7763)"."""
+    return f"{len(cores())} cores ({_of_cpu('model name') or platform.machine()})"
+
+
+def cpu_flags() -> set[str]:
+    """The processor's extensions under Linux's names, such as "avx2"; empty where the system does not tell."""
+    return set((_of_cpu("flags") or _of_cpu("Features") or "").split())
+
+
+def _of_cpu(key: str) -> str | None:
     try:
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        found = re.search(rf"^{key}\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        found = None
-    return f"{len(cores())} cores ({found[1] if found else platform.machine()})"
+        return None
+    return found[1] if found else None

@@ -32,10 +32,10 @@ SHAPE = (4, 8, 4)
 """Shape of the representation of an image of 16 x 8 pixels."""
 
 
-def network(seed: int = 0, neck: str = "bnneck") -> Network:
+def network(seed: int = 0, neck: str = "bnneck", precision: str = "float32") -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        stem = Stem({"conv": nn.Conv2d(3, 4, 3, 2, 1), "norm": nn.BatchNorm2d(4), "relu": nn.ReLU()})
+        stem = Stem({"conv": nn.Conv2d(3, 4, 3, 2, 1), "norm": nn.BatchNorm2d(4), "relu": nn.ReLU()}, precision)
         tail = Tail(
             {
                 "conv": nn.Conv2d(4, 6, 3, bias=False),
@@ -47,6 +47,7 @@ def network(seed: int = 0, neck: str = "bnneck") -> Network:
             6,
             CLASSES,
             neck,
+            precision,
         )
     return Network(stem, tail, frozenset())
 

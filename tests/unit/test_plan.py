@@ -304,7 +304,8 @@ def test_memory_by_hand():
     tail = learns + 4 * 2 * (960 + 960 + 320 + 1280) + 4 * 4 * 1280 + 8 * 5
     images = 32 * 16 * 3 * 2 * 4 * (3 + 1 + 1)  # tasks, people, images
     assert [placement["clients"] for placement in predicted.placements] == [[], [0, 1], [2]]
-    assert {found.parts["model"] for found in predicted.footprints} == {START}
+    stem = 4 * (BACKBONE - (learns // 4 - 1280 * 32))  # its inference form: weights, batch norms' scale and shift
+    assert [found.parts["model"] for found in predicted.footprints] == [START, START + stem, START + stem]
     assert server["server"] == weights
     assert server["exchange"] == weights + 2 * START + 2 * weights + 3 * (weights + 8)
     assert "tails" not in server

@@ -458,6 +458,8 @@ def test_received_prototypes_are_rehearsed_under_the_persons_id():
 
 
 def test_bfloat16_trains_float32_weights():
-    side = play(learner(train__precision="bfloat16", train__steps=2), 1)
+    network = tiny.network(precision="bfloat16")
+    side = play(learner(network=network, train__steps=2), 1)
     assert {value.dtype for value in side.tail.parameters()} == {torch.float32}
+    assert side.extract_features(0, "query", side.tail).dtype == torch.float32
     assert not same(side, play(learner(train__steps=2), 1))
