@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 SET_UP = 3600.0
 """Seconds that a rank waits for the others where no round's limit holds: one may be warming up the model."""
+SHORTEST_NAP, LONGEST_NAP = 1e-4, 1e-2
+"""Seconds between two looks. A nap is a fiftieth of what was waited so far: it adds little to a short wait, and during a
+long one looking costs others who compute on this core nothing to speak of."""
 
 
 class Collectives:
@@ -47,17 +50,17 @@ class Collectives:
         what: is waited for, for the message. Raises Overdue after `timeout` seconds; where a rank has died, RankLost or
         MPI's own exception.
         """
-        began, pause = time.monotonic(), 1e-4
+        began = time.monotonic()
         try:
             while not request.Test():
                 if self.over is not None and self.over.Is_revoked():
                     raise GivenUp
-                if self.timeout is not None and time.monotonic() - began > self.timeout:
+                waited = time.monotonic() - began
+                if self.timeout is not None and waited > self.timeout:
                     raise Overdue(
                         f"waited {self.timeout:g} s for {what}; a rank is stopped, cut off or needs longer (exchange.timeout)"
                     )
-                time.sleep(pause)
-                pause = min(1.5 * pause, 2e-3)
+                time.sleep(min(max(SHORTEST_NAP, waited / 50), LONGEST_NAP))
         except BaseException:
             self._cut_short.append(request)
             raise

@@ -22,7 +22,7 @@ from fedstil_mpi.federation.messages import MessageSchema, message_schema
 from fedstil_mpi.federation.participation import check_away
 from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.shared_resources import SharedResources
-from fedstil_mpi.federation.start_model import Kept, load_network, start_network
+from fedstil_mpi.federation.start_model import Kept, load_network, start_network, warmup_images
 from fedstil_mpi.federation.state import Federation
 from fedstil_mpi.federation.trainer import LocalTrainer, OneByOne
 from fedstil_mpi.launch.placement import assign_clients
@@ -90,14 +90,16 @@ def load_data_and_model(world: World, plan: Plan, resources: SharedResources, st
 
     start: where the start model was kept, if it was: it is not made again then.
     """
+    warms_up = world.is_server and resources.network is None and start is None
     with world.verdict():
         missing = [client for client in resources.placement.clients if client not in resources.tasks]
         resources.tasks |= load_tasks(resources.stream, missing)
+        images = warmup_images(plan, resources.stream) if warms_up else None
     clients = list(resources.tasks.values())
     check_cameras(world, plan, clients)
     check_searchable(world, plan, clients)
     if resources.network is None:
-        resources.network = start_network(world, plan, resources.stream, resources.placement, start)
+        resources.network = start_network(world, plan, resources.placement, images, start)
     elif start is not None:
         with world.verdict():
             if load_network(resources.network, start):

@@ -26,10 +26,11 @@ class Kept(Protocol):
 
 
 def start_network(
-    world: World, plan: Plan, stream: Stream, placement: RankPlacement, start: Kept | None = None
+    world: World, plan: Plan, placement: RankPlacement, images: Images | None = None, start: Kept | None = None
 ) -> Network:
     """The network every client starts from, on this rank's device. Collective: all ranks must call.
 
+    images: what it is warmed up on, on the server; start: where it was kept, if it was. None: neither.
     It is the same on every rank but for the server's warm-up, which first contact brings to the others. Downloaded
     weights are fetched by one rank per node; the others of the node read what it has stored.
     """
@@ -40,7 +41,6 @@ def start_network(
         network = build_network(plan) if world.local_rank == 0 else None
     with world.verdict():
         network = network or build_network(plan)
-        images = warmup_images(plan, stream) if world.is_server and start is None else None
         if start is not None:
             load_network(network, start)
     network.stem.to(placement.device)

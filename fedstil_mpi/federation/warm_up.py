@@ -1,5 +1,8 @@
 """The server warms a model up on its own labelled images, before the first round."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import nn
@@ -30,15 +33,27 @@ def warm_up(network: Network, images: Images, settings: Warmup, seed: int) -> fl
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=settings.steps)
     how, streams = Augmentation(level="default"), Streams.of(seeding.integer(seed, "warm-up batches"))
     backbone.train()
-    for _ in range(settings.steps):
-        index = torch.randint(len(targets), (settings.batch,), generator=streams.level)
-        batch = augmented(on_device(images.pixels[index.numpy()], device), how, streams)
-        loss = smoothed_cross_entropy(head(backbone(batch)), targets[index.to(device)], 0.1)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    with computing_threads(settings.threads):
+        for _ in range(settings.steps):
+            index = torch.randint(len(targets), (settings.batch,), generator=streams.level)
+            batch = augmented(on_device(images.pixels[index.numpy()], device), how, streams)
+            loss = smoothed_cross_entropy(head(backbone(batch)), targets[index.to(device)], 0.1)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
     for parameter, before in learns.items():
         parameter.requires_grad_(before)
     network.stem.eval()
     return loss.item()
+
+
+@contextmanager
+def computing_threads(number: int) -> Iterator[None]:
+    """Within the block torch computes with so many threads: how a sum is split among them decides its last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fedstil_mpi.comm.world import World
+from fedstil_mpi.launch.allocator import keep_freed_memory
 from fedstil_mpi.launch.gpus import find_gpus
 from fedstil_mpi.launch.trial import gpu_problem
 from fedstil_mpi.util.errors import InputError
@@ -74,7 +75,7 @@ def place_rank(
     gpus_per_node: int | None = None,
     threads: int | None = None,
 ) -> RankPlacement:
-    """Decide where this rank runs, and put CUDA_VISIBLE_DEVICES and OMP_NUM_THREADS into its environment.
+    """Decide where this rank runs, put CUDA_VISIBLE_DEVICES and OMP_NUM_THREADS into its environment, set its allocator.
 
     device: "auto" (a GPU where the node has one with which torch can compute), "cuda" or "cpu". An own list in CUDA_VISIBLE_DEVICES is kept to.
     gpus_per_node: use only so many, default all. threads: of this rank; default OMP_NUM_THREADS if that is set, else
@@ -97,6 +98,7 @@ def place_rank(
     placement = placement_of(own, gpu, choose_threads(ranks, world.rank, threads, os.environ))
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu[0] if gpu else ""
     os.environ["OMP_NUM_THREADS"] = str(placement.threads)
+    keep_freed_memory()
     if gpu is None or (problem := gpu_problem()) is None:
         return placement
     if device == "cuda":

@@ -14,11 +14,12 @@ from fedstil_mpi.client.epochs import ReferenceRate
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import TRIPLET_MARGIN, Diverged, LocalTraining, Stopped
 from fedstil_mpi.client.rehearsal import Samples
-from fedstil_mpi.config.schema import Train
+from fedstil_mpi.config.schema import Train, Warmup
 from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.federation.start_model import check_finite
+from fedstil_mpi.federation.warm_up import warm_up
 from fedstil_mpi.models.losses import supervised_contrast
-from fedstil_mpi.models.network import Tail
+from fedstil_mpi.models.network import Tail, build, network_state
 from fedstil_mpi.models.triplet import triplet_loss
 from fedstil_mpi.util.errors import InputError
 from support import tiny
@@ -152,6 +153,25 @@ def test_no_run_starts_from_a_model_that_has_diverged(warmed_up, remedy):
     network.stem.norm.running_var.fill_(np.inf)
     with pytest.raises(InputError, match=f"start model has values that are not finite; .*{remedy}"):
         check_finite(network, warmed_up=warmed_up)
+
+
+@pytest.fixture
+def torch_threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_the_warmed_up_model_does_not_depend_on_the_threads_of_its_rank(torch_threads):
+    images = tiny.task(*range(4)).train
+    states = []
+    for threads in (1, 2):
+        torch_threads(threads)
+        network = build("resnet18", num_classes=4, image_size=images.pixels.shape[1:3])
+        warm_up(network, images, Warmup(steps=2, batch=8), seed=0)
+        assert torch.get_num_threads() == threads
+        states.append(network_state(network))
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 # -- one round of training ---------------------------------------------------------------------------------------------
