@@ -57,7 +57,10 @@ def own_table(backbone: str, network: Network) -> str:
             schema = cases.schema_of(case, network)
             ledger = cases.predicted(case, network, plan)
             checkpoint = cases.schema_of(case, network, shared_checkpoint=True).initial_model
-            first = [sum(part.itemsize for part in contact.parts(1)) for contact in (schema.initial_model, checkpoint)]
+            first = [
+                sum(part.itemsize for part in contact.parts(complete=True))
+                for contact in (schema.initial_model, checkpoint)
+            ]
             rounds = [*quiet_and_busiest(ledger, DOWN), *quiet_and_busiest(ledger, UP)]
             total = (ledger.total(DOWN) + ledger.total(UP)) / CLIENTS
             rows[method, preset] = [*(f"{size:,.0f}" for size in first + rounds), f"{total / 1e9:.2f}"]

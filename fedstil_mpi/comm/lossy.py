@@ -235,16 +235,15 @@ def _pack_entropy(codes: np.ndarray) -> bytes:
     """Where the codes are not 0, as Huffman codes of eight at a time, and the signs of those."""
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_HUFFMAN_ONLY)
     places = deflate.compress(np.packbits(codes != 0).tobytes()) + deflate.flush()
-    return places + np.packbits(codes[codes != 0] > 0).tobytes()
+    return places + np.packbits(codes[np.flatnonzero(codes != 0)] > 0).tobytes()  # much faster than by a mask
 
 
 def _unpack_entropy(data: bytes, n: int) -> np.ndarray:
     inflate = zlib.decompressobj(-15)
     places = np.unpackbits(np.frombuffer(inflate.decompress(data, -(-n // 8) + 1), np.uint8), count=n)
-    codes = places.astype(np.int8)
-    chosen = places.view(bool)
+    codes, chosen = places.astype(np.int8), np.flatnonzero(places.view(bool))
     signs = np.frombuffer(inflate.unused_data, np.uint8)
-    codes[chosen] = np.unpackbits(signs, count=int(chosen.sum())).astype(np.int8) * 2 - 1
+    codes[chosen] = np.unpackbits(signs, count=len(chosen)).astype(np.int8) * 2 - 1
     return codes
 
 

@@ -183,7 +183,8 @@ class Compression:
     """Of how far a client's weights moved."""
     down: str = choice("none", *LOSSY)
     """Of the weights that the server sends, against those that the client holds. Then a late joiner gets the start model's
-    too, and FedAvg's weights are no longer the same message for all."""
+    too, and FedAvg's weights are no longer the same message for all. What FedSTIL-atten and FedWeIT send of other clients'
+    weights travels as it is."""
     first_contact: str = choice("none", "float16", "bfloat16", "int8")
     """Of the start model. The server then starts from what the clients get."""
     rows: str = choice("all", "known")
