@@ -100,7 +100,7 @@ def test_with_a_checkpoint_first_contact_is_the_classifier():
 def hand_made() -> tuple[SimpleNamespace, Ledger]:
     """Two clients, a round: 100 bytes for both at once, 10 down and 40 up (20 written) of each; then 30 for both."""
     traffic = Traffic(down=(Part("common", 1, shared=True), Part("own", 10)))
-    contact = SimpleNamespace(parts=lambda round: (Part("model", 25, shared=True),))
+    contact = SimpleNamespace(parts=lambda complete: (Part("model", 25, shared=True),))
     ledger = Ledger()
     for client in (0, 1):
         ledger.book(1, client, DOWN, "model", 100)
