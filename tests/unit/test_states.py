@@ -104,7 +104,6 @@ CASES = [
     case("fedstil_atten", "best", method__reset="persist", method__tying=1e-3),
     case("fedweit", "best", prototypes__exchange=True, method__threshold=0.0),
     case("fedavg", "best", compression__up="sign", compression__down="int4"),
-    case("fedprox", "best", method__anchor="previous", compression__down="ternary"),
     case("fedcurv", "best", compression__up="int3", compression__importance="bfloat16"),
     case(
         "fedstil",
@@ -113,20 +112,25 @@ CASES = [
         compression__down="ternary",
         compression__prototypes="float16",
     ),
-    case(
-        "fedstil", "reference_code", compression__up="int8", compression__down="int8", compression__first_contact="int8"
-    ),
-    case("fedstil_atten", "best", compression__up="ternary", compression__down="ternary"),
     case("fedweit", "best", compression__up="ternary", compression__down="ternary"),
-    case("fedavg", "best", compression__rows="known"),
     case("fedstil", "best", compression__rows="known", compression__up="int4", compression__down="int4"),
     *(case(method, "best", rounds__exchange_every=3, prototypes__exchange=True) for method in FEDERATED),
-    *(case(method, "reference_code", rounds__exchange_every=2) for method in FEDERATED),
+    *(case(method, "reference_code", rounds__exchange_every=2) for method in ("fedcurv", "fedstil", "fedweit")),
     case("fedprox", "best", method__anchor="previous", rounds__exchange_every=2),
     case("fedstil", "best", rounds__exchange_every=3, compression__rows="known", compression__up="ternary"),
     case("fedstil_atten", "best", method__reset="persist", method__tying=1e-3, rounds__exchange_every=2),
 ]
-ALL = [*CASES, *(Case(method, preset) for method, preset in PRESETS if preset == "paper")]
+ALL = [
+    *CASES,
+    *(Case(method, preset) for method, preset in PRESETS if preset == "paper"),
+    case("fedprox", "best", method__anchor="previous", compression__down="ternary"),
+    case(
+        "fedstil", "reference_code", compression__up="int8", compression__down="int8", compression__first_contact="int8"
+    ),
+    case("fedstil_atten", "best", compression__up="ternary", compression__down="ternary"),
+    case("fedavg", "best", compression__rows="known"),
+    *(case(method, "reference_code", rounds__exchange_every=2) for method in ("fedavg", "fedprox", "fedstil_atten")),
+]
 MORE = STEADY | {"rounds.per_task": 2, "evaluation.protocol": "market"}
 OF_METHOD = {"fedweit": {"method.knowledge": 2}}
 
