@@ -80,5 +80,5 @@ def test_no_import_opens_the_network(everything):
 
 
 def test_neither_imports_nor_training_load_the_compiler(everything):
-    """It would cost every rank a second; torch.optim's own Adam loads it, and so does torchvision."""
+    """It would cost every rank a second; torch.optim's own Adam loads it, and so do torchvision and operations on meta."""
     assert not everything["compiler"]
