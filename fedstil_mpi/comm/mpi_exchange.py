@@ -144,9 +144,12 @@ class MpiExchange:
 
     def _gather(self, part: Part, online: Sequence[int], rows: Sequence[Tensor]) -> Tensor:
         counts = self._counts(online)
-        sent = self._buffer(UP, part, len(rows))
-        for target, row in zip(sent, rows, strict=True):
-            target.copy_(row.reshape(part.scalars))
+        if len(rows) == 1:
+            sent = rows[0].to(part.dtype).reshape(1, part.scalars)  # as it is: one client's row needs no buffer
+        else:
+            sent = self._buffer(UP, part, len(rows))
+            for target, row in zip(sent, rows, strict=True):
+                target.copy_(row.reshape(part.scalars))
         received = self._buffer("server", part, len(online)) if self.is_server else None
         self._gatherv(part, counts, sent, received)
         return received if received is not None else sent[:0]

@@ -194,7 +194,7 @@ class Server(base.Server):
             self.theta_KP[client] = knowledge[BANK].view_as(self.theta_KP)[client]
 
     def collect(self, online: list[int], updates: Rows) -> None:
-        self.theta_KP[online] += updates[WEIGHTS]
+        self.theta_KP.index_add_(0, torch.tensor(online), updates[WEIGHTS])
         self.seen_clients.update(online)
 
     def state(self) -> State:

@@ -200,7 +200,7 @@ def test_the_tail_is_plain_outside_training():
 def test_permuting_the_clients_permutes_the_result(monkeypatch):
     """With random numbers that do not depend on the client."""
     integer = seeding.integer
-    monkeypatch.setattr(seeding, "integer", lambda seed, purpose, client, *when: integer(seed, purpose, *when))
+    monkeypatch.setattr(seeding, "integer", lambda seed, purpose, *when: integer(seed, purpose, *when[1:]))
 
     def after(order: list[int]) -> Tensor:
         result = federation(streams=[STREAMS[client] for client in order])
@@ -246,7 +246,7 @@ def test_with_attention_at_rest_it_is_fedstil_with_uniform_relevance(tying):
         for result in (rested, free, fedstil):
             result.play(number, ALL)
         torch.testing.assert_close(thetas(rested), thetas(fedstil), rtol=0, atol=1e-5)
-    assert (thetas(free) - thetas(fedstil)).abs().max() > 1e-4
+    assert (thetas(free) - thetas(fedstil)).abs().max() > 2e-5
 
 
 def test_attention_is_trained_for_each_layer_and_client():

@@ -2,8 +2,8 @@
 
 Every client's weights are theta = alpha * B + A: a base B distilled for this client by the server, and an adaptive part
 A of its own. In a round
-    1. the server mixes the clients' weights by relevance over space and time: base_KP = relevance_KK @ theta_KP (or,
-       with a server memory, what it remembers of theta_KP);
+    1. the server mixes the clients' weights by relevance over space and time: base_OP = relevance_OK @ theta_KP, a row
+       for each of the O online clients (or, with a server memory, what it remembers of theta_KP);
     2. a client starts from theta <- alpha * B + (1 - alpha) * theta, that is, A = (1 - alpha) * theta_local: what it
        learned survives, and still contracts towards the base;
     3. it trains theta on its task and rehearsed exemplars; parameter tying pulls theta towards where it started;
@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fedstil_mpi.client.batches import Batch
@@ -143,10 +144,11 @@ class Server(base.Server):
         if not self.options.mixes:
             return {}
         self.relevance_KK = self.attention.matrix()
-        base_KP = self.relevance_KK @ self.mixed_KP
+        relevance_OK = self.relevance_KK[online]
+        base_OP = relevance_OK @ self.mixed_KP
         if self.known is not None:
-            mixing.mix_rows(base_KP, self.relevance_KK, self.mixed_KP, self.known, self.setup.layout)
-        return {WEIGHTS: base_KP[online]}
+            mixing.mix_rows(base_OP, relevance_OK, self.mixed_KP, self.known, self.setup.layout)
+        return {WEIGHTS: base_OP}
 
     def sent(self, online: list[int], knowledge: Rows) -> None:
         tasks, step = self.attention.history.tasks, self.options.step_to_base
@@ -157,7 +159,7 @@ class Server(base.Server):
     def collect(self, online: list[int], updates: Rows) -> None:
         if not self.options.mixes:
             return
-        self.theta_KP[online] += updates[WEIGHTS]
+        self.theta_KP.index_add_(0, torch.tensor(online), updates[WEIGHTS])
         if self.options.server_memory:
             tasks = self.attention.history.tasks
             for client in online:

@@ -43,19 +43,19 @@ def report(measure: str, learner: Learner) -> Message:
 
 
 def mix_rows(
-    base_KP: Tensor, relevance_KK: Tensor, theta_KP: Tensor, known: Sequence[Set[int]], layout: Layout
+    base_OP: Tensor, relevance_OK: Tensor, theta_KP: Tensor, known: Sequence[Set[int]], layout: Layout
 ) -> None:
-    """In `base_KP`, mix each row of the classifier over those of its contributors who know the person, if there are any.
+    """In `base_OP`, mix each row of the classifier over those of its contributors who know the person, if there are any.
 
     The rows of the others stand where they were in the start model, and would only shrink it.
     """
-    base_KCF, theta_KCF = (layout.unpack_rows(rows)[CLASSIFIER] for rows in (base_KP, theta_KP))
+    base_OCF, theta_KCF = (layout.unpack_rows(rows)[CLASSIFIER] for rows in (base_OP, theta_KP))
     known_KC = torch.zeros(theta_KCF.shape[:2])
     for client, people in enumerate(known):
         known_KC[client, places(sorted(people), known_KC[client])] = 1
-    share_KC = relevance_KK @ known_KC
-    mixed_KCF = torch.einsum("ij,jc,jcf->icf", relevance_KK, known_KC, theta_KCF) / share_KC[..., None]
-    base_KCF.copy_(torch.where(share_KC[..., None] > 0, mixed_KCF, base_KCF))
+    share_OC = relevance_OK @ known_KC
+    mixed_OCF = torch.einsum("ij,jc,jcf->icf", relevance_OK, known_KC, theta_KCF) / share_OC[..., None]
+    base_OCF.copy_(torch.where(share_OC[..., None] > 0, mixed_OCF, base_OCF))
 
 
 @dataclass
