@@ -40,6 +40,7 @@ for name in names:
     found[name] = sorted({"torch", "torchvision", "mpi4py"} & (set(sys.modules) - before))
 if "fedstil_mpi.client.adam" in names:
     import torch
+    sys.modules["fedstil_mpi.models.torchvision_cpu"].import_models().resnet18()
     weight = torch.nn.Parameter(torch.ones(1))
     weight.grad = torch.ones(1)
     sys.modules["fedstil_mpi.client.adam"].Adam([weight], 0.1, 0.0).step()
@@ -51,7 +52,7 @@ def import_all(*names):
     """Import the modules, all of the package without names, one after another in a fresh interpreter.
 
     Returns which of torch, torchvision and mpi4py each brought along ("found"), what was done with sockets ("touched"), and
-    whether torch's compiler was loaded, also by a step of training.
+    whether torch's compiler was loaded, also by building a backbone and by a step of training.
     """
     done = subprocess.run([sys.executable, "-c", PROGRAM, json.dumps(names)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -79,6 +80,6 @@ def test_no_import_opens_the_network(everything):
     assert everything["touched"] == []
 
 
-def test_neither_imports_nor_training_load_the_compiler(everything):
-    """It would cost every rank a second; torch.optim's own Adam loads it, and so do torchvision and operations on meta."""
+def test_neither_imports_nor_backbones_nor_training_load_the_compiler(everything):
+    """It would cost every rank a second; torch.optim's own Adam loads it, and so do operations on meta."""
     assert not everything["compiler"]
