@@ -20,6 +20,8 @@ LEAST = 64
 """Scalars that share a scale at least, so that scales cost at most a quarter of a bit a scalar."""
 CHECKSUM = 4
 """Bytes of a payload's CRC-32."""
+NEGLIGIBLE = 1e-18
+"""Nearly the root of the smallest normal float32."""
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 Groups = tuple[tuple[int, int], ...]
@@ -88,13 +90,18 @@ class LossyCodec:
         return CHECKSUM + self._scale_bytes + self._quantiser.size(self.scalars)
 
     def encode(self, values: Tensor) -> Tensor:
-        """Raises ValueError where a value is not finite."""
+        """The payload. Raises ValueError where a value is not finite."""
+        return self.send(values)[0]
+
+    def send(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The payload, and what decoding gives, for less than that would cost. Raises ValueError as `encode` does."""
         if values.is_meta:
-            return values.new_empty(self.size, dtype=torch.uint8)
+            return values.new_empty(self.size, dtype=torch.uint8), torch.empty_like(values)
         if not all(math.isfinite(end) for end in values.aminmax()):
             raise ValueError(f"values that are not finite cannot be sent as {self.name}")
-        body = self._body(values)
-        return torch.from_numpy(np.frombuffer(zlib.crc32(body).to_bytes(CHECKSUM, "little") + body, np.uint8).copy())
+        body, decoded = self._halved(values) if self.name in HALVES else self._quantised(values)
+        payload = np.frombuffer(zlib.crc32(body).to_bytes(CHECKSUM, "little") + body, np.uint8).copy()
+        return torch.from_numpy(payload), decoded
 
     def decode(self, payload: Tensor) -> Tensor:
         """Raises ValueError where the payload is not what was encoded."""
@@ -109,22 +116,27 @@ class LossyCodec:
         if self.name in HALVES:
             return _tensor(body, HALVES[self.name])
         scales = _tensor(body[: self._scale_bytes], torch.bfloat16)
-        codes = torch.from_numpy(self._quantiser.unpack(body[self._scale_bytes :], self.scalars))
-        numbers = scales.split([number for number, _ in self.groups])
-        return torch.cat(
-            [(block * of_block[:, None]).view(-1) for block, of_block in zip(self._blocks(codes), numbers, strict=True)]
-        )
+        return self._scaled(scales, torch.from_numpy(self._quantiser.unpack(body[self._scale_bytes :], self.scalars)))
 
-    def _body(self, values: Tensor) -> bytes:
-        if self.name in HALVES:
-            halves = values.to(HALVES[self.name])
-            if halves.isinf().any():
-                raise ValueError(f"{values.abs().max():g} is too large for {self.name}")
-            return _bytes(halves)
+    def _halved(self, values: Tensor) -> tuple[bytes, Tensor]:
+        halves = values.to(HALVES[self.name])
+        if halves.isinf().any():
+            raise ValueError(f"{values.abs().max():g} is too large for {self.name}")
+        return _bytes(halves), halves.float()
+
+    def _quantised(self, values: Tensor) -> tuple[bytes, Tensor]:
         quantised = [self._quantiser.quantise(block) for block in self._blocks(values)]
         codes = torch.cat([codes.to(torch.int8).view(-1) for _, codes in quantised])
-        scales = torch.cat([scales for scales, _ in quantised])
-        return _bytes(scales.bfloat16()) + self._quantiser.pack(codes.numpy())
+        scales = torch.cat([scales for scales, _ in quantised]).bfloat16()
+        return _bytes(scales) + self._quantiser.pack(codes.numpy()), self._scaled(scales.float(), codes)
+
+    def _scaled(self, scales: Tensor, codes: Tensor) -> Tensor:
+        """scales: float32 [groups]; codes: int8 [scalars]."""
+        values = torch.empty(self.scalars)
+        of_blocks = scales.split([number for number, _ in self.groups])
+        for block, of_block, scaled in zip(self._blocks(codes), of_blocks, self._blocks(values), strict=True):
+            torch.mul(block, of_block[:, None], out=scaled)
+        return values
 
     def _blocks(self, flat: Tensor) -> Iterator[Tensor]:
         pieces = flat.split([number * size for number, size in self.groups])
@@ -166,12 +178,17 @@ def _integers(bits: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
 
 def _ternary(threshold: Callable[[Tensor], Tensor]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     def quantise(block: Tensor) -> tuple[Tensor, Tensor]:
-        sizes = block.abs()
-        chosen = (sizes > threshold(sizes)).float()
-        scales = sizes.mul_(chosen).sum(1) / chosen.sum(1).clamp(min=1)
-        return scales, chosen.copysign_(block)
+        least = threshold(block)
+        codes = ((block > least).view(torch.int8) - (block < -least).view(torch.int8)).float()
+        return (codes * block).sum(1) / codes.abs().sum(1).clamp(min=1), codes
 
     return quantise
+
+
+def _edge_of_dead_zone(block: Tensor, dead_zone: float) -> Tensor:
+    """Beyond what there is, where squares are so small that they are no numbers any more."""
+    deviations = block.square().mean(1, keepdim=True).sqrt()
+    return torch.where(deviations > NEGLIGIBLE, dead_zone * deviations, math.inf)
 
 
 def _sign(block: Tensor) -> tuple[Tensor, Tensor]:
@@ -260,7 +277,7 @@ QUANTISERS = {
     "int4": Quantiser(_integers(4), _pack_int4, _unpack_int4, lambda n: -(-n // 2)),
     "int3": Quantiser(_integers(3), _pack_int3, _unpack_int3, lambda n: 3 * -(-n // 8)),
     "ternary": Quantiser(
-        _ternary(lambda sizes: 0.7 * sizes.mean(1, keepdim=True)),
+        _ternary(lambda block: 0.7 * block.abs().mean(1, keepdim=True)),
         _pack_ternary,
         _unpack_ternary,
         lambda n: -(-n // 5),
@@ -274,7 +291,7 @@ def _quantiser(name: str, dead_zone: float) -> Quantiser:
     if name != "ternary_entropy":
         return QUANTISERS[name]
     return Quantiser(
-        _ternary(lambda sizes: dead_zone * sizes.square().mean(1, keepdim=True).sqrt()),
+        _ternary(lambda block: _edge_of_dead_zone(block, dead_zone)),
         _pack_entropy,
         _unpack_entropy,
         lambda n: _entropy_bound(n, dead_zone),

@@ -42,27 +42,33 @@ class Wire:
 
     def pack(self, values: Tensor, known: Sequence[int]) -> Message:
         """The message with these values; known: the people whose rows are in it, in order."""
+        return self.send(values, known)[0]
+
+    def send(self, values: Tensor, known: Sequence[int]) -> tuple[Message, Tensor]:
+        """The message, and what `unpack` will give."""
         rest, rows = self._split(values)
         codec = self._codec
-        message = {self.kind: rest if codec is None else codec.encode(rest)}
-        if codec is not None and not codec.exact:
-            message[self.kind] = message[self.kind][:, None]
-        if self.known_rows:
-            chosen = rows[places(known, rows)]
-            if self._row_codec is not None:
-                payloads = [self._row_codec.encode(row) for row in chosen]
-                chosen = torch.stack(payloads) if payloads else torch.empty(0, self._row_codec.size, dtype=torch.uint8)
-            message[ROWS] = chosen
-        return message
+        sent, arrives = (rest, rest) if codec is None else codec.send(rest)
+        message = {self.kind: sent if codec is None or codec.exact else sent[:, None]}
+        if not self.known_rows:
+            return message, arrives
+        chosen = rows[places(known, rows)]
+        if self._row_codec is not None:
+            payloads = [self._row_codec.encode(row) for row in chosen]
+            chosen = torch.stack(payloads) if payloads else torch.empty(0, self._row_codec.size, dtype=torch.uint8)
+        message[ROWS] = chosen
+        return message, self._joined(arrives, chosen, known)
 
     def unpack(self, message: Message, known: Sequence[int]) -> Tensor:
         """What has arrived, float32 [P]; rows that did not travel are 0. Raises ValueError for a damaged payload."""
         rest = message[self.kind].reshape(-1)
         rest = rest if self._codec is None else self._codec.decode(rest)
-        if not self.known_rows:
-            return rest
+        return self._joined(rest, message[ROWS], known) if self.known_rows else rest
+
+    def _joined(self, rest: Tensor, found: Tensor, known: Sequence[int]) -> Tensor:
+        """found: the rows of those who are known, as they travel."""
         rows = torch.zeros(self._classes, self._length)
-        if len(found := message[ROWS]):
+        if len(found):
             if self._row_codec is not None:
                 found = torch.stack([self._row_codec.decode(payload) for payload in found])
             rows[places(known, rows)] = found

@@ -110,3 +110,16 @@ def test_what_is_not_finite_is_not_sent(name, number):
 def test_half_precision_does_not_overflow_in_silence():
     with pytest.raises(ValueError, match="too large"):
         codec("float16").encode(torch.full((SCALARS,), 1e5))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_sender_knows_what_arrives(name):
+    """To the last bit, zeros' signs included."""
+    payload, arrives = codec(name).send(values())
+    assert arrives.numpy().tobytes() == codec(name).decode(payload).numpy().tobytes()
+
+
+def test_numbers_whose_squares_are_none_are_sent_as_zeros():
+    """Else more of them would be farther out than Chebyshev's inequality lets them, and the payload too long."""
+    tiny = torch.full((SCALARS,), -1e-30)
+    assert not codec("ternary_entropy").decode(codec("ternary_entropy").encode(tiny)).any()

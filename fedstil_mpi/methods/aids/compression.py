@@ -121,8 +121,7 @@ class CompressedClient(AidedClient):
             return self.codecs.halve(message)
         known = sorted(self.learner.known)
         wanted = message[WEIGHTS] if self.unsent is None else message[WEIGHTS] + self.unsent
-        packed = wire.pack(wanted, known)
-        got = wire.unpack(packed, known)
+        packed, got = wire.send(wanted, known)
         self.unsent = wire.only_known(wanted - got, known)
         self.inner.sent(message | {WEIGHTS: got})
         return self.codecs.halve(message) | packed
@@ -159,8 +158,9 @@ class CompressedServer(AidedServer):
         packed = []
         for client, wanted in zip(online, rows, strict=True):
             held, known = self.held.get(client, self.setup.start), sorted(self.people[client])
-            packed.append(wire.pack(wanted - held, known))
-            self.held[client] = held + wire.unpack(packed[-1], known)
+            of_client, got = wire.send(wanted - held, known)
+            packed.append(of_client)
+            self.held[client] = held + got
         self.inner.sent(online, message | {WEIGHTS: [self.held[client] for client in online]})
         travelling = {part.kind: [of_client[part.kind] for of_client in packed] for part in wire.parts}
         stacked = {part.kind: torch.stack(travelling[part.kind]) for part in wire.parts if not part.ragged}
