@@ -89,7 +89,7 @@ class Runs:
         said = io.StringIO()
         try:
             with redirect_stdout(io.StringIO()), redirect_stderr(said):
-                execution = execute(self.world, source, self.resources, brief=True, asked=asked, thorough=thorough)
+                execution = execute(self.world, source, self.resources, detail="brief", asked=asked, thorough=thorough)
             self.resources = execution
         except OrderlyEnd as end:
             if end.code == PAUSED:

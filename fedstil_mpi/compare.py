@@ -31,7 +31,7 @@ from fedstil_mpi.results.writing.run_folder import RunFolder
 from fedstil_mpi.run import execute
 from fedstil_mpi.util.errors import InputError, did_you_mean
 from fedstil_mpi.util.files import expanded, write_text
-from fedstil_mpi.util.terminal import say
+from fedstil_mpi.util.terminal import Detail, say
 
 MOST_RUNS = 5000
 LONGEST_LABEL = 150
@@ -84,6 +84,7 @@ def command_line() -> Parser:
     parser.add_argument("--seeds", type=integer, nargs="+", help="instead of the file's")
     parser.add_argument("--only", nargs="+", metavar="LABEL", help="these variants only")
     parser.add_argument("--no-report", action="store_true", help="runs only: for jobs that share a comparison")
+    parser.add_argument("--verbose", action="store_true", help="of each run all that fedstil_mpi.run prints")
     return parser
 
 
@@ -95,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options = parser.parse(arguments)
             plan = read(options.config, options.overrides) if world.is_server else None
             entries = expand(plan, options.config, options.overrides, options.seeds, options.only) if plan else []
-        compare(world, [Entry(**entry) for entry in world.broadcast_json([asdict(entry) for entry in entries])], asked)
+        everywhere = [Entry(**entry) for entry in world.broadcast_json([asdict(entry) for entry in entries])]
+        compare(world, everywhere, asked, "usual" if options.verbose else "brief")
         with world.verdict():
             for entry in entries:
                 write_text(Path(entry.folder) / "label", entry.label + "\n")
@@ -178,10 +180,10 @@ def _set_by(plan: Comparison, label: str, overrides: list[str]) -> dict[str, str
     return {key: name for name, layer in layers.items() for key, _ in files.leaves(layer)}
 
 
-def compare(world: World, entries: list[Entry], asked: Callable[[], bool]) -> None:
+def compare(world: World, entries: list[Entry], asked: Callable[[], bool], detail: Detail) -> None:
     """Run what is not complete yet. All of it is checked before the first run starts. Collective: all ranks must call.
 
-    asked: whether this rank was asked to stop.
+    asked: whether this rank was asked to stop; detail: how much is printed of each run.
     """
     with world.verdict():
         first = loading.resolve(entries[0].source)
@@ -194,7 +196,7 @@ def compare(world: World, entries: list[Entry], asked: Callable[[], bool]) -> No
             continue
         if world.is_server:
             say(f"run {number} of {len(entries)}: {entry.label}, seed {entry.seed}")
-        resources = execute(world, entry.source, resources, brief=True, asked=asked)
+        resources = execute(world, entry.source, resources, detail=detail, asked=asked)
         _give_back_memory()
 
 

@@ -29,7 +29,7 @@ from fedstil_mpi.federation.shared_resources import SharedResources, open_shared
 from fedstil_mpi.launch.precision import settle
 from fedstil_mpi.launch.signals import listening
 from fedstil_mpi.results.writing.run_folder import path_of
-from fedstil_mpi.util.terminal import say
+from fedstil_mpi.util.terminal import Detail, say
 
 
 def command_line() -> Parser:
@@ -37,6 +37,12 @@ def command_line() -> Parser:
     parser.add_argument("config", help="a YAML file; see configs/")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="come after the file")
     parser.add_argument("--resume", action="store_true", help="go on where this run was interrupted; as resume=auto")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--quiet", dest="detail", action="store_const", const="brief", help="print two lines")
+    how.add_argument(
+        "--verbose", dest="detail", action="store_const", const="lines", help="a line a round, in a terminal, too"
+    )
+    parser.set_defaults(detail="usual")
     return parser
 
 
@@ -47,14 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with world.verdict():
             options = parser.parse(arguments)
             overrides = [*options.overrides, *(["resume=auto"] if options.resume else [])]
-        run(world, options.config, overrides, asked)
+        run(world, options.config, overrides, asked, options.detail)
 
 
-def run(world: World, config: str, overrides: list[str], asked: Callable[[], bool]) -> None:
+def run(world: World, config: str, overrides: list[str], asked: Callable[[], bool], detail: Detail) -> None:
     """Read a config and execute it. Collective: all ranks must call."""
     with world.verdict():
         source = loading.read(config, overrides) if world.is_server else None
-    execute(world, world.broadcast_json(source), asked=asked)
+    execute(world, world.broadcast_json(source), detail=detail, asked=asked)
 
 
 def execute(
@@ -62,14 +68,14 @@ def execute(
     source: dict[str, Any],
     before: SharedResources | None = None,
     *,
-    brief: bool = False,
+    detail: Detail = "usual",
     asked: Callable[[], bool] = lambda: False,
     thorough: bool = False,
 ) -> SharedResources:
     """Check, place, set up, run all rounds, report. Collective: all ranks must call.
 
     source: what `loading.read` gave on rank 0. before: what the last run of this process shared, which serves again where
-    it fits. brief: print two lines instead of tables. asked: whether this rank was asked to stop.
+    it fits. detail: how much is printed. asked: whether this rank was asked to stop.
     thorough: hold every checkpoint against what it was taken of. Returns what the next run may share.
     """
     began = time.perf_counter()
@@ -107,7 +113,7 @@ def execute(
         output, known = None, None
         with world.verdict():
             if (rows := resources.placements) is not None:
-                output = CheckedOutput(plan, resources.stream, rows, brief=brief)
+                output = CheckedOutput(plan, resources.stream, rows, detail)
                 holding.callback(output.close)
                 known = output.state, output.folder.settings(plan.experiment)
         state, settings = world.broadcast_json(known)

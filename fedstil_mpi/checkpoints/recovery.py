@@ -30,6 +30,9 @@ T = TypeVar("T")
 class Output(Protocol):
     """What a user gets of a run, on rank 0."""
 
+    def stage(self, what: str) -> None:
+        """A part of the set-up begins."""
+
     def begin(self, f: Federation, placements: list[dict[str, Any]], done: int) -> Observer:
         """An attempt begins after `done` rounds; returns what observes it. Raises InputError where nothing can be written."""
 
@@ -97,7 +100,7 @@ class Recovery:
             if checkpoint is not None:
                 self._report({"event": RESUMED, "after_round": done, "ranks": world.size})
         plan = replace(self.plan, schedule=replace(self.plan.schedule, lost=self.lost))
-        load_data_and_model(world, plan, resources, start)
+        load_data_and_model(world, plan, resources, start, self._stage)
         f = assemble(world, plan, resources)
         with world.verdict():
             if self.output is not None and resources.placements is not None:
@@ -149,6 +152,10 @@ class Recovery:
             adopted = [adopters[client] for client in clients if client not in self.lost]
             where = {"round": round, "rank": row["rank"], "host": row["host"]}
             self._report({"event": LOST, **where, "clients": clients, "adopted_by": adopted or None})
+
+    def _stage(self, what: str) -> None:
+        if self.output is not None:
+            self.output.stage(what)
 
     def _report(self, event: dict[str, Any]) -> None:
         if self.output is not None:

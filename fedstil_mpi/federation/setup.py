@@ -3,7 +3,7 @@
 In this order: `make_plan` (of numbers and labels alone), `load_data_and_model`, `assemble`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -85,12 +85,16 @@ def _check_cameras(experiment: Experiment, unknown: int, images: int) -> None:
         )
 
 
-def load_data_and_model(world: World, plan: Plan, resources: SharedResources, start: Kept | None = None) -> None:
+def load_data_and_model(
+    world: World, plan: Plan, resources: SharedResources, start: Kept | None, stage: Callable[[str], None]
+) -> None:
     """Bring the images and the start model to where they are shared, unless they are there. Collective: all ranks must call.
 
-    start: where the start model was kept, if it was: it is not made again then.
+    start: where the start model was kept, if it was: it is not made again then. stage: is told what begins.
     """
     warms_up = world.is_server and resources.network is None and start is None
+    if resources.network is None:
+        stage("images")
     with world.verdict():
         missing = [client for client in resources.placement.clients if client not in resources.tasks]
         resources.tasks |= load_tasks(resources.stream, missing)
@@ -99,7 +103,7 @@ def load_data_and_model(world: World, plan: Plan, resources: SharedResources, st
     check_cameras(world, plan, clients)
     check_searchable(world, plan, clients)
     if resources.network is None:
-        resources.network = start_network(world, plan, resources.placement, images, start)
+        resources.network = start_network(world, plan, resources.placement, images, start, stage)
     elif start is not None:
         with world.verdict():
             if load_network(resources.network, start):

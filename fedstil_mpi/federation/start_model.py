@@ -1,5 +1,6 @@
 """The model that every client starts from: built, loaded and warmed up by the server."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,15 +27,22 @@ class Kept(Protocol):
 
 
 def start_network(
-    world: World, plan: Plan, placement: RankPlacement, images: Images | None = None, start: Kept | None = None
+    world: World,
+    plan: Plan,
+    placement: RankPlacement,
+    images: Images | None,
+    start: Kept | None,
+    stage: Callable[[str], None],
 ) -> Network:
     """The network every client starts from, on this rank's device. Collective: all ranks must call.
 
-    images: what it is warmed up on, on the server; start: where it was kept, if it was. None: neither.
+    images: what it is warmed up on, on the server; start: where it was kept, if it was. None: neither. stage: is told
+    what begins.
     It is the same on every rank but for the server's warm-up, which first contact brings to the others. Downloaded
     weights are fetched by one rank per node; the others of the node read what it has stored.
     """
     experiment = plan.experiment
+    stage("start model")
     torch.set_num_threads(placement.threads)
     torch.backends.cudnn.deterministic = True
     with world.verdict():
@@ -46,6 +54,7 @@ def start_network(
     network.stem.to(placement.device)
     network.tail.to(placement.device)
     if images is not None:
+        stage(f"warm-up of the start model, {experiment.warmup.steps} steps")
         warm_up(network, images, experiment.warmup, experiment.seed)
     with world.verdict():
         check_finite(network, warmed_up=experiment.warmup.steps > 0)

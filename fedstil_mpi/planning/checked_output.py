@@ -12,6 +12,7 @@ from fedstil_mpi.federation.state import Federation
 from fedstil_mpi.planning import forecast, plan_tables
 from fedstil_mpi.planning.outcome import Outcome
 from fedstil_mpi.results.writing.run_output import RunOutput
+from fedstil_mpi.util.terminal import Detail
 
 
 class LedgerCheck(Observer):
@@ -35,13 +36,14 @@ class LedgerCheck(Observer):
 class CheckedOutput(RunOutput):
     """Lives on rank 0."""
 
-    def __init__(self, plan: Plan, stream: Stream, placements: list[dict[str, Any]], *, brief: bool = False):
-        super().__init__(plan, placements, brief=brief)
+    def __init__(self, plan: Plan, stream: Stream, placements: list[dict[str, Any]], detail: Detail):
+        super().__init__(plan, placements, detail)
         self.stream = stream
 
     def begin(self, f: Federation, placements: list[dict[str, Any]], done: int) -> Observer:
+        self.stage("prediction of bytes and forward passes")
         self.predicted = forecast.make(replace(self.plan, schedule=f.schedule), self.stream, placements)
-        self._print(plan_tables.warnings(self.predicted))
+        self.remark(*plan_tables.warnings(self.predicted))
         check = LedgerCheck(self.predicted.ledger, f.exchange.ledger)
         return Observers(super().begin(f, placements, done), check)
 
@@ -51,4 +53,4 @@ class CheckedOutput(RunOutput):
         peaks = plan_tables.peaks_table(self.predicted, outcome.measured)
         verdict = plan_tables.verdict(self.predicted, outcome.measured, self.folder.path)
         lines = ["bytes: as predicted from the layouts", *verdict]
-        self.show(outcome.timings, {"Memory, with libraries, estimated and at its peak (MB)": peaks}, lines)
+        self.end(outcome.timings, {"Memory, with libraries, estimated and at its peak (MB)": peaks}, lines)

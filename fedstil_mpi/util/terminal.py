@@ -4,16 +4,21 @@ import os
 import select
 import signal
 import sys
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from fedstil_mpi.util.text import one_line, printable, printable_lines
 
 COLUMNS = 100
 """Width of what is printed, so that logs look alike wherever they are made."""
+
+Detail = Literal["brief", "usual", "lines"]
+"""How much of a run is printed: two lines | its tables, and how far it is, as a bar where a person watches, else as lines |
+the same, with lines everywhere."""
 
 
 def say(message: str) -> None:
@@ -37,6 +42,15 @@ def console() -> Console:
     return _Console(
         width=COLUMNS, force_terminal=watched, color_system="auto" if watched else None, markup=False, emoji=False
     )
+
+
+def as_text(*shown: RenderableType) -> str:
+    """What a console prints of texts and tables where no terminal shows it, each ended by a line end."""
+    text = StringIO()
+    plain = _Console(file=text, width=COLUMNS, color_system=None, markup=False, emoji=False)
+    for one in shown:
+        plain.print(one, soft_wrap=isinstance(one, str))
+    return text.getvalue()
 
 
 def show(line: str) -> None:

@@ -13,7 +13,7 @@ from support.launch import SCRIPTS, alone, environment, find_mpirun
 from support.results import different, results
 
 METHODS = ("single", "fedavg", "fedstil", "fedcurv", "fedweit", "icarl")
-LEFT = ["complete", "config.yaml", "environment.json", "metrics.jsonl", "results.h5"]
+LEFT = ["complete", "config.yaml", "environment.json", "log.txt", "metrics.jsonl", "results.h5"]
 CODES = {"kill": -9, "full": 74, "remove": 74, "rename": 74, "": 0}
 
 

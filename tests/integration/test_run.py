@@ -171,7 +171,7 @@ def test_relevance_is_a_mixing_matrix(plays):
 def test_folder_holds_config_environment_and_results(plays, names):
     for ranks, name in ((ranks, name) for ranks in plays for name in names):
         folder = plays[ranks].folder / name
-        files = {"complete", "config.yaml", "environment.json", "results.h5", "metrics.jsonl"}
+        files = {"complete", "config.yaml", "environment.json", "results.h5", "metrics.jsonl", "log.txt"}
         files |= {"models"} if name == "losses" else set()
         assert {p.name for p in folder.iterdir()} == files
         environment = json.loads((folder / "environment.json").read_text())
@@ -237,6 +237,18 @@ def test_no_time_is_counted_twice(plays, names):
                 spent += np.nansum(list(seconds.values()), axis=0)
         assert (spent > 0).all()
         assert (spent < played.seconds).all()
+
+
+def test_the_log_has_what_was_printed(plays, names):
+    """Stages and rounds with date and time before them, and the tables at the end."""
+    for played in plays.values():
+        printed = [line.rstrip() for line in played.output.splitlines()]
+        for name in names:
+            lines = (played.folder / name / "log.txt").read_text().splitlines()
+            told = [line[21:] for line in lines if line.startswith("20")]
+            assert sum(" round " in line for line in told[1:]) == len(lines_of(played.folder / name))
+            assert set(told) <= set(printed)
+            assert lines[-1] == f"results in {played.folder / name}"
 
 
 def test_output_has_no_terminal_codes(plays):

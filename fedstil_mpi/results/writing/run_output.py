@@ -3,67 +3,84 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from fedstil_mpi.federation.observer import Observer, Observers
 from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.state import LOST, Federation
 from fedstil_mpi.results import RESULTS_FILE
 from fedstil_mpi.results.writing import summary
-from fedstil_mpi.results.writing.progress import RoundsBar
+from fedstil_mpi.results.writing.log import Log
+from fedstil_mpi.results.writing.progress import RunProgress
 from fedstil_mpi.results.writing.record import Record
 from fedstil_mpi.results.writing.results_file import write_results
 from fedstil_mpi.results.writing.run_folder import RunFolder, path_of
 from fedstil_mpi.util import terminal
+from fedstil_mpi.util.terminal import Detail
 
 
 class RunOutput:
-    """One run's output; lives on rank 0."""
+    """One run's output; lives on rank 0. What is printed stands in log.txt, too, and all of it where less is printed."""
 
-    def __init__(self, plan: Plan, placements: list[dict[str, Any]], *, brief: bool = False):
+    def __init__(self, plan: Plan, placements: list[dict[str, Any]], detail: Detail):
         """Opens the run folder, to be closed by `close`; raises InputError where it cannot be used."""
         self.plan = plan
         self.placements = placements
         """The ranks that are there now, as rows of a table."""
-        self.brief = brief
+        self.brief = detail == "brief"
         self.folder = RunFolder(path_of(plan.experiment))
         self.state = self.folder.open(plan.experiment)
         """absent | interrupted | complete: what is there of this run already."""
         self.console = terminal.console()
+        self.log = Log(self.folder)
         if self.state == "complete":
-            self.console.print(f"{self.folder.path} is complete", soft_wrap=True)
+            self._print(f"{self.folder.path} is complete")
             return
-        self.console.print(summary.headline(plan.experiment, plan.schedule), soft_wrap=True)
-        if not brief:
-            self.console.print(summary.placement_table(placements))
+        headline = summary.headline(plan.experiment, plan.schedule)
+        self.log.line(headline)
+        self._print(headline)
+        self.log.show(summary.placement_table(placements))
+        if not self.brief:
+            self._print(summary.placement_table(placements))
+        watched = self.console.is_terminal
+        self.lines = detail == "lines" or (detail == "usual" and not watched)
+        self.progress = RunProgress(self.console, self._tell, bar=watched and not self.lines)
 
     def close(self) -> None:
-        """Let go of the run folder."""
+        """Let go of the terminal and of the run folder."""
+        if self.state != "complete":
+            self.progress.end()
         self.folder.close()
+
+    def stage(self, what: str) -> None:
+        """A part of the set-up begins."""
+        self.progress.stage(what)
 
     def begin(self, f: Federation, placements: list[dict[str, Any]], done: int) -> Observer:
         """Note the config, if the run begins, and begin to record after `done` rounds. Raises StorageError."""
         self.placements = placements
         self.folder.create(self.plan.experiment, placements)
+        self.log.open()
         self.record = Record(self.folder, f.schedule, f.exchange.ledger, f.events)
-        return Observers(self.record, RoundsBar(self.console, f.schedule.total - done))
+        self.progress.begin(self.record, done)
+        return Observers(self.record, self.progress)
 
     def show_event(self, event: dict[str, Any]) -> None:
-        """Print an interruption of the run."""
-        self.console.print(summary.event_line(event), soft_wrap=True)
+        """Print an interruption of the run. Raises StorageError."""
+        self.remark(summary.event_line(event))
 
     def save(self, timings: list[dict[str, float]], fingerprints: list[str]) -> None:
         """Store the results; raises StorageError. timings: seconds by rank and activity; fingerprints: by client."""
         self.record.write_lines()
         write_results(self.folder.path / RESULTS_FILE, self.record, timings, fingerprints)
-        self.folder.finish()
 
-    def show(self, timings: Sequence[dict[str, float]], more: Mapping[str, Table], lines: Sequence[str]) -> None:
-        """Print the tables. timings: as `save`; more: further tables by title; lines: come after them."""
-        lost = [summary.event_line(event) for event in self.record.events if event["event"] == LOST]
-        if self.brief:
-            self._print([*lost, *summary.doubts(self.record), summary.result_line(self.record, timings)])
-            return
+    def end(self, timings: Sequence[dict[str, float]], more: Mapping[str, Table], lines: Sequence[str]) -> None:
+        """Mark the run as complete, and show the tables. Raises StorageError.
+
+        timings: as `save`; more: further tables by title; lines: come after them.
+        """
         gallery = self.plan.experiment.evaluation.gallery
         scope = "" if gallery == "task" else f", gallery {gallery}"
         tables = {
@@ -72,12 +89,27 @@ class RunOutput:
             "Where the time went (s)": summary.time_table(timings, self.placements),
             **more,
         }
+        lost = [summary.event_line(event) for event in self.record.events if event["event"] == LOST]
+        remarks = [*lost, *summary.doubts(self.record)]
+        shown: list[RenderableType] = []
         for title, table in tables.items():
-            self.console.print(f"\n{title}", style="bold")
-            self.console.print(table)
-        self.console.print()
-        self._print([*lines, *lost, *summary.doubts(self.record), f"results in {self.folder.path}"])
+            shown += [Text(f"\n{title}", style="bold"), table]
+        shown += ["", *lines, *remarks, f"results in {self.folder.path}"]
+        self.log.show(*shown)
+        self.folder.finish()
+        self._print(*([*remarks, summary.result_line(self.record, timings)] if self.brief else shown))
 
-    def _print(self, lines: Sequence[str]) -> None:
+    def remark(self, *lines: str) -> None:
+        """Print lines, however little is printed. Raises StorageError."""
         for line in lines:
-            self.console.print(line, soft_wrap=True)
+            self.log.line(line)
+            self._print(line)
+
+    def _tell(self, line: str) -> None:
+        self.log.line(line)
+        if self.lines:
+            self._print(line)
+
+    def _print(self, *shown: RenderableType) -> None:
+        for one in shown:
+            self.console.print(one, soft_wrap=isinstance(one, str))

@@ -1,4 +1,4 @@
-"""What a run prints: the placement of ranks, one line of progress, and the final tables."""
+"""What a run prints: the placement of ranks, a line for each round, and the final tables."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -50,6 +50,27 @@ def result_line(record: Record, timings: Sequence[dict[str, float]]) -> str:
     )
     megabytes = (record.ledger.total(DOWN) + record.ledger.total(UP)) / 1e6
     return f"  {accuracy}; {megabytes:.1f} MB; {max(sum(seconds.values()) for seconds in timings):.0f} s"
+
+
+def round_line(record: Record, round: int, left: float) -> str:
+    """One line on a round that has ended. left: seconds that the rounds after it may take.
+
+    Has the mean rank-1 of what was evaluated since the round before: the round's local models, and what was served last.
+    """
+    megabytes = (record.ledger.total(DOWN) + record.ledger.total(UP)) / 1e6
+    parts = [f"round {round} of {record.schedule.total}", f"about {duration(left)} left", f"{megabytes:.1f} MB"]
+    for model, at in (("local", round), ("served", round - 1)):
+        if at in record.metrics[model]:
+            rank1 = record.headline(model, at)["rank1"]
+            parts.append(f"{model} rank-1 {'-' if rank1 is None else f'{rank1:.1f}'} (round {at})")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """As 0:07, 12:34 or 1:23:45."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def placement_table(rows: Sequence[dict[str, Any]]) -> Table:

@@ -105,4 +105,4 @@ if __name__ == "__main__":
         for name, trial in json.loads(experiments).items():
             fate = Fate(world, name, **{key: value for key, value in trial.items() if key != "overrides"})
             source = loading.read(config, [f"output={output}", f"name={name}", *trial["overrides"]])
-            place = run.execute(world, source, place, brief=True, asked=fate.is_asked_to_stop)
+            place = run.execute(world, source, place, detail="brief", asked=fate.is_asked_to_stop)
