@@ -67,6 +67,11 @@ torchvision's, are left out, so that what a client starts from is not quite the 
 MORE_CLIENTS = """MB over the server's link in a quiet round, to or from all K clients together, for {backbone}; ours with preset best,
 in brackets what the reference code sends. What is equal for all clients counts once for each."""
 
+CODECS = """MB of a client in the 60 rounds, up and down, first contact included, for {backbone} and {clients} clients, preset best; in
+brackets what is saved. With a codec the start model and prototypes travel as float16, FedCurv's importances as bfloat16;
+`compression.rows` is all. FedSTIL-atten's bank stays dense. ternary_entropy: at most. A run holds its ledger against these numbers in every round
+(`tests/integration/test_codecs.py`: every codec, also as MPI counts it); milliseconds are in `bench/codecs.md`."""
+
 MEASURED = """The messages of {tasks} tasks of {per_task} rounds through the collectives that a run uses, with rows of zeros, on {ranks} ranks of one
 machine: rank 0 is the server, the clients share the others. *MB down*, *MB up*: over all clients, in the last round, a quiet
 one. *ledger*: what was booked against what was predicted, entry by entry. *MB moved*: between ranks, in all rounds
@@ -103,6 +108,8 @@ def page(options: argparse.Namespace) -> str:
         sections += [tables.savings(backbone, network, counts[backbone])]
     sections += ["## More clients", MORE_CLIENTS.format(backbone=first)]
     sections += [tables.clients_table(first, networks[first], counts[first], options.clients)]
+    sections += ["## Codecs", CODECS.format(backbone=first, clients=tables.CLIENTS)]
+    sections += [tables.codecs_table(first, networks[first])]
     length = {"tasks": played.TASKS, "per_task": played.PER_TASK}
     sections += ["## Measured", MEASURED.format(**length, ranks=options.ranks, memory=options.memory)]
     sections += [measured_table(options, networks)]

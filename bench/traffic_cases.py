@@ -34,6 +34,8 @@ class Case:
     method: str
     preset: str = "best"
     clients: int = 5
+    codec: str = "none"
+    """Of the weights, both ways; with one, first contact and prototypes travel in 16 bits, importances too."""
 
 
 def schedule(clients: int, tasks: int, per_task: int) -> Schedule:
@@ -49,10 +51,13 @@ def network(backbone: str, device: str = "meta") -> Network:
 
 def experiment(case: Case) -> Experiment:
     module = methods.load(case.method)
+    both = dict.fromkeys(("up", "down"), case.codec)
+    halves = dict.fromkeys(("first_contact", "prototypes"), "float16") | {"importance": "bfloat16"}
     synthetic = {"clients": case.clients, "people_per_task": PEOPLE}
     source = {
         "method": {"name": case.method, "preset": case.preset},
         "model": {"backbone": case.backbone, "num_classes": CLASSES},
+        "compression": both if case.codec == "none" else both | halves,
         "data": {"height": IMAGE[0], "width": IMAGE[1], "synthetic": synthetic},
     }
     return loading.resolve(source, module.Options, module.PRESETS)

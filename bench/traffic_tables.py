@@ -9,6 +9,7 @@ from traffic_cases import Case
 
 from fedstil_mpi import methods
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.config.sections import LOSSY
 from fedstil_mpi.models.network import Network
 from fedstil_mpi.util.tables import markdown
 
@@ -102,6 +103,18 @@ def clients_table(backbone: str, network: Network, counts: Counts, clients: Sequ
         rows[method, ""] = cells
     head = ["method", *(f"K = {k}, {direction}" for k in clients for direction in ("down", "up"))]
     return markdown(head, [[name, *cells] for name, _, *cells in merged(rows)])
+
+
+def codecs_table(backbone: str, network: Network) -> str:
+    """GB in 60 rounds of every method whose weights travel, and what each codec saves of them."""
+    plan, rows = cases.schedule(CLIENTS, TASKS, PER_TASK), {}
+    exchanging = [name for name in methods.names() if cases.schema_of(Case(backbone, name), network).traffic.up]
+    for method in exchanging:
+        ledgers = (cases.predicted(Case(backbone, method, codec=codec), network, plan) for codec in ("none", *LOSSY))
+        dense, *coded = (ledger.total(DOWN) + ledger.total(UP) for ledger in ledgers)
+        saved = (f"{megabytes(size / CLIENTS)} ({1 - size / dense:.1%})" for size in coded)
+        rows[method, ""] = [megabytes(dense / CLIENTS), *saved]
+    return markdown(["method", "dense", *LOSSY], [[name, *cells] for name, _, *cells in merged(rows)])
 
 
 def quiet_and_busiest(ledger: Ledger, direction: str, clients: int = CLIENTS) -> tuple[float, float]:
