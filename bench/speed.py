@@ -1,0 +1,151 @@
+"""Milliseconds of what a client computes, beside the same arithmetic in a bare loop, as Markdown.
+
+    .venv/bin/python bench/speed.py --output bench/speed.md
+
+All pairs are timed in turns, in CPU time on one core.
+"""
+
+import argparse
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from itertools import repeat
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fedstil_mpi.client.batches import Batch
+from fedstil_mpi.client.epochs import ReferenceRate
+from fedstil_mpi.client.local_training import LocalTraining
+from fedstil_mpi.client.rehearsal import Samples
+from fedstil_mpi.config.schema import Train
+from fedstil_mpi.models.inference import autocast
+from fedstil_mpi.models.losses import smoothed_cross_entropy
+from fedstil_mpi.models.network import Network, build, trainable_parameters
+from fedstil_mpi.util.files import write_text
+from fedstil_mpi.util.machine import cpu
+from fedstil_mpi.util.tables import markdown
+
+IMAGES = 64
+"""In a batch."""
+STEPS = 4
+LR = 1e-5
+
+
+class Case(NamedTuple):
+    """A model on images of one size."""
+
+    name: str
+    backbone: str
+    size: tuple[int, int]
+    last_stride: int
+    people: int
+
+
+CASES = (
+    Case("quickstart", "resnet18", (64, 32), 2, 250),
+    Case("PKU-Reid", "mobilenet_v2", (128, 64), 2, 114),
+    Case("128x64, 8,000 people", "resnet18", (128, 64), 1, 8000),
+)
+
+PAGE = """# Speed of what a client computes
+
+    {command}
+
+{machine}, Python {python}, torch {torch}, one thread. CPU milliseconds of {images} images, median of {repeats}, what is compared in
+turns. *Stem*: the frozen layers one after the other, and in the form that a run uses (`models/inference.py`). *Step*: of local
+training (`client/local_training.py`, cross entropy only) beside a bare loop of the same tail, loss and fused Adam. *Search*:
+features of images by the tail.
+
+{table}
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = [row(case, precision, options.repeats) for case in CASES for precision in ("float32", "bfloat16")]
+    page = PAGE.format(
+        command=" ".join([".venv/bin/python", *sys.argv]),
+        machine=cpu(),
+        python=platform.python_version(),
+        torch=version("torch"),
+        images=IMAGES,
+        repeats=options.repeats,
+        table=markdown(["", "precision", "stem, layers", "stem", "step, bare", "step", "bare / step", "search"], rows),
+    )
+    print(page, end="") if options.output is None else write_text(options.output, page)
+
+
+def row(case: Case, precision: str, repeats: int) -> list[str]:
+    network = build(
+        case.backbone,
+        num_classes=case.people,
+        image_size=case.size,
+        last_stride=case.last_stride,
+        precision=precision,
+    )
+    images = torch.randn(IMAGES, 3, *case.size, generator=torch.Generator().manual_seed(1))
+    layers, stem = in_turns([lambda: plainly(network, images), lambda: network.stem(images)], repeats)
+    with torch.no_grad():
+        samples = Samples(network.stem(images), torch.arange(IMAGES) % 32, torch.arange(IMAGES) % 32)
+    bare, step = in_turns([bare_loop(network, samples), local_training(network, samples)], repeats)
+    bare, step = bare / STEPS, step / STEPS
+    (search,) = in_turns([lambda: network.tail.eval().features(samples.representations)], repeats)
+    times = [f"{milliseconds:.1f}" for milliseconds in (layers, stem, bare, step)]
+    return [case.name, precision, *times, f"{bare / step:.2f}", f"{search:.1f}"]
+
+
+def plainly(network: Network, images: Tensor) -> Tensor:
+    with autocast(images.device, network.stem.precision):
+        return nn.Sequential.forward(network.stem, images)
+
+
+def bare_loop(network: Network, samples: Samples) -> Callable[[], None]:
+    """STEPS of training, as short as they can be written."""
+
+    def train() -> None:
+        optimizer = torch.optim.Adam(trainable_parameters(network.tail).values(), LR, fused=True)
+        for _ in range(STEPS):
+            scores, _ = network.tail.train()(samples.representations)
+            optimizer.zero_grad()
+            smoothed_cross_entropy(scores, samples.pids, 0.1).backward()
+            optimizer.step()
+
+    return torch.enable_grad()(train)
+
+
+def local_training(network: Network, samples: Samples) -> Callable[[], None]:
+    """STEPS as clients take them."""
+    batch = Batch(samples, torch.full((IMAGES,), -1))
+
+    def train() -> None:
+        training = LocalTraining(network.tail, Train(steps=STEPS, lr=LR), ReferenceRate(LR))
+        training.run(lambda epoch: repeat(lambda: batch), None, lambda *given: None, None)
+
+    return torch.enable_grad()(train)
+
+
+def in_turns(works: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """CPU milliseconds of each, median; without gradients unless the work asks for them."""
+    times: list[list[float]] = [[] for _ in works]
+    with torch.no_grad():
+        for turn in range(repeats + 2):
+            for work, of_work in zip(works, times, strict=True):
+                began = time.process_time()
+                work()
+                if turn >= 2:  # the first ones also allocate and choose kernels
+                    of_work.append(1000 * (time.process_time() - began))
+    return [median(of_work) for of_work in times]
+
+
+if __name__ == "__main__":
+    main()
