@@ -13,7 +13,7 @@ from pathlib import Path
 from fedstil_mpi.config.command_line import Parser, cli_main
 from fedstil_mpi.results.reading import runs
 from fedstil_mpi.results.reading.variants import Variant, group, warnings
-from fedstil_mpi.results.report import edge_links, plots, sections, tables
+from fedstil_mpi.results.report import edge_links, paired, plots, sections, tables
 from fedstil_mpi.util import lease, terminal
 from fedstil_mpi.util.errors import InputError, did_you_mean
 from fedstil_mpi.util.files import expanded, write_text
@@ -79,6 +79,7 @@ def _write(comparison: Comparison, output: Path) -> Path:
         with lease.held(output):
             drawn = plots.write_all(comparison.variants, comparison.reference, output)
             tables.write_csv(output / "table.csv", tables.as_rows(tables.main_table(comparison.variants)))
+            tables.write_csv(output / "by_seed.csv", paired.by_seed(comparison.variants))
             write_text(file, printable_lines(text(comparison, drawn)))
     except OSError as error:
         raise InputError(
@@ -105,7 +106,7 @@ def text(comparison: Comparison, drawn: Sequence[str]) -> str:
         )
     if several:
         parts["Savings"] = sections.savings(variants)
-        parts["Seed by seed"] = sections.paired(variants, comparison.reference)
+        parts["Seed by seed"] = paired.paired(variants, comparison.reference)
     parts["Bytes by kind"] = sections.bytes_by_kind(variants)
     parts["On edge links"] = edge_links.section(variants, comparison.reference)
     parts["Plots"] = "\n\n".join(

@@ -8,7 +8,7 @@ import pytest
 from fedstil_mpi import report
 from fedstil_mpi.evaluation.lifelong import mean_of_known
 from fedstil_mpi.results.reading import measures, runs, variants
-from fedstil_mpi.results.report import sections
+from fedstil_mpi.results.report import paired, sections
 from support import made_runs
 from support.made_runs import FIRST, MB, NAN, SECOND, csv_rows
 
@@ -148,17 +148,45 @@ def test_many_times_as_much_is_written_as_such(size, shown):
 def test_pairs_are_seeds_that_both_have(three):
     """FedSTIL ends at 70 with both seeds, FedAvg at 60 and 70, single at 60 with seed 1 alone."""
     found = by_label(three)
-    assert sections.paired_points(found["fedavg"], found["fedstil"]) == pytest.approx([10, 0])
+    assert paired.paired_points(found["fedavg"], found["fedstil"]) == pytest.approx([10, 0])
     rows = table_under(text_of(three), "Seed by seed")[1:]
     assert rows == [
-        ["fedavg", "2", "+5.0 ± 7.1", "+0.0", "+10.0"],
-        ["single", "1", "+10.0", "+10.0", "+10.0"],
+        ["fedavg", "2", "+5.0", "–", "+0.0", "+10.0", "–"],
+        ["single", "1", "+10.0", "–", "+10.0", "+10.0", "–"],
     ]
     against = text_of(three, against="single")
     assert table_under(against, "Seed by seed")[1:] == [
-        ["fedavg", "1", "+0.0", "+0.0", "+0.0"],
-        ["fedstil", "1", "-10.0", "-10.0", "-10.0"],
+        ["fedavg", "1", "+0.0", "–", "+0.0", "+0.0", "–"],
+        ["fedstil", "1", "-10.0", "–", "-10.0", "-10.0", "–"],
     ]
+
+
+def test_interval_of_many_points_is_that_of_a_normal_mean():
+    points = np.random.default_rng(0).normal(1, 2, 400)
+    half = 1.96 * points.std() / 20
+    assert paired.interval(points) == pytest.approx((points.mean() - half, points.mean() + half), abs=0.02)
+    assert paired.interval(points) == paired.interval(points)
+    assert paired.interval(np.full(5, 0.25)) == (0.25, 0.25)
+    assert np.isnan(paired.interval(np.array([1.0, 2.0]))).all()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [(0.1, 3, "ahead"), (-3, -0.1, "behind"), (-0.4, 0.5, "level"), (0.1, 0.4, "level"), (-0.6, 0.2, "undecided")],
+)
+def test_what_an_interval_allows_to_say(low, high, word):
+    assert paired.verdict(low, high) == word
+
+
+def test_accuracy_by_seed_is_written(three):
+    rows = paired.by_seed(load(three).variants)
+    assert {(row["variant"], row["seed"]): row["served_rank1"] for row in rows} == {
+        ("fedavg", 1): 60,
+        ("fedavg", 2): 70,
+        ("fedstil", 1): 70,
+        ("fedstil", 2): 70,
+        ("single", 1): 60,
+    }
 
 
 def test_bytes_of_a_served_model_are_those_that_brought_it(three):

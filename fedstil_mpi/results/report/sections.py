@@ -4,10 +4,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from fedstil_mpi.comm.ledger import DOWN, UP
-from fedstil_mpi.results.reading.measures import Spread, at_end, megabytes, over_seeds, spread
+from fedstil_mpi.results.reading.measures import megabytes, over_seeds, spread
 from fedstil_mpi.results.reading.runs import Run
 from fedstil_mpi.results.reading.variants import Variant, differences, is_shared, listed
 from fedstil_mpi.results.report.tables import mb
@@ -107,29 +105,6 @@ def saving(size: float, baseline: float) -> str:
     return f"{times:.0f} times" if times > 10 else f"{100 * (1 - times):z.1f} %"
 
 
-def paired(variants: Sequence[Variant], reference: Variant) -> str:
-    """Served rank-1 of the reference minus that of each other variant, over the seeds that both have."""
-    rows = []
-    for variant in variants:
-        if variant is not reference:
-            points = paired_points(variant, reference)
-            cells = ["–"] * 3
-            if len(points):
-                value = spread(points)
-                cells = [_signed(value), f"{points.min():+.1f}", f"{points.max():+.1f}"]
-            rows.append([variant.label, str(len(points)), *cells])
-    return (
-        f"Served rank-1 of **{reference.label}** minus that of the variant, in points, seed by seed. Positive: "
-        f"{reference.label} is better.\n\n" + markdown(["variant", "n", "mean", "smallest", "largest"], rows)
-    )
-
-
-def paired_points(variant: Variant, reference: Variant) -> np.ndarray:
-    """Reference minus variant for each seed that both have. float64 [seeds]."""
-    ours, theirs = ({run.seed: at_end(run, "served", "rank1") for run in of.runs} for of in (reference, variant))
-    return np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
-
-
 def bytes_by_kind(variants: Sequence[Variant]) -> str:
     """Encoded MB per client by direction and kind, raw ones behind where they differ."""
     ledgers = [run.ledger for variant in variants for run in variant.runs]
@@ -148,10 +123,6 @@ def _encoded_and_raw(variant: Variant, direction: str, kind: str) -> str:
     encoded = spread(over_seeds(variant, lambda run: megabytes(run, direction, kind))).mean
     raw = spread(over_seeds(variant, lambda run: megabytes(run, direction, kind, "raw"))).mean
     return mb(encoded) if encoded == raw else f"{mb(encoded)} (raw {mb(raw)})"
-
-
-def _signed(value: Spread) -> str:
-    return f"{value.mean:+.1f}" + (f" ± {value.sd:.1f}" if value.n > 1 else "")
 
 
 def _weights(variants: Sequence[Variant]) -> str:

@@ -1,0 +1,77 @@
+"""Variants held against a reference seed by seed, and what the differences allow to say."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedstil_mpi.results.reading.measures import at_end, megabytes, spread
+from fedstil_mpi.results.reading.variants import Variant
+from fedstil_mpi.results.report.tables import Rows
+from fedstil_mpi.util.tables import markdown
+
+LEVEL = 0.5
+"""Points within which two variants are as good as each other."""
+
+
+def paired(variants: Sequence[Variant], reference: Variant) -> str:
+    """Served rank-1 of the reference minus that of each other variant, over the seeds that both have."""
+    rows = []
+    for variant in variants:
+        if variant is not reference:
+            points = paired_points(variant, reference)
+            cells = ["–"] * 5
+            if len(points):
+                low, high = interval(points)
+                between = "–" if np.isnan(low) else f"{low:+.1f} to {high:+.1f}"
+                ends = f"{points.min():+.1f}", f"{points.max():+.1f}"
+                cells = [f"{spread(points).mean:+.1f}", between, *ends, verdict(low, high)]
+            rows.append([variant.label, str(len(points)), *cells])
+    return (
+        f"Served rank-1 of **{reference.label}** minus that of the variant, in points, seed by seed. Positive: "
+        f"{reference.label} is better. It is *ahead* or *behind* where the 95 % interval of the mean (bootstrap, BCa) leaves out 0, "
+        f"*level* where it lies within ± {LEVEL}, else *undecided*. Every seed's accuracy: [by_seed.csv](by_seed.csv).\n\n"
+        + markdown(["variant", "n", "mean", "95 % interval", "smallest", "largest", reference.label], rows)
+    )
+
+
+def paired_points(variant: Variant, reference: Variant) -> np.ndarray:
+    """Reference minus variant for each seed that both have. float64 [seeds]."""
+    ours, theirs = ({run.seed: at_end(run, "served", "rank1") for run in of.runs} for of in (reference, variant))
+    return np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
+
+
+def interval(points: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the mean, the same for equal points; nan for fewer than three."""
+    if len(points) < 3:
+        return np.nan, np.nan
+    if np.ptp(points) == 0:
+        return float(points[0]), float(points[0])
+    from scipy.stats import bootstrap  # takes a second, which only reports of several seeds need
+
+    found = bootstrap((points,), np.mean, rng=np.random.default_rng(1)).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def verdict(low: float, high: float) -> str:
+    """What an interval of differences says of the reference."""
+    if np.isnan(low):
+        return "–"
+    if low >= -LEVEL and high <= LEVEL:
+        return "level"
+    return "ahead" if low > 0 else "behind" if high < 0 else "undecided"
+
+
+def by_seed(variants: Sequence[Variant]) -> Rows:
+    """For a CSV file: a line for each run."""
+    return [
+        {
+            "variant": variant.label,
+            "seed": run.seed,
+            "served_rank1": at_end(run, "served", "rank1"),
+            "served_map": at_end(run, "served", "map"),
+            "served_forgetting": at_end(run, "served", "forgetting"),
+            "total_mb": megabytes(run),
+        }
+        for variant in variants
+        for run in variant.runs
+    ]
