@@ -111,9 +111,10 @@ def make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Foreca
     kinds = RoundKinds(f)
     with TemporaryDirectory(prefix="fedstil_mpi-") as name:
         folder = RunFolder(Path(name))
-        record = Record(folder, schedule, f.exchange.ledger, f.events)
+        record = Record(folder, schedule, f.exchange.ledger, f.events, f.gallery)
         f.observer = Observers(record, kinds)
         run_rounds(f, NoCheckpoints())
+        record.write_lines()
         timings = [dict.fromkeys(ACTIVITIES, NUMBER) for _ in placements]
         write_results(folder.path / RESULTS_FILE, record, timings, ["0" * 64] * schedule.clients)
         files = {path.name: path.stat().st_size for path in sorted(folder.path.iterdir())}

@@ -10,10 +10,10 @@ import pytest
 
 from support import SMALL, TINY
 from support.launch import SCRIPTS, alone, environment, find_mpirun
-from support.results import different, results
+from support.results import different, lines, results
 
 METHODS = ("single", "fedavg", "fedstil", "fedcurv", "fedweit", "icarl")
-LEFT = ["complete", "config.yaml", "environment.json", "log.txt", "metrics.jsonl", "results.h5"]
+LEFT = ["complete", "config.yaml", "environment.json", "log.txt", "metrics.csv", "metrics.jsonl", "results.h5"]
 CODES = {"kill": -9, "full": 74, "remove": 74, "rename": 74, "": 0}
 
 
@@ -36,7 +36,8 @@ def check(folder, cases):
         assert sorted(path.name for path in (folder / name).iterdir()) == LEFT, name
         whole = folder / f"{method}-0"
         assert not different(results(folder / name), results(whole)), (name, ends)
-        assert (folder / name / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text(), (name, ends)
+        assert lines(folder / name) == lines(whole), (name, ends)
+        assert (folder / name / "metrics.csv").read_text() == (whole / "metrics.csv").read_text(), (name, ends)
         for line in map(json.loads, (folder / f"{name}.log").read_text().splitlines()):
             codes.append(line["code"])
             assert line["code"] in (0, CODES[line["how"]]), (

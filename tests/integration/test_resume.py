@@ -17,7 +17,7 @@ from fedstil_mpi.launch.signals import PAUSED
 from support import SMALL, TINY
 from support.cases import FEDERATED
 from support.launch import SCRIPTS, codes, environment, find_mpirun, kill_session, mpirun, play
-from support.results import different, results
+from support.results import different, lines, results
 
 LONGER = [SMALL, "rounds.per_task=2", "train.steps=3"]
 EPOCHS = [SMALL, "rounds.per_task=2", "train.steps=0", "train.epochs=2"]
@@ -71,8 +71,8 @@ def go_on(ranks, folder, whole, experiments):
     found = []
     for name in experiments:
         found += [f"{name}: {path}" for path in different(results(folder / name), results(whole / name))]
-        lines = [(runs / name / "metrics.jsonl").read_text() for runs in (whole, folder)]
-        assert lines[0] == lines[1], name
+        assert lines(folder / name) == lines(whole / name), name
+        assert (folder / name / "metrics.csv").read_text() == (whole / name / "metrics.csv").read_text(), name
         assert not (folder / name / "checkpoints").exists()
     return found
 
@@ -144,16 +144,16 @@ def test_a_run_that_is_killed_again_and_again_loses_at_most_the_round_in_progres
         time.sleep(draw.uniform(0, 0.5))
         kill_session(job)
         job.wait()
-        lines = rounds_of(folder)
-        assert before < lines < 2 * per_task, "killed too late to say anything"
-        assert newest_of(folder) in (lines - 1, lines)
+        reported = rounds_of(folder)
+        assert before < reported < 2 * per_task, "killed too late to say anything"
+        assert newest_of(folder) in (reported - 1, reported)
     assert not go_on(ranks, tmp_path, tmp_path / "whole", {"killed": settings})
 
 
 def rounds_of(folder):
     """Rounds that a run has reported."""
-    lines = folder / "metrics.jsonl"
-    return len(lines.read_text().splitlines()) if lines.exists() else 0
+    file = folder / "metrics.jsonl"
+    return len(file.read_text().splitlines()) if file.exists() else 0
 
 
 def generations_of(folder):

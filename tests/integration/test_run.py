@@ -16,7 +16,7 @@ from fedstil_mpi.config import loading
 from support import SMALL, TINY
 from support.cases import FEDERATED
 from support.launch import alone, play
-from support.results import different, equal, results
+from support.results import different, equal, lines, results
 
 RANKS = {"short": (1, 3), "long": (1, 3, 5)}
 """Of 3 clients: all on the server's rank; two and one; one each, and a rank with nothing to do (which test_survival.py has too)."""
@@ -101,7 +101,8 @@ def test_results_do_not_depend_on_the_number_of_ranks(plays, names):
         assert shown <= set(expected)
         for other in others:
             assert different(results(other), expected) == [], other
-            assert (other / "metrics.jsonl").read_text() == (one / "metrics.jsonl").read_text(), other
+            assert lines(other) == lines(one), other
+            assert (other / "metrics.csv").read_text() == (one / "metrics.csv").read_text(), other
 
 
 def test_ledger_is_as_predicted(plays, names):
@@ -171,7 +172,7 @@ def test_relevance_is_a_mixing_matrix(plays):
 def test_folder_holds_config_environment_and_results(plays, names):
     for ranks, name in ((ranks, name) for ranks in plays for name in names):
         folder = plays[ranks].folder / name
-        files = {"complete", "config.yaml", "environment.json", "results.h5", "metrics.jsonl", "log.txt"}
+        files = {"complete", "config.yaml", "environment.json", "results.h5", "metrics.jsonl", "metrics.csv", "log.txt"}
         files |= {"models"} if name == "losses" else set()
         assert {p.name for p in folder.iterdir()} == files
         environment = json.loads((folder / "environment.json").read_text())
@@ -202,10 +203,10 @@ def test_one_line_a_round(plays, names):
 
 
 def check_lines(folder):
-    lines, found = lines_of(folder), results(folder)
-    assert [line["round"] for line in lines] == found["training/rounds"].tolist()
+    found = results(folder)
+    assert [line["round"] for line in lines(folder)] == found["training/rounds"].tolist()
     ledger = found["ledger"]
-    for line in lines:
+    for line in lines(folder):
         of_round = ledger[ledger["round"] == line["round"]]
         for key, direction in (("bytes_down", b"S2C"), ("bytes_up", b"C2S")):
             assert line[key] == of_round["encoded"][of_round["direction"] == direction].sum()
@@ -214,17 +215,13 @@ def check_lines(folder):
         assert line["loss"] == pytest.approx(np.nanmean(reports[:, 0]))
 
 
-def lines_of(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
 def test_headlines_are_means_of_the_metrics(plays):
     folder = plays[1].folder / "fedstil"
-    found, lines = results(folder), lines_of(folder)
+    found, of_round = results(folder), lines(folder)
     rank1 = found["local/metrics"][1, :, :, 0]  # after round 2: both tasks seen
-    assert lines[1]["local_round_2"]["rank1"] == pytest.approx(100 * rank1.mean())
+    assert of_round[1]["local_rank1"] == pytest.approx(100 * rank1.mean())
     served = found["served/metrics"][0, :, 0, 0]  # after round 1: one task seen
-    assert lines[1]["served_round_1"]["rank1"] == pytest.approx(100 * served.mean())
+    assert of_round[1]["served_rank1"] == pytest.approx(100 * served.mean())
 
 
 def test_no_time_is_counted_twice(plays, names):
@@ -244,11 +241,11 @@ def test_the_log_has_what_was_printed(plays, names):
     for played in plays.values():
         printed = [line.rstrip() for line in played.output.splitlines()]
         for name in names:
-            lines = (played.folder / name / "log.txt").read_text().splitlines()
-            told = [line[21:] for line in lines if line.startswith("20")]
-            assert sum(" round " in line for line in told[1:]) == len(lines_of(played.folder / name))
+            logged = (played.folder / name / "log.txt").read_text().splitlines()
+            told = [line[21:] for line in logged if line.startswith("20")]
+            assert sum(" round " in line for line in told[1:]) == len(lines(played.folder / name))
             assert set(told) <= set(printed)
-            assert lines[-1] == f"results in {played.folder / name}"
+            assert logged[-1] == f"results in {played.folder / name}"
 
 
 def test_output_has_no_terminal_codes(plays):

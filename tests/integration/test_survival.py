@@ -99,8 +99,8 @@ def events(folder):
         stored = json.loads(file.attrs["events"])
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["round"] for line in lines] == list(range(1, ROUNDS + 1))
-    assert all(event["round"] == line["round"] for line in lines for event in line.get("events", []))
-    return stored, [event for line in lines for event in line.get("events", [])]
+    assert all(event["round"] == line["round"] for line in lines for event in line["events"])
+    return stored, [event for line in lines for event in line["events"]]
 
 
 # -- adopted -----------------------------------------------------------------------------------------------------------

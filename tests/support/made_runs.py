@@ -67,13 +67,14 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     run_folder = RunFolder(folder)
     run_folder.create(experiment, [{"rank": rank} for rank in range(len(seconds))])
-    record = Record(run_folder, schedule, Ledger(), [])
+    record = Record(run_folder, schedule, Ledger(), [], "task")
     for entry in ledger:
         record.ledger.book(*entry)
     for round, online in schedule.rounds():
         report = np.full((clients, 3), np.nan)
         report[online] = 0.5, 0.5, 10
         record.training(round, report)
+        record.seconds[round] = 2.0
     for model, values in {"served": served, "local": local, "served_task_free": task_free}.items():
         for round, rank1 in zip(rounds, np.array(served if values is None else values, dtype=float), strict=True):
             if model != "served_task_free" or values is not None:
@@ -82,6 +83,7 @@ def write(
                     record.evaluation(round, "local_task_free", _metrics(rank1))
     for round, matrix in (relevances or {}).items():
         record.relevance(round, torch.tensor(matrix))
+    record.write_lines()
     write_results(folder / RESULTS_FILE, record, list(seconds), [""] * clients)
     if label is not None:
         (folder / "label").write_text(label + "\n")

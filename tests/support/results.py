@@ -1,5 +1,7 @@
 """What two runs found, side by side."""
 
+import json
+
 import h5py
 import numpy as np
 
@@ -15,6 +17,12 @@ def results(folder):
     with h5py.File(folder / "results.h5") as file:
         file.visititems(note)
     return arrays
+
+
+def lines(folder):
+    """metrics.jsonl without the times."""
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in found]
 
 
 def equal(a, b):

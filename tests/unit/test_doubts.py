@@ -19,7 +19,7 @@ NAN = np.nan
 
 def record(folder, *rounds, counted=1.0):
     """Two clients of one task; rounds: the losses of each, nan for a client that was not there; rank-1 is 1/2."""
-    made = Record(RunFolder(folder), Schedule(1, 2, 1, 1, len(rounds), 2, 1), Ledger(), [])
+    made = Record(RunFolder(folder), Schedule(1, 2, 1, 1, len(rounds), 2, 1), Ledger(), [], "task")
     for number, losses in enumerate(rounds, 1):
         made.training(number, np.array([[NAN] * 3 if loss is None else [loss, 0.5, 8.0] for loss in losses]))
         metrics = np.full((2, 1, len(METRICS)), 0.5)

@@ -369,7 +369,7 @@ def test_command_prints_totals(capsys):
     stem, search = 3 * 2 * 4 * (2 * 3 + 2), 3 * (2 * 12 + (1 + 1 + 2 + 2) * 8)
     assert rows["all"][-3] == str(stem)
     assert rows["all"][-1] == str(search)
-    assert {"metrics.jsonl", "results.h5"} <= set(rows)
+    assert {"metrics.csv", "metrics.jsonl", "results.h5"} <= set(rows)
 
 
 def test_command_says_it_to_tools(capsys):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,11 +17,12 @@ from fedstil_mpi.evaluation.lifelong import METRICS, mean_of_known
 from fedstil_mpi.federation.observer import Observer
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.state import LOST
+from fedstil_mpi.results.writing.long_form import HEADER, LONG_FILE, rows
 from fedstil_mpi.results.writing.run_folder import RunFolder
 from fedstil_mpi.util.state_tree import State
 
 METRICS_FILE = "metrics.jsonl"
-"""A line a round."""
+"""A line a round, all with the same keys."""
 
 MODELS = ("local", "served", "local_task_free", "served_task_free")
 """Which of a client's models is evaluated. local: the one it has trained; served: what it holds after the exchange that
@@ -30,8 +32,10 @@ follows. Methods with a model for each task are also searched with their newest 
 class Record(Observer):
     """Metrics, losses, relevance matrices and bytes by round. Lives on rank 0."""
 
-    def __init__(self, folder: RunFolder, schedule: Schedule, ledger: Ledger, events: list[dict[str, Any]]):
-        """events: the interruptions of the run so far (`Federation.events`)."""
+    def __init__(
+        self, folder: RunFolder, schedule: Schedule, ledger: Ledger, events: list[dict[str, Any]], gallery: str
+    ):
+        """events: the interruptions of the run so far (`Federation.events`); gallery: `Federation.gallery`."""
         self.folder = folder
         self.schedule = schedule
         self.ledger = ledger
@@ -41,10 +45,16 @@ class Record(Observer):
         """Round -> float64 [clients, 3]: loss, accuracy, new images of the local training; nan when offline."""
         self.relevances: dict[int, np.ndarray] = {}
         """Round -> float32 [clients, clients]: the mixing matrix used at its start."""
+        self.seconds: dict[int, float] = {}
+        """Round -> wall seconds that it took rank 0, to the millisecond."""
         self.events = events
+        self.gallery = gallery
         self.online = dict(schedule.rounds())
         self._noted = 0
-        """The last round that is in metrics.jsonl; 0 where that is not known."""
+        """The last round that is in both files of rounds; 0 where that is not known."""
+
+    def begin_round(self, round: int, online: Sequence[int]) -> None:
+        self._began = time.perf_counter()
 
     def training(self, round: int, reports: np.ndarray | None) -> None:
         assert reports is not None
@@ -65,31 +75,45 @@ class Record(Observer):
                 self.metrics[local.replace("local", "served")][round] = self.metrics[local][round]
 
     def end_round(self, round: int, online: Sequence[int]) -> None:
-        """Bring metrics.jsonl to this round. At first all of it is made anew, as an earlier attempt may have left another."""
+        """Bring both files to this round. At first all of them is made anew, as an earlier attempt may have left another."""
+        self.seconds[round] = int(1000 * (time.perf_counter() - self._began)) / 1000
         if self._noted and self._noted == round - 1:
             self.folder.append(METRICS_FILE, self._line(round))
+            self.folder.append(LONG_FILE, self._rows(round))
         else:
             self.write_lines()
         self._noted = round
 
     def write_lines(self) -> None:
-        """Make metrics.jsonl of what was recorded: a line for each round."""
-        self.folder.write(METRICS_FILE, "".join(map(self._line, sorted(self.reports))))
+        """Make both files of what was recorded: a line for each round, and a row for each number."""
+        rounds = sorted(self.reports)
+        self.folder.write(METRICS_FILE, "".join(map(self._line, rounds)))
+        self.folder.write(LONG_FILE, HEADER + "".join(map(self._rows, [*rounds, rounds[-1] + 1])))
+
+    def _rows(self, round: int) -> str:
+        """What was evaluated since the round before: local models of this round, and what was served after the last one."""
+        ats = {model: round - model.startswith("served") for model in MODELS}
+        return "".join(
+            row
+            for model, at in ats.items()
+            if at in self.metrics[model]
+            for row in rows(at, model, self.gallery, self.metrics[model][at])
+        )
 
     def _line(self, round: int) -> str:
-        """JSON; what is no number is null. The served model of a round is known one round later."""
+        """JSON; what is no number, or was not evaluated, is null. What a round served is what the one before had learned."""
         line: dict[str, Any] = {
             "round": round,
             "online": self.online[round],
             "loss": _finite(self.loss(round)),
             "bytes_down": self.ledger.total(DOWN, round),
             "bytes_up": self.ledger.total(UP, round),
+            "seconds": self.seconds[round],
+            "events": [event for event in self.events if event["event"] == LOST and event["round"] == round],
         }
         for model, at in (("local", round), ("served", round - 1)):
-            if at in self.metrics[model]:
-                line[f"{model}_round_{at}"] = self.headline(model, at)
-        if lost := [event for event in self.events if event["event"] == LOST and event["round"] == round]:
-            line["events"] = lost
+            found = self.headline(model, at) if at in self.metrics[model] else dict.fromkeys(METRICS)
+            line |= {f"{model}_{metric}": value for metric, value in found.items()}
         return json.dumps(line) + "\n"
 
     def loss(self, round: int) -> float:
@@ -120,6 +144,7 @@ class Record(Observer):
             "metrics": {model: _by_round(rounds) for model, rounds in self.metrics.items()},
             "reports": _by_round(self.reports),
             "relevances": _by_round(self.relevances),
+            "seconds": {str(round): seconds for round, seconds in self.seconds.items()},
         }
 
     def restore(self, state: State) -> None:
@@ -127,6 +152,7 @@ class Record(Observer):
         self.metrics = {model: _arrays(rounds) for model, rounds in state["metrics"].items()}
         self.reports = _arrays(state["reports"])
         self.relevances = _arrays(state["relevances"])
+        self.seconds = {int(round): seconds for round, seconds in state["seconds"].items()}
 
     # -- lifelong measures ---------------------------------------------------------------------------------------------
 

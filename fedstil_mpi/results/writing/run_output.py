@@ -63,7 +63,7 @@ class RunOutput:
         self.placements = placements
         self.folder.create(self.plan.experiment, placements)
         self.log.open()
-        self.record = Record(self.folder, f.schedule, f.exchange.ledger, f.events)
+        self.record = Record(self.folder, f.schedule, f.exchange.ledger, f.events, f.gallery)
         self.progress.begin(self.record, done)
         return Observers(self.record, self.progress)
 
