@@ -109,8 +109,9 @@ def find(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return list({folder.resolve(): folder for folder in complete}.values()), list(dict.fromkeys(interrupted))
 
 
-def read(folder: Path) -> Run:
+def read(folder: Path | str) -> Run:
     """One complete run. Raises InputError where a file of it is missing or broken."""
+    folder = Path(folder)
     path = folder / RESULTS_FILE
     with hdf5.parsed(path, "results") as file:
         found = _results(file)
@@ -152,7 +153,7 @@ def _relevances(file: h5py.File) -> tuple[list[int], np.ndarray]:
 
 def _plain(column: np.ndarray) -> np.ndarray:
     """Text as NumPy's own strings, whose comparisons run over whole arrays."""
-    return column.astype("S").astype("U") if column.dtype == object else column
+    return np.char.decode(column.astype("S"), "utf-8") if column.dtype.kind in "OS" else column
 
 
 def _config(path: Path) -> dict[str, Any]:

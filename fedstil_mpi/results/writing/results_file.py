@@ -1,6 +1,7 @@
-"""results.h5: what a run has found, for the report and for other programs."""
+"""results.h5: what a run has found, for the report and for other programs. Its layout: docs/results.md."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -11,42 +12,100 @@ from fedstil_mpi.results.writing.record import MODELS, Record
 from fedstil_mpi.util import hdf5
 from fedstil_mpi.util.files import storing, write
 
+REPORTS = ("loss", "accuracy", "images")
+"""Of a client's local training in a round."""
+NO_COORDINATE = "This is a netCDF dimension but not a netCDF variable."
+"""The name of a scale that only names an axis, and has no values."""
+
 
 def write_results(path: Path, record: Record, timings: list[dict[str, float]], fingerprints: list[str]) -> None:
     """Write an HDF5 file with a checksum, which is there only when it is complete. Raises StorageError.
 
-    timings: per rank, seconds by activity; fingerprints: per client, of its last model. The ledger is a table with the
-    columns round, client, direction, kind, raw, encoded; of the seconds each activity is one, nan where a rank has none.
+    timings: per rank, seconds by activity; fingerprints: per client, of its last model.
     """
 
     def fill(file: h5py.File) -> None:
         file.attrs["metrics"] = METRICS
         file.attrs["events"] = json.dumps(record.events)
+        add_coordinates(file, record, len(timings))
         for model in (model for model in MODELS if record.metrics[model]):
-            group = file.create_group(model)
-            rounds = sorted(record.metrics[model])
-            group["rounds"] = np.array(rounds)
-            group["metrics"] = np.stack([record.metrics[model][r] for r in rounds])
-            for metric in METRICS:
-                group[f"accuracy_matrix/{metric}"] = record.accuracy_matrices(model, metric)
-            for name, values in record.final(model).items():
-                group[f"final/{name}"] = values
-        file["training/rounds"] = np.array(sorted(record.reports))
-        file["training/reports"] = np.stack([record.reports[r] for r in sorted(record.reports)])
-        file["training/reports"].attrs["columns"] = ("loss", "accuracy", "images")
+            add_model(file.create_group(model), record, model)
+        add_rounds(file.create_group("training"), record.reports)
+        reports = file["training"].create_dataset("reports", data=_stacked(record.reports))
+        reports.attrs["columns"] = REPORTS
+        label(reports, "", "training/rounds", "client", "report")
         efforts = record.schedule.efforts()
-        file["participation/online"] = ~np.isnan(efforts)
-        file["participation/effort"] = efforts
+        add_rounds(file.create_group("participation"), range(1, len(efforts) + 1))
+        for name, values in (("online", ~np.isnan(efforts)), ("effort", efforts)):
+            file["participation"][name] = values
+            label(file["participation"][name], "1", "participation/rounds", "client")
         if record.relevances:
-            file["relevance/rounds"] = np.array(sorted(record.relevances))
-            file["relevance/matrices"] = np.stack([record.relevances[r] for r in sorted(record.relevances)])
-        text = h5py.string_dtype()
-        file["final/fingerprints"] = np.array(fingerprints, dtype=text)
-        kinds = [("round", "i8"), ("client", "i8"), ("direction", text), ("kind", text)]
-        kinds += [("raw", "i8"), ("encoded", "i8")]
-        file["ledger"] = np.array([tuple(e) for e in record.ledger.entries], dtype=kinds)
+            add_rounds(file.create_group("relevance"), record.relevances)
+            file["relevance/matrices"] = _stacked(record.relevances)
+            label(file["relevance/matrices"], "1", "relevance/rounds", "client", "of_client")
+        file["final/fingerprints"] = text(fingerprints)
+        label(file["final/fingerprints"], "", "client")
+        file["ledger"] = ledger(record)
+        file.create_dataset("entry", len(file["ledger"]), "i1").make_scale(NO_COORDINATE)
+        label(file["ledger"], "bytes", "entry")
         for activity in sorted(set().union(*timings)):
             file[f"seconds/{activity}"] = [of_rank.get(activity, np.nan) for of_rank in timings]
+            label(file[f"seconds/{activity}"], "s", "rank")
 
     with storing(path):
         write(path, hdf5.made(fill))
+
+
+def add_coordinates(file: h5py.File, record: Record, ranks: int) -> None:
+    """The axes that several data sets have, as dimension scales; of_client: whose weights a relevance weighs."""
+    clients, tasks = np.arange(record.schedule.clients), np.arange(record.schedule.tasks)
+    numbers = {"client": clients, "of_client": clients, "task": tasks, "stage": tasks, "rank": np.arange(ranks)}
+    for name, values in (numbers | {"metric": text(METRICS), "report": text(REPORTS)}).items():
+        file[name] = values
+        file[name].make_scale(name)
+
+
+def add_rounds(group: h5py.Group, rounds: Mapping[int, object] | Sequence[int]) -> None:
+    """The rounds of a group's data sets, as their first axis."""
+    group["rounds"] = np.array(sorted(rounds))
+    group["rounds"].make_scale("rounds")
+
+
+def add_model(group: h5py.Group, record: Record, model: str) -> None:
+    """What one of the clients' models was worth: at every evaluation, at every stage, in the end."""
+    add_rounds(group, record.metrics[model])
+    group["metrics"] = _stacked(record.metrics[model])
+    label(group["metrics"], "1", f"{model}/rounds", "client", "task", "metric")
+    for metric in METRICS:
+        group[f"accuracy_matrix/{metric}"] = record.accuracy_matrices(model, metric)
+        label(group[f"accuracy_matrix/{metric}"], "1", "client", "stage", "task")
+    for name, values in record.final(model).items():
+        group[f"final/{name}"] = values
+        label(group[f"final/{name}"], "%", "client")
+
+
+def label(dataset: h5py.Dataset, units: str, *axes: str) -> None:
+    """Say what a data set's numbers are counted in, and which scales its axes have. units: 1 for a fraction; "" for none."""
+    if units:
+        dataset.attrs["units"] = units
+    for dimension, axis in zip(dataset.dims, axes, strict=True):
+        dimension.attach_scale(dataset.file[axis])
+        dimension.label = axis.rpartition("/")[2]
+
+
+def ledger(record: Record) -> np.ndarray:
+    """A table with the columns round, client, direction, kind, raw, encoded."""
+    entries = record.ledger.entries
+    columns = [("round", "i8"), ("client", "i8"), ("direction", "S3"), ("kind", text([e.kind for e in entries]).dtype)]
+    rows = [(e.round, e.client, e.direction, e.kind.encode(), e.raw, e.encoded) for e in entries]
+    return np.array(rows, dtype=[*columns, ("raw", "i8"), ("encoded", "i8")])
+
+
+def text(words: Sequence[str]) -> np.ndarray:
+    """UTF-8 of one length, as every HDF5 program reads it: of two bytes or more, for netCDF takes single ones for letters."""
+    encoded = [word.encode() for word in words]
+    return np.array(encoded, dtype=f"S{max([2, *map(len, encoded)])}")
+
+
+def _stacked(by_round: Mapping[int, np.ndarray]) -> np.ndarray:
+    return np.stack([by_round[round] for round in sorted(by_round)])
