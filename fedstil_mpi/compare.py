@@ -28,6 +28,7 @@ from fedstil_mpi.config.schema import check_folder_name
 from fedstil_mpi.federation.shared_resources import open_shared_resources
 from fedstil_mpi.launch.signals import listening
 from fedstil_mpi.results.writing.run_folder import RunFolder
+from fedstil_mpi.results.writing.trackers import check_installed
 from fedstil_mpi.run import execute
 from fedstil_mpi.util.errors import InputError, did_you_mean
 from fedstil_mpi.util.files import expanded, write_text
@@ -210,6 +211,7 @@ def prepare(entry: Entry) -> str:
                 f"variant {entry.label!r} has preset {experiment.method.preset}, but {by} sets {key}={value}; set {key} in "
                 "the variant itself, where it can be seen, or leave it to the preset"
             )
+    check_installed(experiment.tracking)
     folder = RunFolder(Path(entry.folder))
     state = folder.state(experiment)
     if state == "complete":

@@ -29,6 +29,7 @@ from fedstil_mpi.federation.shared_resources import SharedResources, open_shared
 from fedstil_mpi.launch.precision import settle
 from fedstil_mpi.launch.signals import listening
 from fedstil_mpi.results.writing.run_folder import path_of
+from fedstil_mpi.results.writing.trackers import check_installed
 from fedstil_mpi.util.terminal import Detail, say
 
 
@@ -84,6 +85,8 @@ def execute(
         methods.check_name(draft.method.name)
         if draft.fault_tolerance:
             check_survivable(world)
+        if world.is_server:
+            check_installed(draft.tracking)
     timeout = draft.exchange.timeout
     world.timeout = None if timeout is None else max(timeout, SET_UP)
     resources = open_shared_resources(world, draft, before)

@@ -34,12 +34,17 @@ def check_values(section: Any, prefix: str = "") -> None:
             raise InputError(f"{key} = {value!r}; expected at most {LONGEST} characters, and no null character")
         if is_dataclass(f.type):
             check_values(value, f"{key}.")
-        elif "choices" in f.metadata and value not in f.metadata["choices"]:
-            if f.metadata["plugin"] and is_plugin(value):
-                continue
-            choices = f.metadata["choices"]
-            raise InputError(f"{key} = {value!r}; {did_you_mean(value, choices)}expected one of {', '.join(choices)}")
+        elif "choices" in f.metadata and not (f.metadata["plugin"] and is_plugin(value)):
+            _check_choice(key, value, f.metadata["choices"])
+        elif "each" in f.metadata:
+            for one in value:
+                _check_choice(key, one, f.metadata["each"])
         elif "low" in f.metadata and value is not None:
             low, high = f.metadata["low"], f.metadata["high"]
             if not low <= value <= high:
                 raise InputError(f"{key} = {value}; expected between {low} and {high}")
+
+
+def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{key} = {value!r}; {did_you_mean(value, choices)}expected one of {', '.join(choices)}")

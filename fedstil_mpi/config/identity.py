@@ -11,7 +11,7 @@ from fedstil_mpi.config.loading import PLUGINS
 
 NOT_DECIDING = (
     *("name", "output", "resume", "fault_tolerance", "lost_clients"),
-    *("save_models", "checkpoint", "exchange", "placement"),
+    *("save_models", "tracking", "checkpoint", "exchange", "placement"),
 )
 """Keys and sections that do not change a run's results."""
 

@@ -68,6 +68,9 @@ class Experiment:
     nobody died) | offline (they take no part from then on, as cameras would that have broken)."""
     save_models: bool = False
     """Keep the stem and every client's last tail in the run folder, as safetensors."""
+    tracking: list[str] = field(default_factory=list, metadata={"each": ("tensorboard", "mlflow")})
+    """Programs that are told how the run goes, beside what it writes itself: tensorboard (event files in the run folder) |
+    mlflow (wherever MLFLOW_TRACKING_URI says). Each is an optional extra: pip install 'fedstil-mpi[tensorboard]'."""
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     warmup: Warmup = field(default_factory=Warmup)

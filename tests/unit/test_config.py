@@ -63,7 +63,8 @@ def test_without_the_methods_options_the_rest_is_checked_already(tmp_path):
 
 def test_every_choice_and_every_limit_is_taken():
     for key, known in limits(Experiment):
-        for value in known.get("choices", (known.get("low"), known.get("high"))):
+        several = [list(known["each"])] if "each" in known else (known.get("low"), known.get("high"))
+        for value in known.get("choices", several):
             beside = {"data": {"path": "images"}, "train": {"steps": 0 if key == "train.rate" else 12}}
             if value is not None and (key, value) != ("train.crop_pad", 4096):  # less than the images' shorter side
                 loading.resolve(nested(key, value, beside))
@@ -72,7 +73,8 @@ def test_every_choice_and_every_limit_is_taken():
 def test_beyond_every_limit_a_value_is_refused():
     for key, known in limits(Experiment):
         low, high = known.get("low"), known.get("high")
-        for value in ["none of them"] if low is None else [low - 1, 2 * high + 1]:
+        word = ["none of them"] if "each" in known else "none of them"
+        for value in [word] if low is None else [low - 1, 2 * high + 1]:
             with pytest.raises(InputError, match=f"^{key} = "):
                 loading.resolve(nested(key, value))
 

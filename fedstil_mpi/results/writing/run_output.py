@@ -1,6 +1,7 @@
 """What rank 0 shows and stores of a run, from the first line to the last."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from rich.console import RenderableType
@@ -17,6 +18,8 @@ from fedstil_mpi.results.writing.progress import RunProgress
 from fedstil_mpi.results.writing.record import Record
 from fedstil_mpi.results.writing.results_file import write_results
 from fedstil_mpi.results.writing.run_folder import RunFolder, path_of
+from fedstil_mpi.results.writing.trackers import open_trackers
+from fedstil_mpi.results.writing.tracking import Tracking
 from fedstil_mpi.util import terminal
 from fedstil_mpi.util.terminal import Detail
 
@@ -35,6 +38,7 @@ class RunOutput:
         """absent | interrupted | complete: what is there of this run already."""
         self.console = terminal.console()
         self.log = Log(self.folder)
+        self.tracking = ExitStack()
         if self.state == "complete":
             self._print(f"{self.folder.path} is complete")
             return
@@ -52,6 +56,7 @@ class RunOutput:
         """Let go of the terminal and of the run folder."""
         if self.state != "complete":
             self.progress.end()
+        self.tracking.close()
         self.folder.close()
 
     def stage(self, what: str) -> None:
@@ -65,7 +70,10 @@ class RunOutput:
         self.log.open()
         self.record = Record(self.folder, f.schedule, f.exchange.ledger, f.events, f.gallery)
         self.progress.begin(self.record, done)
-        return Observers(self.record, self.progress)
+        self.tracking.close()
+        tracking = Tracking(self.record, open_trackers(self.plan.experiment.tracking, self.folder.path))
+        self.tracking.callback(tracking.close)
+        return Observers(self.record, self.progress, tracking)
 
     def show_event(self, event: dict[str, Any]) -> None:
         """Print an interruption of the run. Raises StorageError."""
