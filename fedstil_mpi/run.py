@@ -12,7 +12,6 @@ To know the program, read on in federation/setup.py (from a config to server and
 round does), client/local_training.py (how a client learns) and methods/fedstil/method.py (what is sent, and mixed).
 """
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -30,6 +29,7 @@ from fedstil_mpi.launch.precision import settle
 from fedstil_mpi.launch.signals import listening
 from fedstil_mpi.results.writing.run_folder import path_of
 from fedstil_mpi.results.writing.trackers import check_installed
+from fedstil_mpi.util.clock import Moment
 from fedstil_mpi.util.terminal import Detail, say
 
 
@@ -79,7 +79,7 @@ def execute(
     it fits. detail: how much is printed. asked: whether this rank was asked to stop.
     thorough: hold every checkpoint against what it was taken of. Returns what the next run may share.
     """
-    began = time.perf_counter()
+    began = Moment.now()
     with world.verdict():
         draft = loading.resolve(source)
         methods.check_name(draft.method.name)
@@ -130,7 +130,7 @@ def execute(
         checkpoints = CheckpointManager(world, store, every, stop, at_once=draft.fault_tolerance, thorough=thorough)
         finish = partial(outcome.gather, world, libraries=libraries(draft.model.backbone))
         # Sets up (federation/setup.py) and runs all rounds (federation/rounds.py), going back where ranks are lost.
-        found = run_with_recovery(world, resources, plan, checkpoints, output, finish, time.perf_counter() - began)
+        found = run_with_recovery(world, resources, plan, checkpoints, output, finish, began)
         if output is not None:
             output.finish(found)
             store.remove()

@@ -84,7 +84,7 @@ class CheckpointManager:
             self.settle(free_space=due)
         if due:
             with f.clock("wait"):
-                seconds = self.world.gather_json(dict(f.clock.seconds))
+                seconds = self.world.gather_json(f.clock.spent())
             with f.clock("checkpoint"):
                 if self.thorough or not self._covered:
                     with self.world.verdict():
@@ -204,7 +204,9 @@ class CheckpointManager:
         self.settle()
         if self.world.is_server:
             how = "go on with --resume" if self.every else "nothing was kept, as checkpoint.every is 0"
-            say(f"asked to stop, and stopped {when}; {how}")
+            say(
+                f"asked to stop, and stopped {when}; {how}. Expected: exit code {PAUSED}, and a launcher that complains of it"
+            )
         raise OrderlyEnd(PAUSED)
 
 

@@ -3,7 +3,6 @@
 A run that was interrupted goes on like this, and so does one that has lost ranks: each time is an attempt.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from fedstil_mpi.federation.rounds import run_rounds
 from fedstil_mpi.federation.setup import assemble, load_data_and_model
 from fedstil_mpi.federation.shared_resources import SharedResources, reassign_clients
 from fedstil_mpi.federation.state import LOST, RESUMED, Federation
+from fedstil_mpi.util.clock import Moment
 from fedstil_mpi.util.terminal import say
 
 LOSSES = 3
@@ -47,14 +47,14 @@ def run_with_recovery(
     checkpoints: CheckpointManager,
     output: Output | None,
     finish: Callable[[Plan, Federation], T],
-    before: float,
+    began: Moment,
 ) -> T:
     """Run all rounds, going back to the last checkpoint when ranks are lost. Collective: all ranks must call.
 
     output: on rank 0, elsewhere None. finish: what is left to do after the last round, with the plan as it has become
-    (without lost clients) and the federation; collective. before: seconds that went into the run so far.
+    (without lost clients) and the federation; collective. began: when this process began with the run.
     """
-    recovery = Recovery(world, resources, plan, checkpoints, output, before)
+    recovery = Recovery(world, resources, plan, checkpoints, output, began)
 
     def attempt() -> T:
         plan, f = recovery.attempt()
@@ -76,8 +76,8 @@ class Recovery:
     checkpoints: CheckpointManager
     output: Output | None
     """On rank 0; elsewhere None."""
-    before: float
-    """Seconds that went into the run before the first attempt."""
+    began: Moment
+    """When this process began with the run."""
     lost: dict[int, int] = field(default_factory=dict)
     """Client -> the first round without it."""
     losses: Counter[int] = field(default_factory=Counter)
@@ -87,7 +87,7 @@ class Recovery:
 
     def attempt(self) -> tuple[Plan, Federation]:
         """Run what is left. Collective: all ranks must call."""
-        began = time.perf_counter()
+        began = Moment.now()
         self.world.where.clear()  # where an attempt was that was broken off
         world, resources, checkpoints = self.world, self.resources, self.checkpoints
         checkpoint = checkpoints.newest()
@@ -96,7 +96,7 @@ class Recovery:
             start = checkpoints.store.at(0) if checkpoint is not None else None
             self.lost |= checkpoints.lost(checkpoint) if checkpoint is not None else {}
         if not self.settle_losses(done):
-            began -= self.before
+            began = self.began
             if checkpoint is not None:
                 self._report({"event": RESUMED, "after_round": done, "ranks": world.size})
         plan = replace(self.plan, schedule=replace(self.plan.schedule, lost=self.lost))
@@ -110,7 +110,7 @@ class Recovery:
         else:
             checkpoints.restore(f, checkpoint)
         f.events += [event for event in self.events if event not in f.events]
-        f.clock.seconds["set-up"] += time.perf_counter() - began
+        f.clock.end_set_up(began)
         with world.deadline(plan.experiment.exchange.timeout):
             run_rounds(f, checkpoints, done)
         return plan, f

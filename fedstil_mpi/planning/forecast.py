@@ -35,6 +35,7 @@ from fedstil_mpi.results.writing.record import Record
 from fedstil_mpi.results.writing.results_file import write_results
 from fedstil_mpi.results.writing.run_folder import RunFolder
 from fedstil_mpi.results.writing.summary import ACTIVITIES
+from fedstil_mpi.util.clock import CPU
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Foreca
         f.observer = Observers(record, kinds)
         run_rounds(f, NoCheckpoints())
         record.write_lines()
-        timings = [dict.fromkeys(ACTIVITIES, NUMBER) for _ in placements]
+        timings = [dict.fromkeys((*ACTIVITIES, CPU), NUMBER) for _ in placements]
         write_results(folder.path / RESULTS_FILE, record, timings, ["0" * 64] * schedule.clients)
         files = {path.name: path.stat().st_size for path in sorted(folder.path.iterdir())}
     ledger = f.exchange.ledger

@@ -17,7 +17,7 @@ class Outcome:
     """Valid on rank 0; elsewhere empty."""
 
     timings: list[dict[str, float]]
-    """Seconds by activity, one dict a rank."""
+    """`Clock.spent`, one dict a rank."""
     fingerprints: list[str]
     """One for each client."""
     measured: list[dict[str, Any]]
@@ -35,7 +35,7 @@ def gather(world: World, plan: Plan, f: Federation, libraries: int) -> Outcome:
             tails = {learner.client: learner.tail for learner in learners if learner.draws}
             stem = f.initial_model.network.stem if world.is_server else None
             models.save_models(path_of(plan.experiment), tails, stem)
-    timings = world.gather_json(dict(f.clock.seconds)) or []
+    timings = world.gather_json(f.clock.spent()) or []
     fingerprints = world.gather_json([learner.fingerprint() for learner in learners]) or []
     measured = world.gather_json(measure(learners, libraries)) or []
     return Outcome(timings, list(chain.from_iterable(fingerprints)), measured)

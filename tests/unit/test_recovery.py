@@ -15,7 +15,7 @@ def lost(monkeypatch, *ranks):
     resources = SimpleNamespace(placements=next(rows))
     monkeypatch.setattr(recovery, "reassign_clients", lambda _, of: setattr(of, "placements", next(rows)))
     plan = SimpleNamespace(experiment=SimpleNamespace(lost_clients="adopt"), schedule=SimpleNamespace(clients=1))
-    return recovery.Recovery(world, resources, plan, checkpoints=None, output=None, before=0)
+    return recovery.Recovery(world, resources, plan, checkpoints=None, output=None, began=None)
 
 
 def test_a_round_in_which_ranks_are_lost_three_times_ends_the_job(monkeypatch, capsys):

@@ -13,6 +13,7 @@ from fedstil_mpi.evaluation.lifelong import mean_of_known
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.state import RESUMED
 from fedstil_mpi.results.writing.record import Record
+from fedstil_mpi.util.clock import CPU
 from fedstil_mpi.util.plugins import label
 from fedstil_mpi.util.tables import LONGEST, plain
 
@@ -49,7 +50,7 @@ def result_line(record: Record, timings: Sequence[dict[str, float]]) -> str:
         for word, name in (("rank-1", "rank1"), ("mAP", "map"), ("forgetting", "forgetting"))
     )
     megabytes = (record.ledger.total(DOWN) + record.ledger.total(UP)) / 1e6
-    return f"  {accuracy}; {megabytes:.1f} MB; {max(sum(seconds.values()) for seconds in timings):.0f} s"
+    return f"  {accuracy}; {megabytes:.1f} MB; {max(sum(seconds.get(name, 0.0) for name in ACTIVITIES) for seconds in timings):.0f} s"
 
 
 def round_line(record: Record, round: int, left: float) -> str:
@@ -148,9 +149,11 @@ def event_line(event: dict[str, Any]) -> str:
 
 
 def time_table(timings: Sequence[dict[str, float]], placements: Sequence[dict[str, Any]]) -> Table:
-    table = plain("rank", *ACTIVITIES)
+    """Wall seconds by rank and activity, and CPU seconds of all of the rank's threads."""
+    columns = (*ACTIVITIES, CPU)
+    table = plain("rank", *columns)
     for placement, seconds in zip(placements, timings, strict=True):
-        table.add_row(str(placement["rank"]), *(f"{seconds.get(activity, 0.0):.1f}" for activity in ACTIVITIES))
+        table.add_row(str(placement["rank"]), *(f"{seconds.get(name, 0.0):.1f}" for name in columns))
     return table
 
 
