@@ -72,8 +72,8 @@ class Run:
 
     @property
     def round(self) -> float:
-        """Seconds of one, without start and checkpoint."""
-        idle = ("set-up", "checkpoint")
+        """Wall seconds of one, without start and checkpoint."""
+        idle = ("set-up", "checkpoint", "cpu")
         return sum(s for activity, s in self.seconds.items() if activity not in idle) / self.rounds
 
 

@@ -116,7 +116,7 @@ def execute(
         output, known = None, None
         with world.verdict():
             if (rows := resources.placements) is not None:
-                output = CheckedOutput(plan, resources.stream, rows, detail)
+                output = CheckedOutput(plan, resources.stream, rows, world.library, detail)
                 holding.callback(output.close)
                 known = output.state, output.folder.settings(plan.experiment)
         state, settings = world.broadcast_json(known)

@@ -38,6 +38,8 @@ class World(Collectives):
         same_host.Bcast(first, root=0)
         self.node = int(first[0])
         """The lowest rank on the same host: names the node even where two nodes report the same host name."""
+        self.library = library()
+        """What MPI's library calls itself, in one line."""
         self.nodes = np.empty(all_ranks.size, first.dtype)
         """One entry for each rank that the job was started with."""
         all_ranks.Allgather(first, self.nodes)
@@ -134,3 +136,10 @@ class World(Collectives):
                 for line in errors:
                     say(line)
             raise OrderlyEnd(min(errors.values()))
+
+
+def library() -> str:
+    """What MPI's library calls itself: "Open MPI v5.0.11, ..."."""
+    from mpi4py import MPI
+
+    return " ".join(MPI.Get_library_version().replace("\0", "").split())

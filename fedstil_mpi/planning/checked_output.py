@@ -36,8 +36,8 @@ class LedgerCheck(Observer):
 class CheckedOutput(RunOutput):
     """Lives on rank 0."""
 
-    def __init__(self, plan: Plan, stream: Stream, placements: list[dict[str, Any]], detail: Detail):
-        super().__init__(plan, placements, detail)
+    def __init__(self, plan: Plan, stream: Stream, placements: list[dict[str, Any]], mpi: str, detail: Detail):
+        super().__init__(plan, placements, mpi, detail)
         self.stream = stream
 
     def begin(self, f: Federation, placements: list[dict[str, Any]], done: int) -> Observer:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -181,6 +182,10 @@ def test_folder_holds_config_environment_and_results(plays, names):
         assert sorted(client for placement in placements for client in placement["clients"]) == list(range(CLIENTS))
         assert {placement["threads"] for placement in placements} == {1}
         assert environment["packages"]["torch"]
+        (session,) = environment["sessions"]
+        assert session["ranks"] == ranks
+        assert session["began"] <= session["ended"]
+        assert re.search("MPI|MPICH", session["mpi"])
 
 
 @pytest.mark.parametrize("name", ["fedstil", "late"])

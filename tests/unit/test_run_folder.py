@@ -1,8 +1,10 @@
 """A run folder is one run's: known by what decides its results, written once, and never given up by the program's advice."""
 
 import ast
+import json
 import re
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from fedstil_mpi.config import loading
 from fedstil_mpi.config.synthetic import SyntheticOptions
 from fedstil_mpi.data.pack.packing import pack_stream
 from fedstil_mpi.data.streams.synthetic import SyntheticStream
-from fedstil_mpi.results.writing import inputs
+from fedstil_mpi.results.writing import inputs, provenance
 from fedstil_mpi.results.writing.run_folder import RunFolder, path_of
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.lease import NAME
@@ -88,14 +90,68 @@ def test_a_refused_run_leaves_no_folder(tmp_path):
     assert not place.path.exists()
 
 
-def test_nothing_is_written_again_on_resume(tmp_path):
+def test_on_resume_a_session_is_added_and_nothing_else_is_written_again(tmp_path):
     run = begun(tmp_path)
-    before = contents(path_of(run))
+    before, environment = contents(path_of(run)), environment_of(run)
     place = RunFolder(path_of(run))
     assert place.open(run) == "interrupted"
-    place.create(run, [{"rank": 1}])
+    for _ in range(2):  # as when ranks are lost
+        place.create(run, [{"rank": 1}], "MPI 4")
+    place.finish()
     place.close()
-    assert contents(path_of(run)) == before
+    after = contents(path_of(run))
+    assert after["config.yaml"] == before["config.yaml"]
+    first, second = environment_of(run).pop("sessions")
+    assert environment_of(run) | {"sessions": [first]} == environment
+    assert (first["ranks"], first["mpi"], "ended" in first) == (0, None, False)
+    assert (second["ranks"], second["mpi"]) == (1, "MPI 4")
+    assert first["began"] <= second["began"] <= second["ended"]
+    assert "pytest" in second["command"]
+
+
+def test_an_environment_that_cannot_be_read_is_left_alone(tmp_path):
+    run = begun(tmp_path)
+    (path_of(run) / "environment.json").write_text("[1, 2")
+    place = RunFolder(path_of(run))
+    place.open(run)
+    place.create(run, [])
+    place.finish()
+    place.close()
+    assert (path_of(run) / "environment.json").read_text() == "[1, 2"
+
+
+def environment_of(run):
+    return json.loads((path_of(run) / "environment.json").read_text())
+
+
+def git(folder, *arguments):
+    own = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "-C", folder, *own, *arguments], check=True, capture_output=True)
+
+
+def test_the_checkout_that_a_package_is_part_of(tmp_path):
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    package = tmp_path / "checkout" / "package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    assert provenance.checkout(package) is None
+    git(package.parent, "init", "-q")
+    assert provenance.checkout(package) is None  # in a checkout, but not of it
+    git(package.parent, "add", ".")
+    git(package.parent, "commit", "-q", "-m", "first")
+    clean = provenance.checkout(package)
+    assert re.fullmatch("[0-9a-f]{40}", clean["commit"])
+    assert not clean["dirty"]
+    (package / "__init__.py").write_text("changed = True\n")
+    assert provenance.checkout(package) == clean | {"dirty": True}
+
+
+def test_a_slurm_job_is_named_as_squeue_does():
+    assert provenance.slurm_job({}) is None
+    assert provenance.slurm_job({"SLURM_JOB_ID": "17"}) == "17"
+    array = {"SLURM_JOB_ID": "19", "SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "2"}
+    assert provenance.slurm_job(array) == "17_2"
 
 
 def test_what_an_interrupted_beginning_has_left_is_no_run(tmp_path):

@@ -14,6 +14,7 @@ from fedstil_mpi import checkpoints
 from fedstil_mpi.config import files
 from fedstil_mpi.config.identity import deciding, fingerprint
 from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.results.writing import provenance
 from fedstil_mpi.results.writing.inputs import contents
 from fedstil_mpi.util import lease
 from fedstil_mpi.util.errors import InputError
@@ -42,6 +43,9 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
         self._holding = ExitStack()
+        self._began = provenance.now()
+        self._environment: dict[str, Any] = {}
+        """What environment.json holds, once this process has written it."""
         self.check: Callable[[], None] = lambda: None
         """Raises StorageError where the folder, once it was opened, is not this run's any more."""
 
@@ -124,9 +128,15 @@ class RunFolder:
     def _inputs(self) -> dict[str, str]:
         """`inputs.contents` as the run began; empty where it is not known, so that paths are compared."""
         try:
-            path = regular_file(self.path / ENVIRONMENT, "environment", AT_MOST)
-            return dict(json.loads(path.read_text())["inputs"])
-        except (InputError, OSError, ValueError, LookupError, TypeError):
+            return dict(self._read_environment()["inputs"])
+        except (LookupError, ValueError, TypeError):
+            return {}
+
+    def _read_environment(self) -> dict[str, Any]:
+        """Empty where it cannot be read."""
+        try:
+            return dict(json.loads(regular_file(self.path / ENVIRONMENT, "environment", AT_MOST).read_text()))
+        except (InputError, OSError, ValueError, TypeError):
             return {}
 
     def _has_rest(self) -> bool:
@@ -136,18 +146,34 @@ class RunFolder:
     def finish(self) -> None:
         """Mark the run as complete: the last thing that a run does in its folder. Raises StorageError."""
         self.check()
+        if self._environment:
+            self._environment["sessions"][-1]["ended"] = provenance.now()
+            self._write_environment()
         self.write(COMPLETE, "")
 
-    def create(self, experiment: Experiment, placement: list[dict[str, Any]]) -> None:
+    def create(self, experiment: Experiment, placement: list[dict[str, Any]], mpi: str | None = None) -> None:
         """Write the environment and the resolved config, which can be run again as it is, where no run has done so.
 
-        Raises StorageError.
+        Where one has, add this process's session to its environment, once. mpi: what MPI's library calls itself. Raises
+        StorageError.
         """
-        if (self.path / CONFIG).exists():
+        if self._environment:
             return
-        from omegaconf import OmegaConf
+        begun = (self.path / CONFIG).exists()
+        environment = self._read_environment() if begun else self._describe(experiment, placement)
+        if environment:
+            earlier = environment.get("sessions")
+            session = {"began": self._began, **provenance.session(len(placement), mpi)}
+            self._environment = environment | {"sessions": [*(earlier if isinstance(earlier, list) else []), session]}
+            self._write_environment()
+        if not begun:
+            from omegaconf import OmegaConf
 
-        environment = {
+            self.write(CONFIG, OmegaConf.to_yaml(OmegaConf.create(json.loads(experiment.as_json()))))
+
+    def _describe(self, experiment: Experiment, placement: list[dict[str, Any]]) -> dict[str, Any]:
+        """What environment.json has of a run's beginning."""
+        return {
             "python": platform.python_version(),
             "platform": platform.platform(),
             "cpu": cpu(),
@@ -156,8 +182,9 @@ class RunFolder:
             "overridden": experiment.method.overridden,
             "inputs": contents(experiment),
         }
-        self.write(ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
-        self.write(CONFIG, OmegaConf.to_yaml(OmegaConf.create(json.loads(experiment.as_json()))))
+
+    def _write_environment(self) -> None:
+        self.write(ENVIRONMENT, json.dumps(self._environment, indent=2) + "\n")
 
     def write(self, name: str, data: str | bytes) -> None:
         """Write or replace a file of the folder. Raises StorageError."""

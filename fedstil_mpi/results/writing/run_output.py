@@ -27,11 +27,12 @@ from fedstil_mpi.util.terminal import Detail
 class RunOutput:
     """One run's output; lives on rank 0. What is printed stands in log.txt, too, and all of it where less is printed."""
 
-    def __init__(self, plan: Plan, placements: list[dict[str, Any]], detail: Detail):
-        """Opens the run folder, to be closed by `close`; raises InputError where it cannot be used."""
+    def __init__(self, plan: Plan, placements: list[dict[str, Any]], mpi: str, detail: Detail):
+        """Opens the run folder, to be closed by `close`; raises InputError where it cannot be used. mpi: `World.library`."""
         self.plan = plan
         self.placements = placements
         """The ranks that are there now, as rows of a table."""
+        self.mpi = mpi
         self.brief = detail == "brief"
         self.folder = RunFolder(path_of(plan.experiment))
         self.state = self.folder.open(plan.experiment)
@@ -66,7 +67,7 @@ class RunOutput:
     def begin(self, f: Federation, placements: list[dict[str, Any]], done: int) -> Observer:
         """Note the config, if the run begins, and begin to record after `done` rounds. Raises StorageError."""
         self.placements = placements
-        self.folder.create(self.plan.experiment, placements)
+        self.folder.create(self.plan.experiment, placements, self.mpi)
         self.log.open()
         self.record = Record(self.folder, f.schedule, f.exchange.ledger, f.events, f.gallery)
         self.progress.begin(self.record, done)
