@@ -73,7 +73,7 @@ class Run:
     @property
     def round(self) -> float:
         """Wall seconds of one, without start and checkpoint."""
-        idle = ("set-up", "checkpoint", "cpu")
+        idle = ("set-up", "checkpoint", "cpu", "rank")
         return sum(s for activity, s in self.seconds.items() if activity not in idle) / self.rounds
 
 

@@ -53,6 +53,7 @@ def test_every_data_set_is_documented_and_knows_its_axes_and_units(folder):
         file.visititems(look)
         assert file["metric"][()].tolist() == [name.encode() for name in file.attrs["metrics"]]
         assert file["served/rounds"][()].tolist() == [1, 2]
+    assert set(runs.read(folder).seconds) == set(made_runs.SECONDS[0])
 
 
 def test_texts_come_back_as_they_were(tmp_path):

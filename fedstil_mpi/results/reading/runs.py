@@ -136,7 +136,7 @@ def _results(file: h5py.File) -> dict[str, Any]:
         "online": np.isfinite(reports[:, :, 2]),  # the images a client trained on; its loss may be anything
         "ledger": {name: _plain(ledger[name]) for name in ("round", "client", "direction", "kind", "raw", "encoded")},
         "relevances": dict(zip(*_relevances(file), strict=True)),
-        "seconds": {activity: of_ranks[()] for activity, of_ranks in file["seconds"].items()},
+        "seconds": {activity: of_ranks[()] for activity, of_ranks in file["seconds"].items() if not of_ranks.is_scale},
     }
 
 

@@ -27,7 +27,7 @@ def write_results(path: Path, record: Record, timings: list[dict[str, float]], f
     def fill(file: h5py.File) -> None:
         file.attrs["metrics"] = METRICS
         file.attrs["events"] = json.dumps(record.events)
-        add_coordinates(file, record, len(timings))
+        add_coordinates(file, record)
         for model in (model for model in MODELS if record.metrics[model]):
             add_model(file.create_group(model), record, model)
         add_rounds(file.create_group("training"), record.reports)
@@ -48,18 +48,20 @@ def write_results(path: Path, record: Record, timings: list[dict[str, float]], f
         file["ledger"] = ledger(record)
         file.create_dataset("entry", len(file["ledger"]), "i1").make_scale(NO_COORDINATE)
         label(file["ledger"], "bytes", "entry")
+        file["seconds/rank"] = np.arange(len(timings))
+        file["seconds/rank"].make_scale("rank")
         for activity in sorted(set().union(*timings)):
             file[f"seconds/{activity}"] = [of_rank.get(activity, np.nan) for of_rank in timings]
-            label(file[f"seconds/{activity}"], "s", "rank")
+            label(file[f"seconds/{activity}"], "s", "seconds/rank")
 
     with storing(path):
         write(path, hdf5.made(fill))
 
 
-def add_coordinates(file: h5py.File, record: Record, ranks: int) -> None:
+def add_coordinates(file: h5py.File, record: Record) -> None:
     """The axes that several data sets have, as dimension scales; of_client: whose weights a relevance weighs."""
     clients, tasks = np.arange(record.schedule.clients), np.arange(record.schedule.tasks)
-    numbers = {"client": clients, "of_client": clients, "task": tasks, "stage": tasks, "rank": np.arange(ranks)}
+    numbers = {"client": clients, "of_client": clients, "task": tasks, "stage": tasks}
     for name, values in (numbers | {"metric": text(METRICS), "report": text(REPORTS)}).items():
         file[name] = values
         file[name].make_scale(name)
