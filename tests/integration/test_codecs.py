@@ -68,11 +68,7 @@ def test_a_paused_run_goes_on_as_if_it_had_not_been_paused(coded, whole, tmp_pat
     ("method", "codec"),
     [
         ("fedstil", "ternary_entropy"),
-        *(
-            pytest.param(name, codec, marks=pytest.mark.long)
-            for name in FEDERATED
-            for codec in ("int4", "ternary_entropy")
-        ),
+        *(pytest.param(name, codec, marks=pytest.mark.long) for name in FEDERATED for codec in LOSSY),
     ],
 )
 def test_mpi_counts_what_the_ledger_books(method, codec, tmp_path):
