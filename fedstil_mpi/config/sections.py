@@ -67,7 +67,7 @@ class Warmup:
 
     steps: int = bounded(0, 0, 10**7)
     """Optimiser steps; 0: no warm-up."""
-    threads: int = bounded(4, 1, 1024)
+    threads: int = bounded(2, 1, 1024)
     """Of its arithmetic on a CPU, while the other ranks wait. The model depends on it in its last bits, but not on how many
     cores there are."""
     batch: int = bounded(32, 2, 10**6)

@@ -75,7 +75,8 @@ def place_rank(
     gpus_per_node: int | None = None,
     threads: int | None = None,
 ) -> RankPlacement:
-    """Decide where this rank runs, put CUDA_VISIBLE_DEVICES and OMP_NUM_THREADS into its environment, set its allocator.
+    """Decide where this rank runs, put CUDA_VISIBLE_DEVICES, OMP_NUM_THREADS and OMP_WAIT_POLICY into its
+    environment, set its allocator.
 
     device: "auto" (a GPU where the node has one with which torch can compute), "cuda" or "cpu". An own list in CUDA_VISIBLE_DEVICES is kept to.
     gpus_per_node: use only so many, default all. threads: of this rank; default OMP_NUM_THREADS if that is set, else
@@ -98,6 +99,7 @@ def place_rank(
     placement = placement_of(own, gpu, choose_threads(ranks, world.rank, threads, os.environ))
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu[0] if gpu else ""
     os.environ["OMP_NUM_THREADS"] = str(placement.threads)
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin take the cores that others of the node need
     keep_freed_memory()
     if gpu is None or (problem := gpu_problem()) is None:
         return placement
