@@ -73,7 +73,7 @@ class Run:
     @property
     def round(self) -> float:
         """Wall seconds of one, without start and checkpoint."""
-        idle = ("set-up", "checkpoint", "cpu", "rank")
+        idle = ("set-up", "checkpoint", "cpu")
         return sum(s for activity, s in self.seconds.items() if activity not in idle) / self.rounds
 
 
@@ -119,7 +119,8 @@ def measure(options: argparse.Namespace, folder: Path, name: str, every: int) ->
     if process.returncode:
         sys.exit(f"{' '.join(command)} returned {process.returncode}")
     with h5py.File(folder / name / "results.h5") as file:
-        seconds = {activity: np.nan_to_num(of_ranks[()]).mean() for activity, of_ranks in file["seconds"].items()}
+        of_activities = {name: found for name, found in file["seconds"].items() if not found.is_scale}
+        seconds = {activity: np.nan_to_num(of_ranks[()]).mean() for activity, of_ranks in of_activities.items()}
         rounds, clients = file["training/reports"].shape[:2]
         sent = int(file["ledger"][()]["encoded"].sum())
     return Run(every, seconds, rounds, clients, sent, checkpoints, peak)
