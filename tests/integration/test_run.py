@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +18,7 @@ from fedstil_mpi import methods
 from fedstil_mpi.config import loading
 from support import SMALL, TINY
 from support.cases import FEDERATED
-from support.launch import alone, play
+from support.launch import alone, environment, find_mpirun, play
 from support.results import different, equal, lines, results
 
 RANKS = {"short": (1, 3), "long": (1, 3, 5)}
@@ -176,13 +178,13 @@ def test_folder_holds_config_environment_and_results(plays, names):
         files = {"complete", "config.yaml", "environment.json", "results.h5", "metrics.jsonl", "metrics.csv", "log.txt"}
         files |= {"models"} if name == "losses" else set()
         assert {p.name for p in folder.iterdir()} == files
-        environment = json.loads((folder / "environment.json").read_text())
-        placements = environment["placement"]
+        noted = json.loads((folder / "environment.json").read_text())
+        placements = noted["placement"]
         assert [placement["rank"] for placement in placements] == list(range(ranks))
         assert sorted(client for placement in placements for client in placement["clients"]) == list(range(CLIENTS))
         assert {placement["threads"] for placement in placements} == {1}
-        assert environment["packages"]["torch"]
-        (session,) = environment["sessions"]
+        assert noted["packages"]["torch"]
+        (session,) = noted["sessions"]
         assert session["ranks"] == ranks
         assert session["began"] <= session["ended"]
         assert re.search("MPI|MPICH", session["mpi"])
@@ -270,3 +272,24 @@ def test_the_command(plays, tmp_path):
     assert f"results in {tmp_path / 'single'}" in done.stdout.replace(os.linesep, "")
     assert "\x1b" not in done.stdout
     assert not different(results(tmp_path / "single"), results(plays[1].folder / "single"))
+
+
+def test_a_run_goes_on_where_its_lines_are_read_no_more(tmp_path):
+    find_mpirun()  # skips where MPI is not installed
+    command = [
+        sys.executable,
+        "-m",
+        "fedstil_mpi.run",
+        TINY,
+        SMALL,
+        f"output={tmp_path}",
+        "method.name=single",
+        "name=single",
+    ]
+    job = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
+    while "images" not in job.stdout.readline():
+        assert job.poll() is None
+    job.stdout.close()
+    assert job.wait(120) == 0
+    assert (tmp_path / "single" / "complete").exists()
+    assert (tmp_path / "single" / "log.txt").read_text().endswith(f"results in {tmp_path / 'single'}\n")

@@ -21,7 +21,7 @@ from fedstil_mpi.results.writing.run_folder import RunFolder, path_of
 from fedstil_mpi.results.writing.trackers import open_trackers
 from fedstil_mpi.results.writing.tracking import Tracking
 from fedstil_mpi.util import terminal
-from fedstil_mpi.util.terminal import Detail
+from fedstil_mpi.util.terminal import Detail, nobody_reads
 
 
 class RunOutput:
@@ -117,7 +117,11 @@ class RunOutput:
     def _tell(self, line: str) -> None:
         self.log.line(line)
         if self.lines:
-            self._print(line)
+            try:
+                self._print(line)
+            except BrokenPipeError as error:  # the run goes on, and the log with it
+                if not nobody_reads(error):
+                    raise
 
     def _print(self, *shown: RenderableType) -> None:
         for one in shown:
