@@ -93,12 +93,8 @@ class Record(Observer):
     def _rows(self, round: int) -> str:
         """What was evaluated since the round before: local models of this round, and what was served after the last one."""
         ats = {model: round - model.startswith("served") for model in MODELS}
-        return "".join(
-            row
-            for model, at in ats.items()
-            if at in self.metrics[model]
-            for row in rows(at, model, self.gallery, self.metrics[model][at])
-        )
+        evaluated = {model: at for model, at in ats.items() if at in self.metrics[model]}
+        return "".join(rows(at, model, self.gallery, self.metrics[model][at]) for model, at in evaluated.items())
 
     def _line(self, round: int) -> str:
         """JSON; what is no number, or was not evaluated, is null. What a round served is what the one before had learned."""

@@ -98,8 +98,9 @@ def label(dataset: h5py.Dataset, units: str, *axes: str) -> None:
 def ledger(record: Record) -> np.ndarray:
     """A table with the columns round, client, direction, kind, raw, encoded."""
     entries = record.ledger.entries
-    columns = [("round", "i8"), ("client", "i8"), ("direction", "S3"), ("kind", text([e.kind for e in entries]).dtype)]
-    rows = [(e.round, e.client, e.direction, e.kind.encode(), e.raw, e.encoded) for e in entries]
+    kinds = {kind: kind.encode() for kind in {entry.kind for entry in entries}}
+    columns = [("round", "i8"), ("client", "i8"), ("direction", "S3"), ("kind", text(list(kinds)).dtype)]
+    rows = [(e.round, e.client, e.direction, kinds[e.kind], e.raw, e.encoded) for e in entries]
     return np.array(rows, dtype=[*columns, ("raw", "i8"), ("encoded", "i8")])
 
 
