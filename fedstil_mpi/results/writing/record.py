@@ -27,6 +27,8 @@ METRICS_FILE = "metrics.jsonl"
 MODELS = ("local", "served", "local_task_free", "served_task_free")
 """Which of a client's models is evaluated. local: the one it has trained; served: what it holds after the exchange that
 follows. Methods with a model for each task are also searched with their newest model alone, without a query's task."""
+HEADLINED = ("local", "served")
+"""Those of which lines and trackers tell the means."""
 
 
 class Record(Observer):
@@ -91,10 +93,9 @@ class Record(Observer):
         self.folder.write(LONG_FILE, HEADER + "".join(map(self._rows, [*rounds, rounds[-1] + 1])))
 
     def _rows(self, round: int) -> str:
-        """What was evaluated since the round before: local models of this round, and what was served after the last one."""
-        ats = {model: round - model.startswith("served") for model in MODELS}
-        evaluated = {model: at for model, at in ats.items() if at in self.metrics[model]}
-        return "".join(rows(at, model, self.gallery, self.metrics[model][at]) for model, at in evaluated.items())
+        return "".join(
+            rows(at, model, self.gallery, self.metrics[model][at]) for model, at in self.news(round, MODELS).items()
+        )
 
     def _line(self, round: int) -> str:
         """JSON; what is no number, or was not evaluated, is null. What a round served is what the one before had learned."""
@@ -107,10 +108,19 @@ class Record(Observer):
             "seconds": self.seconds[round],
             "events": [event for event in self.events if event["event"] == LOST and event["round"] == round],
         }
-        for model, at in (("local", round), ("served", round - 1)):
-            found = self.headline(model, at) if at in self.metrics[model] else dict.fromkeys(METRICS)
+        news = self.news(round)
+        for model in HEADLINED:
+            found = self.headline(model, news[model]) if model in news else dict.fromkeys(METRICS)
             line |= {f"{model}_{metric}": value for metric, value in found.items()}
         return json.dumps(line) + "\n"
+
+    def news(self, round: int, models: Sequence[str] = HEADLINED) -> dict[str, int]:
+        """Which of these models were evaluated since the round before, and as of which round each.
+
+        Local models as of this round; what is served is known one round later, so as of the last one.
+        """
+        ats = {model: round - model.startswith("served") for model in models}
+        return {model: at for model, at in ats.items() if at in self.metrics[model]}
 
     def loss(self, round: int) -> float:
         """Mean over the clients that trained in the round; nan where one of them has diverged."""

@@ -49,21 +49,19 @@ def result_line(record: Record, timings: Sequence[dict[str, float]]) -> str:
         f"{word} {_number(mean_of_known(served[name]))}"
         for word, name in (("rank-1", "rank1"), ("mAP", "map"), ("forgetting", "forgetting"))
     )
-    megabytes = (record.ledger.total(DOWN) + record.ledger.total(UP)) / 1e6
-    return f"  {accuracy}; {megabytes:.1f} MB; {max(sum(seconds.get(name, 0.0) for name in ACTIVITIES) for seconds in timings):.0f} s"
+    longest = max(sum(seconds.get(name, 0.0) for name in ACTIVITIES) for seconds in timings)
+    return f"  {accuracy}; {_megabytes(record)}; {longest:.0f} s"
 
 
 def round_line(record: Record, round: int, left: float) -> str:
-    """One line on a round that has ended. left: seconds that the rounds after it may take.
+    """One line on a round that has ended, with the mean rank-1 of `Record.news`.
 
-    Has the mean rank-1 of what was evaluated since the round before: the round's local models, and what was served last.
+    left: seconds that the rounds after it may take.
     """
-    megabytes = (record.ledger.total(DOWN) + record.ledger.total(UP)) / 1e6
-    parts = [f"round {round} of {record.schedule.total}", f"about {duration(left)} left", f"{megabytes:.1f} MB"]
-    for model, at in (("local", round), ("served", round - 1)):
-        if at in record.metrics[model]:
-            rank1 = record.headline(model, at)["rank1"]
-            parts.append(f"{model} rank-1 {'-' if rank1 is None else f'{rank1:.1f}'} (round {at})")
+    parts = [f"round {round} of {record.schedule.total}", f"about {duration(left)} left", _megabytes(record)]
+    for model, at in record.news(round).items():
+        rank1 = record.headline(model, at)["rank1"]
+        parts.append(f"{model} rank-1 {'-' if rank1 is None else f'{rank1:.1f}'} (round {at})")
     return ", ".join(parts)
 
 
@@ -155,6 +153,11 @@ def time_table(timings: Sequence[dict[str, float]], placements: Sequence[dict[st
     for placement, seconds in zip(placements, timings, strict=True):
         table.add_row(str(placement["rank"]), *(f"{seconds.get(name, 0.0):.1f}" for name in columns))
     return table
+
+
+def _megabytes(record: Record) -> str:
+    """So far, of all clients in both directions."""
+    return f"{(record.ledger.total(DOWN) + record.ledger.total(UP)) / 1e6:.1f} MB"
 
 
 def _number(value: float | np.ndarray) -> str:

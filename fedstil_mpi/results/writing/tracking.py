@@ -12,7 +12,10 @@ from fedstil_mpi.util.terminal import say
 
 
 class Tracking(Observer):
-    """Tells them the means that metrics.jsonl has, each under the round that it is of. One that fails is left out from then on."""
+    """Tells them the means that metrics.jsonl has, each under the round that it is of.
+
+    One that fails is left out from then on.
+    """
 
     def __init__(self, record: Record, trackers: Mapping[str, Tracker]):
         """record: is told of every round before this is; trackers: by name."""
@@ -52,6 +55,5 @@ class Tracking(Observer):
         if round in record.reports:
             megabytes = {f"MB {way}": record.ledger.total(of, round) / 1e6 for way, of in (("down", DOWN), ("up", UP))}
             yield round, {"loss": record.loss(round), "seconds": record.seconds[round], **megabytes}
-        for model, at in (("local", round), ("served", round - 1)):
-            if at in record.metrics[model]:
-                yield at, {f"{model}/{metric}": value for metric, value in record.headline(model, at).items()}
+        for model, at in record.news(round).items():
+            yield at, {f"{model}/{metric}": value for metric, value in record.headline(model, at).items()}
