@@ -50,9 +50,8 @@ def replay(options: argparse.Namespace) -> None:
 
 
 def _table(text: str, given: Assumptions, variants: Sequence[Variant], accuracies: Sequence[float]) -> Table:
-    link = given.link
     table = plain("variant", "n", "s a round", "s in all", *(f"s to {a:g} %" for a in accuracies), left=["variant"])
-    table.title = f"{text}: {link.down / 1e6:g} Mbit/s down, {link.up / 1e6:g} up, {1e3 * link.latency:g} ms"
+    table.title = f"{text}: {given.link}"
     table.title_justify = "left"
     for variant in variants:
         numbers = links.totals(variant, given, accuracies)

@@ -7,7 +7,7 @@ waking up, and energy.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,6 +30,9 @@ class Link:
     up: float
     latency: float
     """Seconds until the first byte of a message arrives."""
+
+    def __str__(self) -> str:
+        return f"{self.down / 1e6:g} Mbit/s down, {self.up / 1e6:g} up, {1e3 * self.latency:g} ms"
 
 
 LINKS = {
@@ -99,12 +102,12 @@ def seconds_to(run: Run, accuracy: float, given: Assumptions) -> float:
 
 def totals(variant: Variant, given: Assumptions, accuracies: Sequence[float]) -> list[float]:
     """Seconds of a round, of the whole run, and until each accuracy; means over seeds, nan where not every seed gets there."""
-    rounds = [round_seconds(run, given) for run in variant.runs]
-    until = [over_seeds(variant, partial(seconds_to, accuracy=a, given=given)).mean() for a in accuracies]
-    return [
-        float(value)
-        for value in (np.mean([r[:-1].sum(axis=1).mean() for r in rounds]), np.mean([r.sum() for r in rounds]), *until)
+    measures: list[Callable[[Run], float]] = [
+        lambda run: float(round_seconds(run, given)[:-1].sum(axis=1).mean()),
+        lambda run: float(round_seconds(run, given).sum()),
+        *(partial(seconds_to, accuracy=accuracy, given=given) for accuracy in accuracies),
     ]
+    return [float(over_seeds(variant, measure).mean()) for measure in measures]
 
 
 def accuracy_of_stream(run: Run) -> np.ndarray:

@@ -22,15 +22,13 @@ def section(variants: Sequence[Variant], reference: Variant) -> str:
             row += [seconds(value) for value in totals(variant, Assumptions(link), goals)[1:]]
         rows.append(row)
     header = [f"{name}: {what}" for name in LINKS for what in ("all", *(f"to {goal} %" for goal in goals))]
-    rates = "; ".join(
-        f"{name}: {link.down / 1e6:g} Mbit/s down, {link.up / 1e6:g} up, {1e3 * link.latency:g} ms"
-        for name, link in LINKS.items()
-    )
+    rates = "; ".join(f"{name}: {link}" for name, link in LINKS.items())
+    shares = " and ".join(f"{100 * share:.0f} %" for share in SHARES)
     return (
-        f"Seconds of transfers, mean over seeds: of the whole run, and until served rank-1 of the whole stream, in which tasks "
-        f"not met yet count 0, first reaches {' and '.join(f'{100 * share:.0f} %' for share in SHARES)} of {reference.label}'s best. "
-        f"Without training; –: not by every seed. {rates}; the server's link 1 Gbit/s. Others: `python -m fedstil_mpi.replay`."
-        "\n\n" + markdown(["variant", *header], rows)
+        "Seconds of transfers, mean over seeds: of the whole run, and until served rank-1 of the whole stream, in which "
+        f"tasks not met yet count 0, first reaches {shares} of {reference.label}'s best. Without training; –: not by "
+        f"every seed. {rates}; the server's link 1 Gbit/s. Others: `python -m fedstil_mpi.replay`.\n\n"
+        + markdown(["variant", *header], rows)
     )
 
 
