@@ -106,7 +106,7 @@ def text(comparison: Comparison, drawn: Sequence[str]) -> str:
         )
     if several:
         parts["Savings"] = sections.savings(variants)
-        parts["Seed by seed"] = paired.paired(variants, comparison.reference)
+        parts["Seed by seed"] = paired.section(variants, comparison.reference)
     parts["Bytes by kind"] = sections.bytes_by_kind(variants)
     parts["On edge links"] = edge_links.section(variants, comparison.reference)
     parts["Plots"] = "\n\n".join(

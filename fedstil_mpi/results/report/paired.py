@@ -13,7 +13,7 @@ LEVEL = 0.5
 """Points within which two variants are as good as each other."""
 
 
-def paired(variants: Sequence[Variant], reference: Variant) -> str:
+def section(variants: Sequence[Variant], reference: Variant) -> str:
     """Served rank-1 of the reference minus that of each other variant, over the seeds that both have."""
     rows = []
     for variant in variants:
@@ -28,8 +28,9 @@ def paired(variants: Sequence[Variant], reference: Variant) -> str:
             rows.append([variant.label, str(len(points)), *cells])
     return (
         f"Served rank-1 of **{reference.label}** minus that of the variant, in points, seed by seed. Positive: "
-        f"{reference.label} is better. It is *ahead* or *behind* where the 95 % interval of the mean (bootstrap, BCa) leaves out 0, "
-        f"*level* where it lies within ± {LEVEL}, else *undecided*. Every seed's accuracy: [by_seed.csv](by_seed.csv).\n\n"
+        f"{reference.label} is better. It is *ahead* or *behind* where the 95 % interval of the mean (bootstrap, BCa) "
+        f"leaves out 0, *level* where it lies within ± {LEVEL}, else *undecided*. "
+        "Every seed's accuracy: [by_seed.csv](by_seed.csv).\n\n"
         + markdown(["variant", "n", "mean", "95 % interval", "smallest", "largest", reference.label], rows)
     )
 
