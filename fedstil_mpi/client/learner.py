@@ -208,12 +208,12 @@ class Learner:
         """Task token: the mean representation of the current task's training images, [D] on the CPU."""
         return self.views.clean(self.task, "train").flatten(1).mean(0).cpu()
 
-    def identity_prototypes(self, task: int) -> tuple[Tensor, Tensor]:
-        """Pids of a task (int64 [n]) and each one's mean representation ([n, D]), on the CPU."""
+    def identity_prototypes(self, task: int) -> Tensor:
+        """The mean representation of each person of a task in the order of pids, [n, D] on the CPU."""
         samples = self.clean_samples(task)
-        pids = samples.pids.unique()
-        means = [samples.representations[samples.pids == person].flatten(1).mean(0) for person in pids]
-        return pids.cpu(), torch.stack(means).cpu()
+        people = samples.pids.unique()
+        means = [samples.representations[samples.pids == person].flatten(1).mean(0) for person in people]
+        return torch.stack(means).cpu()
 
     def receive_prototypes(self, pids: Tensor, prototypes: Tensor) -> None:
         """Add relayed prototypes ([n, D], of pids int64 [n]) to what is rehearsed."""

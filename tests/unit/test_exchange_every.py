@@ -93,7 +93,7 @@ def test_a_message_is_about_all_rounds_since_the_last():
         samples.append(client.learner.samples)
     update = client.update()
     assert update["people"][:, 0].tolist() == [1, 2, 2, 3, 4]
-    expected = [client.learner.identity_prototypes(task)[1] for task in (0, 1)]
+    expected = [client.learner.identity_prototypes(task) for task in (0, 1)]
     assert torch.equal(update["prototypes"], torch.cat(expected))
     assert update["samples"].tolist() == [sum(samples)]
     side.collect(4, [0])

@@ -49,7 +49,7 @@ class PrototypeClient(AidedClient):
         self.inner.absorb(knowledge)
 
     def update(self) -> Message:
-        made = [self.learner.identity_prototypes(task)[1] for task in self.learner.untold.begun_tasks]
+        made = [self.learner.identity_prototypes(task) for task in self.learner.untold.begun_tasks]
         prototypes = torch.cat([torch.empty(0, self.setup.representation), *made])
         return {PEOPLE.kind: pids_of_begun_tasks(self.learner), "prototypes": prototypes} | self.inner.update()
 
