@@ -4,9 +4,9 @@
 
 Rank 0 is the server; the clients are spread over the other ranks (over rank 0 too, if it is the only one). The number
 of ranks changes the speed, not the result. Exit code 0: done; 2: the input cannot be used, and one line says why; 75: a
-signal (SIGUSR1, SIGTERM) asked it to stop, and `--resume` goes on; 74: the disk did not take a file, one line says which, and
-`--resume` goes on; 1 and others: it failed, and `--resume` goes on from the
-last checkpoint. With fault_tolerance=true, under mpirun --with-ft ulfm, a run goes on without ranks that have died.
+signal (SIGUSR1, SIGTERM) asked it to stop, and `--resume` goes on; 74: the disk did not take a file, one line says
+which, and `--resume` goes on; 1 and others: it failed, and `--resume` goes on from the last checkpoint. With
+fault_tolerance=true, under mpirun --with-ft ulfm, a run goes on without ranks that have died.
 
 To know the program, read on in federation/setup.py (from a config to server and clients), federation/rounds.py (what a
 round does), client/local_training.py (how a client learns) and methods/fedstil/method.py (what is sent, and mixed).

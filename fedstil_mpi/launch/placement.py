@@ -75,13 +75,13 @@ def place_rank(
     gpus_per_node: int | None = None,
     threads: int | None = None,
 ) -> RankPlacement:
-    """Decide where this rank runs, put CUDA_VISIBLE_DEVICES, OMP_NUM_THREADS and OMP_WAIT_POLICY into its
-    environment, set its allocator.
+    """Decide where this rank runs, and prepare its process: environment (GPU, OpenMP) and allocator.
 
-    device: "auto" (a GPU where the node has one with which torch can compute), "cuda" or "cpu". An own list in CUDA_VISIBLE_DEVICES is kept to.
-    gpus_per_node: use only so many, default all. threads: of this rank; default OMP_NUM_THREADS if that is set, else
-    the cores shared out among the ranks of the node. Call before torch is imported. Collective: all ranks must call,
-    inside `world.verdict()`, because InputError is raised where more GPUs are asked than there are, or one does not work.
+    device: "auto" (a GPU where the node has one with which torch can compute), "cuda" or "cpu". An own list in
+    CUDA_VISIBLE_DEVICES is kept to. gpus_per_node: use only so many, default all. threads: of this rank; default
+    OMP_NUM_THREADS if that is set, else the cores shared out among the ranks of the node. Call before torch is imported.
+    Collective: all ranks must call, inside `world.verdict()`, because InputError is raised where more GPUs are asked than
+    there are, or one does not work.
     """
     gpus, no_gpu = ([], "device: cpu") if device == "cpu" else find_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))
     own = HostResources(
