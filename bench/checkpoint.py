@@ -22,6 +22,7 @@ from statistics import median
 import h5py
 import numpy as np
 
+from fedstil_mpi.util.clock import CPU
 from fedstil_mpi.util.machine import cpu
 from fedstil_mpi.util.tables import markdown
 
@@ -73,7 +74,7 @@ class Run:
     @property
     def round(self) -> float:
         """Wall seconds of one, without start and checkpoint."""
-        idle = ("set-up", "checkpoint", "cpu")
+        idle = ("set-up", "checkpoint", CPU)
         return sum(s for activity, s in self.seconds.items() if activity not in idle) / self.rounds
 
 

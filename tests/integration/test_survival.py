@@ -11,7 +11,7 @@ import pytest
 
 from support import SMALL, TINY
 from support.launch import SCRIPTS, ULFM, alone, lines_of, mpirun
-from support.results import different, equal, results
+from support.results import different, equal, lines, results
 
 HOST = platform.node()
 CLIENTS, ROUNDS = 4, 4
@@ -97,10 +97,10 @@ def events(folder):
     """As stored, and as the lines of the rounds have them."""
     with h5py.File(folder / "results.h5") as file:
         stored = json.loads(file.attrs["events"])
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["round"] for line in lines] == list(range(1, ROUNDS + 1))
-    assert all(event["round"] == line["round"] for line in lines for event in line["events"])
-    return stored, [event for line in lines for event in line["events"]]
+    of_rounds = lines(folder)
+    assert [line["round"] for line in of_rounds] == list(range(1, ROUNDS + 1))
+    assert all(event["round"] == line["round"] for line in of_rounds for event in line["events"])
+    return stored, [event for line in of_rounds for event in line["events"]]
 
 
 # -- adopted -----------------------------------------------------------------------------------------------------------

@@ -164,7 +164,6 @@ def test_every_client_gets_the_initial_model_once():
     contact, exchange = InitialModel(tiny.network(), (), ()), KeepingExchange()
     assert contact.send_to_new_clients(exchange, 1, [0, 2], complete=True) == [0, 2]
     assert contact.send_to_new_clients(exchange, 2, [0, 1, 2], complete=False) == exchange.receivers == [1]
-    assert (
-        contact.send_to_new_clients(SimpleNamespace(), 3, [0, 1, 2], complete=False) == []
-    )  # nobody is new: nothing is sent
+    nothing_is_sent = SimpleNamespace()
+    assert contact.send_to_new_clients(nothing_is_sent, 3, [0, 1, 2], complete=False) == []
     assert contact.met == {0, 1, 2}
