@@ -40,12 +40,8 @@ class Wire:
             return weights, Part(ROWS, length, ragged=True)
         return weights, Part(ROWS, self._row_codec.size, torch.uint8, ragged=True, raw=4 * length)
 
-    def pack(self, values: Tensor, known: Sequence[int]) -> Message:
-        """The message with these values; known: the people whose rows are in it, in order."""
-        return self.send(values, known)[0]
-
     def send(self, values: Tensor, known: Sequence[int]) -> tuple[Message, Tensor]:
-        """The message, and what `unpack` will give."""
+        """The message with these values, and what `unpack` will give; known: the people whose rows are in it, in order."""
         rest, rows = self._split(values)
         codec = self._codec
         sent, arrives = (rest, rest) if codec is None else codec.send(rest)
