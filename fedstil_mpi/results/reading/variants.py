@@ -98,6 +98,7 @@ def warnings(variants: Sequence[Variant]) -> list[str]:
 
 
 def is_shared(key: str) -> bool:
+    """Whether variants must agree in this key for their numbers to measure the same."""
     return key.partition(".")[0] in SHARED and key not in NOT_SHARED
 
 

@@ -41,7 +41,10 @@ class TensorBoard:
 
 
 class MLflow:
-    """A run in MLflow's experiment `fedstil_mpi`, wherever MLFLOW_TRACKING_URI says; `mlflow-run` of the run folder names it."""
+    """A run in MLflow's experiment `fedstil_mpi`, wherever MLFLOW_TRACKING_URI says.
+
+    `mlflow-run` of the run folder names it.
+    """
 
     def __init__(self, folder: Path):
         from mlflow import MlflowClient
