@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,7 +91,8 @@ def test_a_refused_run_leaves_no_folder(tmp_path):
     assert not place.path.exists()
 
 
-def test_on_resume_a_session_is_added_and_nothing_else_is_written_again(tmp_path):
+def test_on_resume_a_session_is_added_and_nothing_else_is_written_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "fedstil_mpi.run", "my config.yaml"])
     run = begun(tmp_path)
     before, environment = contents(path_of(run)), environment_of(run)
     place = RunFolder(path_of(run))
@@ -106,7 +108,7 @@ def test_on_resume_a_session_is_added_and_nothing_else_is_written_again(tmp_path
     assert (first["ranks"], first["mpi"], "ended" in first) == (0, None, False)
     assert (second["ranks"], second["mpi"]) == (1, "MPI 4")
     assert first["began"] <= second["began"] <= second["ended"]
-    assert "pytest" in second["command"]
+    assert second["command"] == "python -m fedstil_mpi.run 'my config.yaml'"
 
 
 def test_an_environment_that_cannot_be_read_is_left_alone(tmp_path):
