@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.util.errors import DISK_FULL, NOT_STORED, InputError
-from fedstil_mpi.util.terminal import NOBODY_READS, nobody_reads, open_output, say
+from fedstil_mpi.util.terminal import NOBODY_READS, nobody_reads, open_output, say, to_nowhere
 
 SECTIONS = frozenset(field.name for field in fields(Experiment))
 
@@ -69,6 +69,7 @@ def cli_main(work: Callable[[], object], interrupted: str = "interrupted") -> No
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
+        to_nowhere(1)  # where it is standard output, Python would try again at its end, and make the exit code 120
         message, code = f"the disk takes no more ({error.strerror}); free space, then again", NOT_STORED
     except InputError as error:
         message, code = str(error), error.code

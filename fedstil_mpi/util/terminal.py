@@ -71,8 +71,13 @@ def nobody_reads(error: BaseException) -> bool:
         poll.register(stream, 0)
     closed = [stream for stream, event in poll.poll(0) if event & select.POLLERR]
     for stream in closed:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        to_nowhere(stream)
     return bool(closed)
+
+
+def to_nowhere(stream: int) -> None:
+    """Let what is written to this file descriptor from now on, a buffer's rest at the end included, vanish."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 def open_output() -> None:

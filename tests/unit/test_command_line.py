@@ -65,7 +65,8 @@ def test_another_pipe_that_breaks_is_no_silent_end():
 @pytest.mark.parametrize(("output", "code", "said"), [(">/dev/full", 74, "the disk takes no more"), (">&-", 0, "")])
 def test_without_an_output_or_with_a_full_disk_behind_it_there_is_no_traceback(output, code, said):
     program = "from fedstil_mpi.config.command_line import cli_main; from fedstil_mpi.util.terminal import show; cli_main(lambda: show('x'))"
-    done = subprocess.run(f'exec {sys.executable} -c "{program}" {output}', shell=True, capture_output=True, text=True)
+    command = f'unset PYTHONUNBUFFERED; exec {sys.executable} -c "{program}" {output}'  # buffered, as for most users
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.returncode == code
     assert len(done.stderr.splitlines()) == bool(said)
     assert said in done.stderr
