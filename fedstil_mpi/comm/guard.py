@@ -21,7 +21,7 @@ from typing import NoReturn
 from fedstil_mpi.comm.failures import GivenUp, OrderlyEnd, Overdue, Unread
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.util.errors import DISK_FULL, InputError, StorageError
-from fedstil_mpi.util.terminal import nobody_reads
+from fedstil_mpi.util.terminal import nobody_reads, to_nowhere
 
 STUCK = 5.0
 """Seconds that MPI gets for what it may hang in where a link is cut."""
@@ -57,6 +57,7 @@ def abort_on_error(world: World) -> Iterator[None]:
             error = Unread()
         elif isinstance(error, OSError) and error.errno in DISK_FULL:  # what is printed; files' errors come named
             error = StorageError(f"the disk takes no more ({error.strerror}); free space, then go on with --resume")
+            to_nowhere(1)  # what is left in its buffer would fail once more
         _end_job(world, error)
         raise SystemExit(_exit_code(error)) from None
     finally:

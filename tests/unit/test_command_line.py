@@ -62,10 +62,15 @@ def test_another_pipe_that_breaks_is_no_silent_end():
     assert not nobody_reads(BrokenPipeError())
 
 
+@pytest.mark.parametrize("program", ["cli_main(lambda: show('x'))", "with start(): show('x')"], ids=["alone", "MPI"])
 @pytest.mark.parametrize(("output", "code", "said"), [(">/dev/full", 74, "the disk takes no more"), (">&-", 0, "")])
-def test_without_an_output_or_with_a_full_disk_behind_it_there_is_no_traceback(output, code, said):
-    program = "from fedstil_mpi.config.command_line import cli_main; from fedstil_mpi.util.terminal import show; cli_main(lambda: show('x'))"
-    command = f'unset PYTHONUNBUFFERED; exec {sys.executable} -c "{program}" {output}'  # buffered, as for most users
+def test_without_an_output_or_with_a_full_disk_behind_it_there_is_no_traceback(program, output, code, said, tmp_path):
+    names = {"config.command_line": "cli_main", "comm.start": "start", "util.terminal": "show"}
+    lines = [*(f"from fedstil_mpi.{module} import {name}" for module, name in names.items()), program]
+    (tmp_path / "program.py").write_text("\n".join(lines))
+    command = (
+        f"unset PYTHONUNBUFFERED; exec {sys.executable} {tmp_path}/program.py {output}"  # buffered, as for most users
+    )
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.returncode == code
     assert len(done.stderr.splitlines()) == bool(said)
