@@ -8,7 +8,6 @@ The set is made up: JPEG files of 128x64 pixels named as those of Market-1501.
 
 import argparse
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -18,10 +17,8 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import PIL
+import pages
 from PIL import Image
-
-from fedstil_mpi.util.machine import cpu
 
 FOLDERS = ("bounding_box_train", "bounding_box_test", "query")
 CAMERAS = 6
@@ -64,10 +61,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         text = page(options, Path(folder))
-    if options.output:
-        options.output.write_text(text)
-    else:
-        print(text, end="")
+    pages.show(text, options.output)
 
 
 def page(options: argparse.Namespace, folder: Path) -> str:
@@ -76,10 +70,7 @@ def page(options: argparse.Namespace, folder: Path) -> str:
     pack = folder / "made.h5"
     building, peak = build(folder / "set", pack, "--size", options.size, "--threads", str(options.threads))
     return PAGE.format(
-        command=" ".join([".venv/bin/python bench/building.py", *sys.argv[1:]]),
-        machine=cpu(),
-        python=platform.python_version(),
-        pillow=PIL.__version__,
+        **pages.made_by("pillow"),
         threads=options.threads,
         images=options.images,
         height=128,

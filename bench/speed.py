@@ -6,16 +6,12 @@ All pairs are timed in turns, in CPU time on one core.
 """
 
 import argparse
-import platform
-import sys
-import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from itertools import repeat
 from pathlib import Path
-from statistics import median
 from typing import NamedTuple
 
+import pages
 import torch
 from torch import Tensor, nn
 
@@ -27,8 +23,6 @@ from fedstil_mpi.config.schema import Train
 from fedstil_mpi.models.inference import autocast
 from fedstil_mpi.models.losses import smoothed_cross_entropy
 from fedstil_mpi.models.network import Network, build, trainable_parameters
-from fedstil_mpi.util.files import write_text
-from fedstil_mpi.util.machine import cpu
 from fedstil_mpi.util.tables import markdown
 
 IMAGES = 64
@@ -74,15 +68,12 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = [row(case, precision, options.repeats) for case in CASES for precision in ("float32", "bfloat16")]
     page = PAGE.format(
-        command=" ".join([".venv/bin/python", *sys.argv]),
-        machine=cpu(),
-        python=platform.python_version(),
-        torch=version("torch"),
+        **pages.made_by("torch"),
         images=IMAGES,
         repeats=options.repeats,
         table=markdown(["", "precision", "stem, layers", "stem", "step, bare", "step", "bare / step", "search"], rows),
     )
-    print(page, end="") if options.output is None else write_text(options.output, page)
+    pages.show(page, options.output)
 
 
 def row(case: Case, precision: str, repeats: int) -> list[str]:
@@ -135,16 +126,9 @@ def local_training(network: Network, samples: Samples) -> Callable[[], None]:
 
 
 def in_turns(works: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """CPU milliseconds of each, median; without gradients unless the work asks for them."""
-    times: list[list[float]] = [[] for _ in works]
+    """As `pages.in_turns`; without gradients unless the work asks for them."""
     with torch.no_grad():
-        for turn in range(repeats + 2):
-            for work, of_work in zip(works, times, strict=True):
-                began = time.process_time()
-                work()
-                if turn >= 2:  # the first ones also allocate and choose kernels
-                    of_work.append(1000 * (time.process_time() - began))
-    return [median(of_work) for of_work in times]
+        return pages.in_turns(works, repeats, first=2)
 
 
 if __name__ == "__main__":

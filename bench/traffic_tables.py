@@ -106,7 +106,7 @@ def clients_table(backbone: str, network: Network, counts: Counts, clients: Sequ
 
 
 def codecs_table(backbone: str, network: Network) -> str:
-    """GB in 60 rounds of every method whose weights travel, and what each codec saves of them."""
+    """MB of a client in 60 rounds of every method whose weights travel, and what each codec saves of them."""
     plan, rows = cases.schedule(CLIENTS, TASKS, PER_TASK), {}
     exchanging = [name for name in methods.names() if cases.schema_of(Case(backbone, name), network).traffic.up]
     for method in exchanging:
