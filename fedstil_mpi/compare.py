@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
 from fedstil_mpi import methods
@@ -33,6 +33,9 @@ from fedstil_mpi.run import execute
 from fedstil_mpi.util.errors import InputError, did_you_mean
 from fedstil_mpi.util.files import expanded, write_text
 from fedstil_mpi.util.terminal import Detail, say
+
+if TYPE_CHECKING:
+    from fedstil_mpi import report
 
 MOST_RUNS = 5000
 LONGEST_LABEL = 150
@@ -100,8 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         everywhere = [Entry(**entry) for entry in world.broadcast_json([asdict(entry) for entry in entries])]
         compare(world, everywhere, asked, "usual" if options.verbose else "brief")
         with world.verdict():
-            for entry in entries:
-                write_text(Path(entry.folder) / "label", entry.label + "\n")
+            write_labels(entries)
             if plan is not None and not options.no_report:
                 report_on(plan, entries)
 
@@ -139,7 +141,7 @@ def read(path: str, overrides: Sequence[str] = ()) -> Comparison:
 
 
 def expand(
-    plan: Comparison, path: str, overrides: list[str], seeds: list[int] | None, only: list[str] | None
+    plan: Comparison, path: str, overrides: list[str], seeds: Sequence[int] | None, only: Sequence[str] | None
 ) -> list[Entry]:
     """The runs of a comparison, seed by seed. Raises InputError for labels that are none and for keys that it sets."""
     only = [normalize("NFC", label) for label in only or []]
@@ -227,14 +229,20 @@ def _give_back_memory() -> None:
         trim(0)
 
 
-def report_on(plan: Comparison, entries: list[Entry]) -> None:
-    """Write the report beside the runs and show its table. For one rank."""
+def write_labels(entries: Sequence[Entry]) -> None:
+    """Note in each run's folder what the comparison calls it. For one rank."""
+    for entry in entries:
+        write_text(Path(entry.folder) / "label", entry.label + "\n")
+
+
+def report_on(plan: Comparison, entries: Sequence[Entry]) -> "report.Comparison":
+    """Write the report beside the runs, show its table, and return what it is on. For one rank."""
     from fedstil_mpi import report
 
-    runs = [Path(entry.folder) for entry in entries]
     against = plan.against if plan.against in {entry.label for entry in entries} else None
-    written = report.write(runs, Path(plan.output) / plan.name / "report", against)
-    report.show(report.load(runs, against), written)
+    found = report.load([Path(entry.folder) for entry in entries], against)
+    report.show(found, report.write(found, Path(plan.output) / plan.name / "report"))
+    return found
 
 
 if __name__ == "__main__":

@@ -21,13 +21,22 @@ from fedstil_mpi.util.terminal import say
 from fedstil_mpi.util.text import printable_lines
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     variants: list[Variant]
     reference: Variant
     """What the others are held against, seed by seed."""
     notes: list[str]
     """What was left out."""
+
+    def _repr_markdown_(self) -> str:
+        """The main table, which is what a notebook shows."""
+        return tables.as_markdown(tables.main_table(self.variants), self.task_aware)
+
+    @property
+    def task_aware(self) -> list[str]:
+        """Labels of the variants that search each task with a model of its own."""
+        return [variant.label for variant in self.variants if variant.task_aware]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,21 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = parser.parse_args(arguments)
         comparison = load(options.runs, options.against)
         alone = options.runs[0] if len(options.runs) == 1 else Path()
-        show(comparison, _write(comparison, options.output or alone / "report"))
+        show(comparison, write(comparison, options.output or alone / "report"))
 
     cli_main(report)
 
 
-def write(runs: Sequence[Path], output: Path, against: str | None = None) -> Path:
-    """Write a report on the runs at or below each path into the folder `output`; returns report.md.
-
-    against: label of the variant that the others are held against; None: the first of FedSTIL. To be called on one rank.
-    Raises InputError where the runs or the folder cannot be used.
-    """
-    return _write(load(runs, against), output)
-
-
-def load(paths: Sequence[Path], against: str | None) -> Comparison:
+def load(paths: Sequence[Path], against: str | None = None) -> Comparison:
+    """The runs at or below each path; against: label of the variant that the others are held against, None: the first of
+    FedSTIL. Raises InputError where the runs cannot be used."""
     complete, interrupted = runs.find(paths)
     found = [runs.read(folder) for folder in complete]
     variants, notes = group(found)
@@ -73,7 +75,8 @@ def load(paths: Sequence[Path], against: str | None) -> Comparison:
     return Comparison(variants, wanted[0], notes)
 
 
-def _write(comparison: Comparison, output: Path) -> Path:
+def write(comparison: Comparison, output: Path) -> Path:
+    """Write a report into the folder `output`; returns report.md. For one rank. Raises InputError where it cannot."""
     file = output / "report.md"
     try:
         with lease.held(output):
@@ -91,7 +94,7 @@ def _write(comparison: Comparison, output: Path) -> Path:
 def text(comparison: Comparison, drawn: Sequence[str]) -> str:
     """report.md, where the plots named in `drawn` lie beside it."""
     variants = comparison.variants
-    starred = [variant.label for variant in variants if variant.task_aware]
+    starred = comparison.task_aware
     several = len(variants) > 1
     parts = {
         "Report": _remarks(comparison),
@@ -125,7 +128,7 @@ def _remarks(comparison: Comparison) -> str:
 def show(comparison: Comparison, file: Path) -> None:
     """The main table and what to know about it, for a person."""
     console = terminal.console()
-    starred = [variant.label for variant in comparison.variants if variant.task_aware]
+    starred = comparison.task_aware
     console.print(tables.printed(tables.main_table(comparison.variants), starred))
     if starred:
         console.print("* searches each task with a model of its own; without: see the report")

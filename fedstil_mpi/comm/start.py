@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from fedstil_mpi.comm.guard import abort_on_error
 from fedstil_mpi.comm.world import World
@@ -42,7 +43,8 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def _open_world() -> World:
+def load_mpi() -> Any:
+    """mpi4py.MPI, whose import starts MPI. Raises InputError where that cannot be done."""
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py is there, an MPI library is not
@@ -50,6 +52,11 @@ def _open_world() -> World:
         raise InputError(
             f"MPI cannot be loaded ({reason}): pip install 'fedstil-mpi[mpi]', or load MPI's module"
         ) from None
+    return MPI
+
+
+def _open_world() -> World:
+    MPI = load_mpi()
     check_launch(MPI.COMM_WORLD.size, os.environ)
     same_host = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
     world = World(MPI.COMM_WORLD.Dup(), same_host, ulfm=has_ulfm(os.environ))

@@ -27,7 +27,13 @@ def say(message: str) -> None:
 
 
 class _Console(Console):
-    """Texts are shown as they are: no markup is read from them, and what is no visible character is written as in Python."""
+    """Texts are shown as they are: no markup is read from them, and what is no visible character is written as in Python.
+
+    In a notebook, too, it prints text, to its file: rich would show it there and leave the file, such as a log, empty.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(width=COLUMNS, markup=False, emoji=False, force_jupyter=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable_lines(text), **options)
@@ -39,15 +45,13 @@ class _Console(Console):
 def console() -> Console:
     """A console on standard output: plain text unless a terminal shows it. Bold and the like are for `style=`."""
     watched = is_watched()
-    return _Console(
-        width=COLUMNS, force_terminal=watched, color_system="auto" if watched else None, markup=False, emoji=False
-    )
+    return _Console(force_terminal=watched, color_system="auto" if watched else None)
 
 
 def as_text(*shown: RenderableType) -> str:
     """What a console prints of texts and tables where no terminal shows it, each ended by a line end."""
     text = StringIO()
-    plain = _Console(file=text, width=COLUMNS, color_system=None, markup=False, emoji=False)
+    plain = _Console(file=text, color_system=None)
     for one in shown:
         plain.print(one, soft_wrap=isinstance(one, str))
     return text.getvalue()

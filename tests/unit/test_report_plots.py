@@ -30,7 +30,7 @@ def drawn(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", note)
-        report.write([folder], folder / "report")
+        report.write(report.load([folder]), folder / "report")
     return {name: (figure, csv_rows(folder / "report" / f"{name}.csv")) for name, figure in figures.items()}
 
 
@@ -139,11 +139,11 @@ def test_twenty_variants_look_different():
 
 
 def test_pictures_are_pictures_and_nothing_stale_stays(three):
-    folder = report.write([three], three / "report").parent
+    folder = report.write(report.load([three]), three / "report").parent
     assert {path.stem for path in folder.glob("*.png")} == set(plots.PLOTS)
     for path in folder.glob("*.png"):
         assert len(Image.open(path).convert("RGB").getcolors(1 << 24)) > 10
         assert f"![]({path.name})" in (folder / "report.md").read_text()
-    text = report.write([three / "single-1"], folder).read_text()  # has no mixing matrices
+    text = report.write(report.load([three / "single-1"]), folder).read_text()  # has no mixing matrices
     assert not list(folder.glob("relevance.*"))
     assert "relevance.png" not in text

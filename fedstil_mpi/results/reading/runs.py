@@ -37,7 +37,7 @@ class Evaluations(NamedTuple):
     """At the end, in percent, float64 [clients] each: the metrics, forgetting and transfer."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """One complete run."""
 
@@ -61,6 +61,9 @@ class Run:
     """Round -> [clients, clients], the mixing matrix used at its start; empty where a method has none."""
     seconds: dict[str, np.ndarray]
     """Activity -> seconds of each rank, float64 [ranks]; nan where a rank has none."""
+
+    def __repr__(self) -> str:
+        return f"<Run {self.folder}: {self.config['method']['name']}, seed {self.seed}, {self.clients} clients x {self.tasks} tasks>"
 
     @property
     def ranks(self) -> int:
