@@ -34,6 +34,9 @@ class Exchange(Protocol):
         A message is valid until the next call in the same direction, and its receiver leaves it as it is.
         """
 
+    def broadcast(self, round: int, parts: Sequence[Part], online: Sequence[int], knowledge: Message) -> Message:
+        """Send the online clients knowledge (valid on rank 0) of shared parts alone; returns it on every rank."""
+
     def up(self, round: int, parts: Sequence[Part], online: Sequence[int], updates: Mapping[int, Message]) -> Rows:
         """Collect the updates of this rank's online clients; returns those of all, in client order, on rank 0."""
 
@@ -65,6 +68,9 @@ class InProcessExchange:
             for client, row in zip(online, self._carry(round, DOWN, part, online, rows), strict=True):
                 messages[client][part.kind] = row
         return messages
+
+    def broadcast(self, round: int, parts: Sequence[Part], online: Sequence[int], knowledge: Message) -> Message:
+        return self.down(round, parts, online, knowledge)[online[0]]
 
     def up(self, round: int, parts: Sequence[Part], online: Sequence[int], updates: Mapping[int, Message]) -> Rows:
         _check_kinds(parts, [updates[client] for client in online])

@@ -83,6 +83,14 @@ class MpiExchange:
                     self.ledger.book_rows(round, DOWN, part, online, sent, written)
         return messages
 
+    def broadcast(self, round: int, parts: Sequence[Part], online: Sequence[int], knowledge: Message) -> Message:
+        """Collective: all ranks must call with equal parts and online."""
+        with self._timed():
+            if self.is_server:
+                for part in parts:
+                    self.ledger.book_rows(round, DOWN, part, online, knowledge[part.kind])
+            return {part.kind: self._broadcast(part, knowledge.get(part.kind)) for part in parts}
+
     def up(self, round: int, parts: Sequence[Part], online: Sequence[int], updates: Mapping[int, Message]) -> Rows:
         """Collect the online clients' updates. Collective: all ranks must call with equal parts and online.
 

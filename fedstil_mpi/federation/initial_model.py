@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fedstil_mpi.comm.exchange import Exchange
 from fedstil_mpi.comm.flat import Layout, Part, to_host
+from fedstil_mpi.comm.ledger import DOWN
 from fedstil_mpi.comm.lossy import LossyCodec, groups, payload_part
 from fedstil_mpi.models.network import Network, network_state
 
@@ -14,7 +15,8 @@ from fedstil_mpi.models.network import Network, network_state
 class InitialModel:
     """Sends the start model to clients that have not had it yet.
 
-    Tensors that a shared checkpoint already gave to every client are not sent. Nor are the travelling weights to a
+    It is moved once, to all ranks, when the first clients get it; a rank whose client joins later has it already, and only
+    the ledger hears of it. Tensors that a shared checkpoint already gave to every client are not sent. Nor are the travelling weights to a
     client that joins once others have sent theirs, since the server's knowledge brings their current values.
     """
 
@@ -36,18 +38,20 @@ class InitialModel:
     def send_to_new_clients(self, exchange: Exchange, round: int, online: list[int], *, complete: bool) -> list[int]:
         """Send the start model to those of `online` that are new, and return them. Collective: all ranks must call.
 
-        complete: also what knowledge carries, since none follows.
+        complete: also what knowledge carries, since none follows; so it is for the first.
         It arrives in `network`, of which this rank's new clients then take their copy.
         """
-        new = [client for client in online if client not in self.met]
+        first, new = not self.met, [client for client in online if client not in self.met]
         self.met.update(new)
         if not new:
             return []
         payload = self._payload(complete)
-        start = payload.pack(self._state) if exchange.is_server else {}
-        messages = exchange.down(round, payload.parts, new, start)
-        if messages:
-            payload.load(next(iter(messages.values())), self._state)  # it is the same for all
+        if first:
+            start = payload.pack(self._state) if exchange.is_server else {}
+            payload.load(exchange.broadcast(round, payload.parts, new, start), self._state)
+        elif exchange.is_server:
+            for part in payload.parts:
+                exchange.ledger.book_rows(round, DOWN, part, new, None)
         return new
 
     def parts(self, *, complete: bool) -> tuple[Part, ...]:

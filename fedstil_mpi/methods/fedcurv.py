@@ -149,17 +149,19 @@ class Server(fedavg.Server):
     def knowledge(self, online: list[int]) -> Rows:
         if self.options.dispatch == "lists":
             return super().knowledge(online) | {IMPORTANCE: self.sums_K2P.view(-1)}
+        sums = self.of_others([client for client in online if self.pending.take(client)])
         nothing = torch.empty(0, 2 * self.setup.layout.scalars)
-        sums = [self.of_others(client) if self.pending.take(client) else nothing for client in online]
-        return super().knowledge(online) | {IMPORTANCE: sums}
+        return super().knowledge(online) | {IMPORTANCE: [sums.get(client, nothing) for client in online]}
 
-    def of_others(self, client: int) -> Tensor:
-        """(S, U) over the other clients, added in client order, as one item [1, 2P]."""
-        total = torch.zeros_like(self.sums_K2P[0])
-        for other, sums in enumerate(self.sums_K2P):
-            if other != client:
-                total += sums
-        return total.view(1, -1)
+    def of_others(self, clients: list[int]) -> dict[int, Tensor]:
+        """(S, U) over the other clients of each of these, as one item [1, 2P]: all clients' less its own.
+
+        In float64, so that a large importance leaves what is added to it and taken off again its digits.
+        """
+        if not clients:
+            return {}
+        total_2P = self.sums_K2P.sum(0, dtype=torch.float64)
+        return {client: (total_2P - self.sums_K2P[client]).float().view(1, -1) for client in clients}
 
     def collect(self, online: list[int], updates: Rows) -> None:
         for row, client in enumerate(online):

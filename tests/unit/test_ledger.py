@@ -121,12 +121,11 @@ class KeepingExchange:
 
     def __init__(self) -> None:
         self.sent: dict[str, Tensor] | None = None
-        self.receivers: list[int] = []
+        self.ledger = Ledger()
 
-    def down(self, round: int, parts: tuple[Part, ...], online: list[int], knowledge: dict[str, Tensor]) -> dict:
+    def broadcast(self, round: int, parts: tuple[Part, ...], online: list[int], knowledge: dict[str, Tensor]) -> dict:
         self.sent = self.sent or {kind: value.clone() for kind, value in knowledge.items()}
-        self.receivers = online
-        return dict.fromkeys(online, self.sent)
+        return self.sent
 
 
 def after_first_contact(
@@ -137,7 +136,7 @@ def after_first_contact(
     server.tail.neck.num_batches_tracked += 5
     for end, exchange in (
         (server, first := KeepingExchange()),
-        (other, SimpleNamespace(is_server=False, down=first.down)),
+        (other, SimpleNamespace(is_server=False, broadcast=first.broadcast)),
     ):
         InitialModel(end, provided, travelling).send_to_new_clients(exchange, 2, [3], complete=complete)
     return server, other
@@ -161,9 +160,12 @@ def test_first_contact_leaves_out_what_is_provided_and_what_travels_later():
 
 
 def test_every_client_gets_the_initial_model_once():
-    contact, exchange = InitialModel(tiny.network(), (), ()), KeepingExchange()
-    assert contact.send_to_new_clients(exchange, 1, [0, 2], complete=True) == [0, 2]
-    assert contact.send_to_new_clients(exchange, 2, [0, 1, 2], complete=False) == exchange.receivers == [1]
+    """And every rank: to a later client of it nothing is moved, but booked."""
+    contact, first, later = InitialModel(tiny.network(), (), ()), KeepingExchange(), Ledger()
+    assert contact.send_to_new_clients(first, 1, [0, 2], complete=True) == [0, 2]
+    books = SimpleNamespace(is_server=True, ledger=later)
+    assert contact.send_to_new_clients(books, 2, [0, 1, 2], complete=False) == [1]
+    assert later.total(DOWN, 2, 1) == later.total(DOWN) == sum(part.itemsize for part in contact.parts(complete=False))
     nothing_is_sent = SimpleNamespace()
     assert contact.send_to_new_clients(nothing_is_sent, 3, [0, 1, 2], complete=False) == []
     assert contact.met == {0, 1, 2}
