@@ -108,7 +108,7 @@ def text(comparison: Comparison, drawn: Sequence[str]) -> str:
             + tables.as_markdown(tables.task_free_table(variants))
         )
     if several:
-        parts["Savings"] = sections.savings(variants)
+        parts["Savings"] = sections.savings(variants, comparison.reference)
         parts["Seed by seed"] = paired.section(variants, comparison.reference)
     parts["Bytes by kind"] = sections.bytes_by_kind(variants)
     parts["On edge links"] = edge_links.section(variants, comparison.reference)

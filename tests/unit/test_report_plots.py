@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fedstil_mpi import report
-from fedstil_mpi.results.report import plots
+from fedstil_mpi.results.reading.variants import Variant
+from fedstil_mpi.results.report import plots, styles
 from support import made_runs
 from support.made_runs import NAN, SKEWED, UNIFORM, csv_rows
 
@@ -104,12 +105,53 @@ def test_accuracy_against_bytes_by_hand(drawn):
     assert figure.axes[0].get_xscale() == "log"
 
 
+def variants(*labels, methods=None):
+    return [Variant(label, {"method.name": (methods or {}).get(label, label)}, ()) for label in labels]
+
+
+def colours(looks):
+    return {label: look["color"] for label, look in looks.items()}
+
+
 def test_a_family_has_one_colour_and_each_of_it_a_look_of_its_own():
-    styles = plots._styles(["FedAvg", "FedAvg, int4", "FedSTIL", "FedAvg, sign"])
-    assert {label for label, look in styles.items() if look["color"] == styles["FedAvg"]["color"]} == set(styles) - {
-        "FedSTIL"
-    }
-    assert len({tuple(look.values()) for look in styles.values()}) == 4
+    codecs = ["FedAvg", "FedAvg, int4", "FedSTIL", "FedAvg, sign"]
+    looks = styles.styles(variants(*codecs, methods=dict.fromkeys(codecs, "fedavg")), "FedSTIL")
+    assert len({colour for label, colour in colours(looks).items() if label != "FedSTIL"}) == 1
+    assert len(set(colours(looks).values())) == 2
+    assert len({(look["color"], look["linestyle"], look["marker"]) for look in looks.values()}) == 4
+
+
+def test_where_there_are_several_methods_each_is_a_family():
+    methods = {"FedAvg, paper": "fedavg", "with aids": "fedavg", "ours": "fedstil"}
+    found = colours(styles.styles(variants(*methods, methods=methods), "ours"))
+    assert found["FedAvg, paper"] == found["with aids"] != found["ours"]
+
+
+def test_the_reference_stands_out():
+    looks = styles.styles(variants("a", "b", "c"), "b")
+    for label in "ac":
+        assert looks["b"]["linewidth"] > looks[label]["linewidth"]
+        assert looks["b"]["alpha"] > looks[label]["alpha"]
+
+
+def test_equal_lines_are_all_seen(tmp_path):
+    """The one below is wider than the one upon it; a third that differs is as usual."""
+    for label, values in {"a": made_runs.FIRST, "b": made_runs.FIRST, "c": made_runs.SECOND}.items():
+        made_runs.write(tmp_path / label, values, label=label, memory={"size": ord(label)})
+    found = report.load([tmp_path], "c").variants
+    rows = plots.PLOTS["accuracy"].rows(found, found[2])
+    (axes,) = plots.PLOTS["accuracy"].draw(rows, styles.styles(found, "c")).axes
+    width = {line.get_label(): line.get_linewidth() for line in axes.lines}
+    usual = styles.styles(found, "c")
+    assert width["a"] > width["b"] == usual["b"]["linewidth"]
+    assert width["c"] == usual["c"]["linewidth"]
+
+
+def test_bars_add_up_to_all_bytes(drawn):
+    figure, rows = drawn["bytes"]
+    assert numbers(rows, "received_mb", "sent_mb").tolist() == [[160, 40], [120, 20], [100, 0]]
+    ends = [bar.get_x() + bar.get_width() for bar in figure.axes[0].patches]
+    assert ends[3:] == [200, 140, 100]
 
 
 def test_mixing_matrices_are_the_runs(drawn):
@@ -134,8 +176,17 @@ def test_a_variant_looks_the_same_in_every_plot(drawn):
 
 
 def test_twenty_variants_look_different():
-    styles = plots._styles([str(number) for number in range(20)])
-    assert len({tuple(look.values()) for look in styles.values()}) == 20
+    looks = styles.styles(variants(*map(str, range(20))), "0").values()
+    assert len({(look["color"], look["linestyle"], look["marker"]) for look in looks}) == 20
+
+
+def test_a_heat_map_has_the_range_of_its_values(drawn):
+    figure, rows = drawn["relevance"]
+    (low, high), *others = {axes.images[0].get_clim() for axes in figure.axes if axes.images and axes.get_title()}
+    assert not others
+    assert (low, high) == (0.0, 1.0) == (min(numbers(rows, "weight")), max(numbers(rows, "weight")))
+    panel = next(axes for axes in drawn["per_task"][0].axes if axes.images)
+    assert panel.images[0].get_clim() == (pytest.approx(55), pytest.approx(85))
 
 
 def test_pictures_are_pictures_and_nothing_stale_stays(three):

@@ -1,7 +1,7 @@
 """Curves over rounds and over bytes: one line a variant, a band of ± sd over its seeds."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,16 +12,17 @@ from fedstil_mpi.results.reading.links import LINKS, Assumptions, seconds_by_eva
 from fedstil_mpi.results.reading.measures import megabytes_by_round, moments, over_seeds
 from fedstil_mpi.results.reading.runs import Run
 from fedstil_mpi.results.reading.variants import Variant
+from fedstil_mpi.results.report.styles import STRONG, Styles
 from fedstil_mpi.results.report.tables import Rows
 
-Styles = dict[str, dict[str, Any]]
-"""Label -> colour, line and marker."""
 ROUND, BYTES, SECONDS = "round", "mb_per_client", "seconds_on_4g"
 LOG_SPAN = 10
 """Largest over smallest amount of bytes or seconds from which their axis is logarithmic."""
 ON_4G = Assumptions(LINKS["4g"])
+WIDER = 4.0
+"""Points by which a line is wider than an equal one upon it."""
 FEW = 4
-"""Variants up to which bands are drawn strong."""
+"""Variants up to which all have a band; of more the reference alone has one."""
 
 
 def over_rounds(name: str, measure: Callable[[Run], np.ndarray]) -> Callable[[Sequence[Variant], Variant], Rows]:
@@ -93,14 +94,25 @@ def logarithmic(axes: Axes) -> None:
 
 
 def lines(axes: Axes, rows: Rows, styles: Styles, x: str, y: str, emphasise_end: bool = False) -> None:
-    """A line and a band for each variant; emphasise_end: a larger, hollow marker with an error bar."""
-    labels = list(dict.fromkeys(row["variant"] for row in rows))
-    for label in labels:
-        look = styles[label]
+    """A line and a band for each variant; emphasise_end: a larger, hollow marker with an error bar.
+
+    Of lines that are the same each lies upon a wider one, so that all are seen.
+    """
+    curves: dict[str, tuple[np.ndarray, ...]] = {}
+    for label in dict.fromkeys(row["variant"] for row in rows):
         of_label = [row for row in rows if row["variant"] == label]
-        xs, mean, sd = (np.array([row[key] for row in of_label]) for key in (x, f"{y}_mean", f"{y}_sd"))
+        curves[label] = tuple(np.array([row[key] for row in of_label]) for key in (x, f"{y}_mean", f"{y}_sd"))
+    alike = Counter(_bits(curve) for curve in curves.values())
+    for label, (xs, mean, sd) in curves.items():
+        alike[_bits(curves[label])] -= 1
+        look = styles[label] | {"linewidth": styles[label]["linewidth"] + WIDER * alike[_bits(curves[label])]}
         axes.plot(xs, mean, label=label, **look)
-        alpha = 0.18 if len(labels) <= FEW else 0.08
-        axes.fill_between(xs, mean - sd, mean + sd, color=look["color"], alpha=alpha, linewidth=0)
+        if len(curves) <= FEW or look["alpha"] == STRONG["alpha"]:
+            axes.fill_between(xs, mean - sd, mean + sd, color=look["color"], alpha=0.15, linewidth=0)
         if emphasise_end:
             axes.errorbar(xs[-1:], mean[-1:], sd[-1:], **look, ms=8, mfc="white", capsize=4, elinewidth=1)
+
+
+def _bits(curve: Sequence[np.ndarray]) -> tuple[bytes, ...]:
+    """What says whether two lines are the same."""
+    return tuple(values.tobytes() for values in curve[:2])

@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from fedstil_mpi.evaluation.lifelong import mean_of_known
 from fedstil_mpi.results.reading.measures import accuracy_by_task, moments, over_seeds
 from fedstil_mpi.results.reading.variants import Variant
-from fedstil_mpi.results.report.curves import Styles, lines
+from fedstil_mpi.results.report.curves import lines
+from fedstil_mpi.results.report.styles import Styles
 from fedstil_mpi.results.report.tables import Rows
 
 MOST_CLIENTS = 5
@@ -51,8 +52,9 @@ def draw_per_task(rows: Rows, styles: Styles) -> Figure:
     figure = Figure(figsize=(max(8, 2.3 * len(panels)), 6.6), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=[1, 1.3], squeeze=False)[:, 0]
     grid = upper.subplots(1, len(panels), squeeze=False)[0]
+    known = [row["rank1_mean"] for of_panel in panels.values() for row in of_panel if not np.isnan(row["rank1_mean"])]
     for axes, (panel, of_panel) in zip(grid, panels.items(), strict=True):
-        image = _heat_map(axes, of_panel, "after_task", "task", "rank1_mean", ".0f", 100)
+        image = _heat_map(axes, of_panel, "after_task", "task", "rank1_mean", ".0f", _span(known))
         axes.set(title=panel, xlabel="task")
     grid[0].set_ylabel("after task")
     upper.suptitle(f"{rows[0]['variant']}: served rank-1 (%) on each task after training each task", fontsize=10)
@@ -84,7 +86,7 @@ def draw_relevance(rows: Rows, styles: Styles) -> Figure:
     variants = _split(rows, "variant")
     figure = Figure(figsize=(8.5, 3.2 * len(variants)), layout="constrained")
     parts = figure.subfigures(len(variants), 1, squeeze=False)[:, 0]
-    most = max(row["weight"] for row in rows)
+    span = _span([row["weight"] for row in rows])
     for part, (label, of_label) in zip(parts, variants.items(), strict=True):
         part.suptitle(f"{label}, seed {of_label[0]['seed']}", fontsize=10)
         grid = part.subplots(1, 3)
@@ -92,7 +94,7 @@ def draw_relevance(rows: Rows, styles: Styles) -> Figure:
         for axes in grid[len(rounds) :]:
             axes.set_axis_off()
         for axes, (round, of_round) in zip(grid, rounds.items(), strict=False):
-            image = _heat_map(axes, of_round, "receiver", "sender", "weight", ".2f", most)
+            image = _heat_map(axes, of_round, "receiver", "sender", "weight", ".2f", span)
             axes.set(title=f"round {round}", xlabel="taken from client")
         grid[0].set_ylabel("receiving client")
         sums = [sum(row["weight"] for row in line) for m in rounds.values() for line in _split(m, "receiver").values()]
@@ -107,17 +109,24 @@ def _split(rows: Rows, key: str) -> dict[Any, Rows]:
     return parts
 
 
-def _heat_map(axes: Axes, rows: Rows, y: str, x: str, value: str, form: str, most: float) -> AxesImage:
-    """A matrix of the rows' values from 0 to `most`, with the values in the cells if there are not too many."""
+def _span(values: Sequence[float]) -> tuple[float, float]:
+    """The colours' range: that of the values, so that what differs looks different."""
+    return (
+        (min(values), max(values)) if values and min(values) < max(values) else (0.0, max(values, default=1.0) or 1.0)
+    )
+
+
+def _heat_map(axes: Axes, rows: Rows, y: str, x: str, value: str, form: str, span: tuple[float, float]) -> AxesImage:
+    """A matrix of the rows' values, coloured over the span, with the values in the cells if there are not too many."""
     matrix = np.full((1 + max(row[y] for row in rows), 1 + max(row[x] for row in rows)), np.nan)
     for row in rows:
         matrix[row[y], row[x]] = row[value]
-    image = axes.imshow(matrix, cmap="cividis", vmin=0, vmax=most)
+    image = axes.imshow(matrix, cmap="cividis", vmin=span[0], vmax=span[1])
     axes.grid(False)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True))
     for (i, j), number in np.ndenumerate(matrix) if len(matrix) <= MOST_ANNOTATED else ():
         if not np.isnan(number):
-            colour = "white" if number < most / 2 else "black"
+            colour = "white" if number < sum(span) / 2 else "black"
             axes.text(j, i, format(number, form), ha="center", va="center", color=colour, fontsize=7)
     return image

@@ -12,15 +12,12 @@ from matplotlib.figure import Figure
 
 from fedstil_mpi.results.reading.measures import accuracy_by_round, forgetting_by_round
 from fedstil_mpi.results.reading.variants import Variant
-from fedstil_mpi.results.report import heatmaps, tradeoff
-from fedstil_mpi.results.report.curves import BYTES, ROUND, SECONDS, Styles, draw_curves, over_bytes, over_rounds
+from fedstil_mpi.results.report import bars, heatmaps, styles, tradeoff
+from fedstil_mpi.results.report.curves import BYTES, ROUND, SECONDS, draw_curves, over_bytes, over_rounds
+from fedstil_mpi.results.report.styles import Styles
 from fedstil_mpi.results.report.tables import Rows, write_csv
 from fedstil_mpi.util.files import atomic
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Told apart by colour-blind eyes too (Okabe and Ito 2008); their yellow is too pale for lines."""
-LINES = ("-", "--", ":")
-MARKERS = "osD^vPX<>*"
 SETTINGS: dict[Any, Any] = {
     "figure.dpi": 150,
     "font.size": 9,
@@ -28,7 +25,6 @@ SETTINGS: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.3,
-    "lines.linewidth": 1.8,
     "lines.markersize": 4.5,
     "legend.frameon": False,
 }
@@ -63,6 +59,11 @@ PLOTS = {
         tradeoff.rows,
         tradeoff.draw,
     ),
+    "bytes": Plot(
+        "What a client receives and sends in the whole run, first contact included, mean over seeds",
+        bars.rows,
+        bars.draw,
+    ),
     "forgetting": Plot(
         "Forgetting, had the run ended at that round",
         over_rounds("forgetting", forgetting_by_round),
@@ -83,33 +84,17 @@ PLOTS = {
 
 def write_all(variants: Sequence[Variant], chosen: Variant, folder: Path) -> list[str]:
     """Write every plot that has something to show, and its CSV file; returns their names. Raises OSError."""
-    styles = _styles([variant.label for variant in variants])
+    looks = styles.styles(variants, chosen.label)
     written = []
     for name, plot in PLOTS.items():
         picture, numbers = folder / f"{name}.png", folder / f"{name}.csv"
         rows = plot.rows(variants, chosen)
         if rows:
             with matplotlib.rc_context(SETTINGS), atomic(picture) as partial:
-                plot.draw(rows, styles).savefig(partial, format="png")
+                plot.draw(rows, looks).savefig(partial, format="png")
             write_csv(numbers, rows)
             written.append(name)
         else:
             for file in (picture, numbers):  # an earlier report's
                 file.unlink(missing_ok=True)
     return written
-
-
-def _styles(labels: Sequence[str]) -> Styles:
-    """The same for a variant in every plot; variants of one family have one colour."""
-    families: dict[str, list[str]] = {}
-    for label in labels:
-        families.setdefault(tradeoff.family(label), []).append(label)
-    return {
-        label: {
-            "color": COLOURS[index % len(COLOURS)],
-            "linestyle": LINES[(index // len(COLOURS) + member) % len(LINES)],
-            "marker": MARKERS[(index if len(of_family) == 1 else member) % len(MARKERS)],
-        }
-        for index, of_family in enumerate(families.values())
-        for member, label in enumerate(of_family)
-    }

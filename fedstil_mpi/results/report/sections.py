@@ -1,12 +1,11 @@
 """The words and the smaller tables of report.md."""
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.results.reading.measures import megabytes, over_seeds, spread
-from fedstil_mpi.results.reading.runs import Run
 from fedstil_mpi.results.reading.variants import Variant, differences, is_shared, listed
 from fedstil_mpi.results.report.tables import mb
 from fedstil_mpi.util.tables import markdown
@@ -70,31 +69,25 @@ def _overridden(variant: Variant) -> str:
     return ", ".join([variant.config["method.preset"], *(f"but {key}={value}" for key, value in changed.items())])
 
 
-def savings(variants: Sequence[Variant]) -> str:
-    """Each variant's saving of bytes against each other one, with first contact and without."""
-    parts = [
-        "Saving of X against baseline Y = 1 - bytes(X) / bytes(Y), in encoded bytes of both directions over the whole run, "
-        "per client, mean over seeds. Negative: X sends more; where it sends more than ten times as much, how many times. "
-        "Variants that send the same stand together.",
-        _savings(variants, megabytes),
-        "The same without first contact (the start model, which every method sends once to every client):",
-        _savings(variants, lambda run: megabytes(run, first_contact=False)),
-    ]
-    return "\n\n".join(parts)
-
-
-def _savings(variants: Sequence[Variant], measure: Callable[[Run], float]) -> str:
-    equal: defaultdict[str, list[str]] = defaultdict(list)
-    sizes: dict[str, float] = {}
+def savings(variants: Sequence[Variant], reference: Variant) -> str:
+    """The reference's saving of bytes against each other variant, with first contact and without."""
+    measures = (megabytes, partial(megabytes, first_contact=False))
+    rows = []
     for variant in variants:
-        size = spread(over_seeds(variant, measure)).mean
-        equal[mb(size)].append(variant.label)
-        sizes.setdefault(mb(size), size)
-    rows = [
-        [", ".join(equal[of]), *("–" if other == of else saving(sizes[of], sizes[other]) for other in sizes)]
-        for of in sizes
-    ]
-    return markdown(["saving of", *(f"against {', '.join(labels)}" for labels in equal.values())], rows)
+        if variant is not reference:
+            row = [variant.label]
+            for measure in measures:
+                ours, theirs = (spread(over_seeds(of, measure)).mean for of in (reference, variant))
+                row += [mb(theirs), saving(ours, theirs)]
+            rows.append(row)
+    own = " and ".join(mb(spread(over_seeds(reference, measure)).mean) for measure in measures)
+    return (
+        f"Saving of **{reference.label}** against baseline Y = 1 - bytes({reference.label}) / bytes(Y), in encoded bytes of "
+        f"both directions over the whole run, per client, mean over seeds: {own} MB with and without first contact (the "
+        "start model, which every method sends once to every client). Negative: it sends more; where it sends more than ten "
+        "times as much, how many times.\n\n"
+        + markdown(["against", "MB", "saving", "MB without first contact", "saving without"], rows)
+    )
 
 
 def saving(size: float, baseline: float) -> str:

@@ -20,8 +20,6 @@ from fedstil_mpi.util.tables import markdown
 Rows = list[dict[str, Any]]
 """Lines of a CSV file, all of the same keys."""
 PERCENT, MEGABYTES, SECONDS = "%", "MB", "s"
-PRINTED_WIDTH = 10
-"""Characters of a number with its spread; longer titles are wrapped."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def printed(table: Table, starred: Sequence[str] = ()) -> Printed:
     shown.add_column("variant", overflow="fold")
     shown.add_column("n", justify="right")
     for title in _titles(table):
-        shown.add_column("\n".join(title.rsplit(" ", 1)), justify="right", max_width=PRINTED_WIDTH)
+        shown.add_column(title.replace(" ", "\n"), justify="right", no_wrap=True)
     for label, row in cells(table, lambda text: Text(text, style="bold")).items():
         shown.add_row(label + (" *" if label in starred else ""), str(len(table.seeds[label])), *row)
     return shown

@@ -10,12 +10,9 @@ from matplotlib.figure import Figure
 
 from fedstil_mpi.results.reading.measures import at_end, half_width, megabytes, over_seeds
 from fedstil_mpi.results.reading.variants import Variant
-from fedstil_mpi.results.report.curves import BYTES, Styles, logarithmic
+from fedstil_mpi.results.report.curves import BYTES, logarithmic
+from fedstil_mpi.results.report.styles import Styles, family
 from fedstil_mpi.results.report.tables import Rows
-
-
-def family(label: str) -> str:
-    return label.partition(",")[0]
 
 
 def rows(variants: Sequence[Variant], chosen: Variant) -> Rows:
