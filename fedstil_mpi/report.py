@@ -14,6 +14,7 @@ from fedstil_mpi.config.command_line import Parser, cli_main
 from fedstil_mpi.results.reading import runs
 from fedstil_mpi.results.reading.variants import Variant, group, warnings
 from fedstil_mpi.results.report import edge_links, paired, plots, sections, tables
+from fedstil_mpi.results.report.html import page
 from fedstil_mpi.util import lease, terminal
 from fedstil_mpi.util.errors import InputError, did_you_mean
 from fedstil_mpi.util.files import expanded, write_text
@@ -76,14 +77,21 @@ def load(paths: Sequence[Path], against: str | None = None) -> Comparison:
 
 
 def write(comparison: Comparison, output: Path) -> Path:
-    """Write a report into the folder `output`; returns report.md. For one rank. Raises InputError where it cannot."""
+    """Write report.md, and report.html where its packages are installed, into the folder `output`; returns the former.
+
+    For one rank. Raises InputError where the folder cannot be used.
+    """
     file = output / "report.md"
     try:
         with lease.held(output):
-            drawn = plots.write_all(comparison.variants, comparison.reference, output)
+            rows = plots.write_all(comparison.variants, comparison.reference, output)
             tables.write_csv(output / "table.csv", tables.as_rows(tables.main_table(comparison.variants)))
             tables.write_csv(output / "by_seed.csv", paired.by_seed(comparison.variants))
-            write_text(file, printable_lines(text(comparison, drawn)))
+            write_text(file, text(comparison, list(rows)))
+            (output / "report.html").unlink(missing_ok=True)  # an earlier report's
+            if not page.missing():
+                html = page.render(comparison.variants, comparison.reference, parts(comparison), rows)
+                write_text(output / "report.html", html)
     except OSError as error:
         raise InputError(
             f"cannot write to {output}: {error.strerror or error}; choose another folder with --output"
@@ -91,32 +99,38 @@ def write(comparison: Comparison, output: Path) -> Path:
     return file
 
 
-def text(comparison: Comparison, drawn: Sequence[str]) -> str:
-    """report.md, where the plots named in `drawn` lie beside it."""
-    variants = comparison.variants
-    starred = comparison.task_aware
-    several = len(variants) > 1
-    parts = {
+def parts(comparison: Comparison) -> dict[str, str]:
+    """The title and the Markdown of every section but the plots."""
+    variants, starred = comparison.variants, comparison.task_aware
+    found = {
         "Report": _remarks(comparison),
         "What was compared": sections.compared(variants),
         "Results": tables.as_markdown(tables.main_table(variants), starred)
         + "\n\nAfter the last round; bold: best of the column. All terms are defined below.",
     }
     if starred:
-        parts["Without knowing a query's task"] = (
+        found["Without knowing a query's task"] = (
             "\\* These search each task with a model of its own. With their newest model on all tasks:\n\n"
             + tables.as_markdown(tables.task_free_table(variants))
         )
-    if several:
-        parts["Savings"] = sections.savings(variants, comparison.reference)
-        parts["Seed by seed"] = paired.section(variants, comparison.reference)
-    parts["Bytes by kind"] = sections.bytes_by_kind(variants)
-    parts["On edge links"] = edge_links.section(variants, comparison.reference)
-    parts["Plots"] = "\n\n".join(
+    if len(variants) > 1:
+        found["Savings"] = sections.savings(variants, comparison.reference)
+        found["Seed by seed"] = paired.section(variants, comparison.reference)
+    found["Bytes by kind"] = sections.bytes_by_kind(variants)
+    found["On edge links"] = edge_links.section(variants, comparison.reference)
+    found["Definitions"] = sections.definitions(variants)
+    return {title: printable_lines(body) for title, body in found.items()}
+
+
+def text(comparison: Comparison, drawn: Sequence[str]) -> str:
+    """report.md, where the plots named in `drawn` lie beside it."""
+    found = parts(comparison)
+    definitions = found.pop("Definitions")
+    found["Plots"] = "\n\n".join(
         f"{plots.PLOTS[name].caption} ([numbers]({name}.csv)):\n\n![]({name}.png)" for name in drawn
     )
-    parts["Definitions"] = sections.definitions(variants)
-    lines = [f"{'#' if title == 'Report' else '##'} {title}\n\n{body}" for title, body in parts.items()]
+    found["Definitions"] = definitions
+    lines = [f"{'#' if title == 'Report' else '##'} {title}\n\n{body}" for title, body in found.items()]
     return "\n\n".join(line.strip() for line in lines) + "\n"
 
 
@@ -136,7 +150,9 @@ def show(comparison: Comparison, file: Path) -> None:
         say(f"warning: not comparable: {line}")
     for note in comparison.notes:
         say(f"note: {note}")
-    console.print(f"report in {file}", soft_wrap=True)
+    if lacking := page.missing():
+        say(f"note: report.html is left out: {', '.join(lacking)} not installed; pip install 'fedstil-mpi[html]'")
+    console.print(f"report in {file}" + ("" if lacking else " and report.html"), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def test_torch_and_torchvision_are_bounded_together(required):
 
 def test_what_is_imported_is_required_and_the_reverse(required):
     run = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
-    extras = (PROJECT["optional-dependencies"][name] for name in ("timm", "mlflow"))
+    extras = (PROJECT["optional-dependencies"][name] for name in ("timm", "mlflow", "html"))
     optional = {canonicalize_name(Requirement(line).name) for extra in extras for line in extra}
     assert imported("fedstil_mpi") == run | optional
     assert imported("tests") | run | optional | ONLY_RUN == required.keys()

@@ -47,7 +47,7 @@ def table_under(text, title):
 
 
 def test_means_and_deviations_by_hand(three, monkeypatch):
-    monkeypatch.setattr(report.plots, "write_all", lambda *_: [])  # which takes most of the time
+    monkeypatch.setattr(report.plots, "write_all", lambda *_: {})  # which takes most of the time
     report.write(report.load([three]), three / "report")
     rows = {row["variant"]: row for row in csv_rows(three / "report" / "table.csv")}
     fedavg = rows["fedavg"]

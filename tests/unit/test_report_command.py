@@ -47,7 +47,7 @@ def test_command_needs_no_torch_no_mpi_no_display(three):
 
 def test_report_goes_where_it_is_asked_to(three, monkeypatch, capsys):
     monkeypatch.chdir(three)
-    monkeypatch.setattr(report.plots, "write_all", lambda *_: [])  # which takes most of the time
+    monkeypatch.setattr(report.plots, "write_all", lambda *_: {})  # which takes most of the time
     report.main([str(three / "single-1")])
     assert (three / "single-1" / "report" / "report.md").exists()
     report.main([str(three / "single-1"), str(three / "fedavg-1")])

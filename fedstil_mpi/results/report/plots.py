@@ -82,10 +82,10 @@ PLOTS = {
 }
 
 
-def write_all(variants: Sequence[Variant], chosen: Variant, folder: Path) -> list[str]:
-    """Write every plot that has something to show, and its CSV file; returns their names. Raises OSError."""
+def write_all(variants: Sequence[Variant], chosen: Variant, folder: Path) -> dict[str, Rows]:
+    """Write every plot that has something to show, and its CSV file; returns its rows by name. Raises OSError."""
     looks = styles.styles(variants, chosen.label)
-    written = []
+    written = {}
     for name, plot in PLOTS.items():
         picture, numbers = folder / f"{name}.png", folder / f"{name}.csv"
         rows = plot.rows(variants, chosen)
@@ -93,7 +93,7 @@ def write_all(variants: Sequence[Variant], chosen: Variant, folder: Path) -> lis
             with matplotlib.rc_context(SETTINGS), atomic(picture) as partial:
                 plot.draw(rows, looks).savefig(partial, format="png")
             write_csv(numbers, rows)
-            written.append(name)
+            written[name] = rows
         else:
             for file in (picture, numbers):  # an earlier report's
                 file.unlink(missing_ok=True)

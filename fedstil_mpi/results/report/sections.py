@@ -8,6 +8,7 @@ from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.results.reading.measures import megabytes, over_seeds, spread
 from fedstil_mpi.results.reading.variants import Variant, differences, is_shared, listed
 from fedstil_mpi.results.report.tables import mb
+from fedstil_mpi.util.plugins import label
 from fedstil_mpi.util.tables import markdown
 
 DEFINITIONS = """\
@@ -124,7 +125,7 @@ def _weights(variants: Sequence[Variant]) -> str:
 
 
 def _values(variants: Sequence[Variant], key: str) -> str:
-    return _each([variant.config.get(key, "unknown") for variant in variants])
+    return _each([label(variant.config.get(key, "unknown")) for variant in variants])
 
 
 def _each(values: Sequence) -> str:
