@@ -91,7 +91,8 @@ class CheckpointManager:
                         network = f.initial_model.network
                         coverage.check(f.clients.values(), f.server, network, thorough=self.thorough)
                     self._covered = True
-                self._begin(round, _states(f, seconds))
+                self._begin(round, _states(f, seconds, self.store.last_round if self.world.is_server else 0))
+                f.changed.clear()
                 if self.at_once:
                     self.settle()
         if pause:
@@ -143,11 +144,10 @@ class CheckpointManager:
     def restore(self, f: Federation, checkpoint: Checkpoint) -> None:
         """Bring a federation that was just assembled to where the checkpoint's was."""
         with self.world.verdict():
-            for client, side in f.clients.items():
+            for client in f.clients:
                 state = checkpoint.read(_name(client))
                 if state is not None:
-                    side.restore(state["method"])
-                    side.learner.restore(state["learner"])
+                    f.restore_client(client, state)
             if self.store.was_learning(checkpoint.round) and self.lost(checkpoint) == f.schedule.lost:
                 learning = self.store.at(checkpoint.round, learning=True)
                 for client, side in f.clients.items():
@@ -161,8 +161,11 @@ class CheckpointManager:
                 server = checkpoint.read("server")
                 assert server is not None
                 f.server.restore(server, partial(_theta, f.server, checkpoint))
-                f.exchange.ledger.restore(progress["ledger"])
-                f.observer.restore(progress["observer"])
+                for name in checkpoint.names("history-"):
+                    history = checkpoint.read(name)
+                    assert history is not None
+                    f.exchange.ledger.restore(history["ledger"])
+                    f.observer.restore(history["observer"])
             if f.server is not None and (interruptions := self._interruptions(checkpoint)) is not None:
                 f.events[:] = interruptions["events"]
 
@@ -210,12 +213,12 @@ class CheckpointManager:
         raise OrderlyEnd(PAUSED)
 
 
-def _states(f: Federation, seconds: list[dict[str, float]] | None) -> dict[str, State]:
-    """Name of a file -> the state that this rank writes to it."""
+def _states(f: Federation, seconds: list[dict[str, float]] | None, last: int) -> dict[str, State]:
+    """Name of a file -> the state that this rank writes to it: of what has changed since the checkpoint after round `last`."""
     states: dict[str, State] = {
-        _name(client): {"learner": side.learner.state(), "method": side.state()}
+        _name(client): f.client_state(client)
         for client, side in f.clients.items()
-        if side.learner.draws
+        if side.learner.draws and client in f.changed
     }
     if f.server is not None and seconds is not None:
         states["server"] = f.server.state()
@@ -223,9 +226,8 @@ def _states(f: Federation, seconds: list[dict[str, float]] | None) -> dict[str, 
             "met": sorted(f.initial_model.met),
             "moved": f.exchange.moved,
             "seconds": _mean(seconds),
-            "ledger": f.exchange.ledger.state(),
-            "observer": f.observer.state(),
         }
+        states[f"history-{last:09d}"] = {"ledger": f.exchange.ledger.state(last), "observer": f.observer.state(last)}
         states["interruptions"] = _interruptions(f)
     return states
 

@@ -3,6 +3,8 @@
 checkpoints/start.safetensors               the start model, once
 checkpoints/00005/client-0.safetensors ...  after round 5; checkpoint.json is written last and makes it complete
 checkpoints/00005/learning/...              how far round 6 had come when the run was paused in it
+
+What has not changed since the checkpoint before is the same file, under a second name.
 """
 
 import re
@@ -15,10 +17,10 @@ from pathlib import Path
 from fedstil_mpi.checkpoints import FOLDER, START, files
 from fedstil_mpi.checkpoints.files import Note, Snapshot, partial
 from fedstil_mpi.util.errors import InputError
-from fedstil_mpi.util.files import clear_partials, complete, storing
+from fedstil_mpi.util.files import clear_partials, complete, link, storing
 from fedstil_mpi.util.state_tree import State
 
-FORMAT = 1
+FORMAT = 2
 MARKER = "checkpoint.json"
 KEPT = 2
 """Checkpoints on the disk, besides the start model."""
@@ -38,6 +40,10 @@ class Checkpoint:
     def read(self, name: str) -> State | None:
         """The state that was written under this name; None where there is none. Raises InputError where it is damaged."""
         return files.read(self.folder / f"{name}.safetensors", self.notes[name]) if name in self.notes else None
+
+    def names(self, prefix: str) -> list[str]:
+        """Those that begin like this, in alphabetical order."""
+        return sorted(name for name in self.notes if name.startswith(prefix))
 
 
 class CheckpointStore:
@@ -61,7 +67,7 @@ class CheckpointStore:
     def commit(
         self, ranks: int, round: int, *, learning: bool = False, given_up: Callable[[], bool] = lambda: False
     ) -> None:
-        """Complete a checkpoint as soon as so many ranks have written their files.
+        """Complete a checkpoint as soon as so many ranks have written their files; others are those of the one before.
 
         Raises StorageError where the disk does not take it, InputError, once `given_up`, where files are missing.
         """
@@ -75,13 +81,27 @@ class CheckpointStore:
                 )
             time.sleep(0.005)
         notes = {name: note for path in lists for name, note in files.read_json(path).items()}
-        content = {"format": FORMAT, "round": round, "settings": self.settings, "files": notes}
         with storing(place):
+            if not learning and self.last_round:
+                notes = self._link_unchanged(self.at(self.last_round), partial(place), notes)
+            content = {"format": FORMAT, "round": round, "settings": self.settings, "files": notes}
             for path in lists:
                 path.unlink()
             files.write_json(partial(place) / MARKER, content)
             shutil.rmtree(place, ignore_errors=True)
             complete(partial(place), place)
+
+    def _link_unchanged(self, before: Checkpoint, folder: Path, notes: dict[str, Note]) -> dict[str, Note]:
+        """Bring the files of `before` that were not written again to the folder; returns all files' notes."""
+        unchanged = before.notes.keys() - notes.keys()
+        for name in unchanged:
+            link(before.folder / f"{name}.safetensors", folder / f"{name}.safetensors")
+        return {name: before.notes[name] for name in unchanged} | notes
+
+    @property
+    def last_round(self) -> int:
+        """The one after which the newest complete checkpoint was taken; 0 where there is none but of the start."""
+        return max(self._rounds(), default=0)
 
     def free_space(self) -> None:
         """Remove all but the newest, before another one is written: there are never more than two, complete or not.
@@ -94,10 +114,8 @@ class CheckpointStore:
 
     def newest(self) -> Checkpoint | None:
         """The last complete checkpoint of a round's end, or of the start. Raises InputError where it cannot be used."""
-        rounds = self._rounds()
-        if not rounds and not self._place(0).is_dir():
-            return None
-        return self.at(rounds[-1] if rounds else 0)
+        last = self.last_round
+        return self.at(last) if last or self._place(0).is_dir() else None
 
     def at(self, round: int, *, learning: bool = False) -> Checkpoint:
         """A complete checkpoint. Raises InputError where its list of files cannot be used."""

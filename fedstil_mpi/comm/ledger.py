@@ -4,6 +4,7 @@ It counts what edge links would carry: a broadcast of n bytes to K online client
 between ranks depends on the number of ranks and stands beside it, in `Exchange.moved`.
 """
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -77,14 +78,14 @@ class Ledger:
             if part.ragged:
                 self.book(round, client, direction, "header", HEADER_BYTES)
 
-    def state(self) -> "State":
-        return {"entries": [list(entry) for entry in self.entries], "open": sorted(self._open)}
+    def state(self, since: int = 0) -> "State":
+        """since: a round after which only entries of later ones are in it."""
+        first = bisect_right(self.entries, since, key=lambda entry: entry.round)
+        return {"entries": [list(entry) for entry in self.entries[first:]], "open": sorted(self._open)}
 
     def restore(self, state: "State") -> None:
-        """Hold exactly what `state` gave."""
-        self.entries.clear()
-        self._sums.clear()
-        self._open = set(state["open"])
+        """Take up what `state` gave, after what is here."""
+        self._open.update(state["open"])
         for entry in state["entries"]:
             self.book(*entry)
 

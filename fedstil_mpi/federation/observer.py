@@ -33,12 +33,15 @@ class Observer:
     def end(self) -> None:
         """The served models have been evaluated after the closing distribution: nothing follows."""
 
-    def state(self) -> State:
-        """What has to be restored for a resumed run to report all of itself, at the end of a round."""
+    def state(self, since: int = 0) -> State:
+        """What has to be restored for a resumed run to report all of itself, at the end of a round.
+
+        since: a round at whose end there was a state already, whose contents are left out.
+        """
         return {}
 
     def restore(self, state: State) -> None:
-        """Take up such a state."""
+        """Take up such a state, after those before it."""
 
 
 def _tell_all(what: str) -> Any:
@@ -65,8 +68,8 @@ class Observers(Observer):
     end_round = _tell_all("end_round")
     end = _tell_all("end")
 
-    def state(self) -> State:
-        return {"observers": [observer.state() for observer in self.observers]}
+    def state(self, since: int = 0) -> State:
+        return {"observers": [observer.state(since) for observer in self.observers]}
 
     def restore(self, state: State) -> None:
         for observer, of_observer in zip(self.observers, state["observers"], strict=True):

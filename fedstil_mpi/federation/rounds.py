@@ -75,6 +75,7 @@ def distribute(f: Federation, round: int, receivers: list[int]) -> None:
     if new := f.initial_model.send_to_new_clients(f.exchange, round, receivers, complete=not begun):
         start = f.initial_model.network.tail.state_dict()
         for client in f.clients.keys() & new:
+            f.change(client)
             f.clients[client].learner.start_from(start)
     parts = f.traffic.down if begun and receivers else ()
     knowledge = {}
@@ -83,6 +84,7 @@ def distribute(f: Federation, round: int, receivers: list[int]) -> None:
         f.observer.relevance(round, f.server.relevance_KK if parts else None)
     for client, message in f.exchange.down(round, parts, receivers, knowledge).items():
         f.at(client=client)
+        f.change(client)
         f.clients[client].absorb(message)
     f.at(client=None)
     if f.server is not None and parts:
@@ -96,6 +98,7 @@ def learn(f: Federation, round: int, online: list[int], checkpoints: Checkpoints
     epochs: list[Epoch] = []
     with f.verdict(), f.clock("train"), suppress(Stopped):
         for side in sides:
+            f.change(side.learner.client)
             side.learner.begin_round()
             f.at(client=side.learner.client, task=side.learner.task)
             side.begin()
@@ -132,7 +135,8 @@ def validate(f: Federation, round: int, *, served: bool) -> None:
 def search(f: Federation, left: Mapping[int, Client], round: int, model: str, *, by_task: bool) -> None:
     """The local or the served models of this rank's clients that are `left`. Collective: all ranks must call.
 
-    by_task: each task is searched with a model of its own.
+    by_task: each task is searched with a model of its own. What a model found counts as long as the client has it; where it
+    searches among all clients' images, it is searched again.
     """
     tails = {client: side.tail_for if by_task else None for client, side in left.items()}
     global_gallery = join_galleries(f, left, tails) if f.gallery == "all" else None
@@ -141,7 +145,11 @@ def search(f: Federation, left: Mapping[int, Client], round: int, model: str, *,
         for row, client in enumerate(f.clients):
             if client in left:
                 f.at(client=client)
-                metrics[row] = f.trainer.evaluate(left[client], tails[client], global_gallery)
+                found = f.found.setdefault(client, {})
+                if by_task not in found or global_gallery is not None:
+                    f.changed.add(client)
+                    found[by_task] = f.trainer.evaluate(left[client], tails[client], global_gallery)
+                metrics[row] = found[by_task]
     f.at(client=None)
     with f.clock("wait"):
         gathered = f.exchange.gather(metrics)
@@ -167,6 +175,7 @@ def collect(f: Federation, round: int, senders: list[int]) -> None:
     own = {client: f.clients[client].update() for client in senders if client in f.clients}
     updates = f.exchange.up(round, f.traffic.up, senders, own)
     for client, update in own.items():
+        f.change(client)
         f.clients[client].sent(update)
         f.clients[client].learner.untold.clear()
     if f.server is not None:

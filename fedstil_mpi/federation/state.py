@@ -5,6 +5,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import torch
+
 from fedstil_mpi.comm.exchange import Exchange
 from fedstil_mpi.federation.initial_model import InitialModel
 from fedstil_mpi.federation.observer import Observer
@@ -12,6 +15,7 @@ from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.trainer import LocalTrainer
 from fedstil_mpi.methods.base import Client, Server, Traffic
 from fedstil_mpi.util.clock import Clock
+from fedstil_mpi.util.state_tree import State
 
 RESUMED, LOST = "resumed", "rank lost"
 """Kinds of `Federation.events`."""
@@ -45,3 +49,24 @@ class Federation:
     """An InputError in it on any rank ends the run on all (`World.verdict`)."""
     at: Callable[..., None] = nowhere
     """Notes what this rank is doing (`World.at`), for the message should it fail."""
+    found: dict[int, dict[bool, np.ndarray]] = field(default_factory=dict)
+    """This rank's client -> by task or not -> what its model found, float64 [tasks, METRICS], as long as it is the same."""
+    changed: set[int] = field(default_factory=set)
+    """This rank's clients whose states are no longer those of the newest checkpoint."""
+
+    def change(self, client: int) -> None:
+        """Note that a client of this rank takes part in something, and may have another model from now on."""
+        self.changed.add(client)
+        self.found.pop(client, None)
+
+    def client_state(self, client: int) -> State:
+        """What a client of this rank goes on from after a round."""
+        side = self.clients[client]
+        found = {str(int(by_task)): torch.from_numpy(found) for by_task, found in self.found.get(client, {}).items()}
+        return {"learner": side.learner.state(), "method": side.state(), "found": found}
+
+    def restore_client(self, client: int, state: State) -> None:
+        """Take up such a state in a client just created."""
+        self.clients[client].restore(state["method"])
+        self.clients[client].learner.restore(state["learner"])
+        self.found[client] = {bool(int(by_task)): found.numpy() for by_task, found in state["found"].items()}

@@ -20,6 +20,8 @@ from fedstil_mpi.federation import setup
 from fedstil_mpi.federation.observer import Observer
 from fedstil_mpi.federation.participation import Attendance
 from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.federation.state import nowhere
+from fedstil_mpi.federation.trainer import OneByOne
 from fedstil_mpi.models.network import network_state
 from fedstil_mpi.results.reading import runs
 from fedstil_mpi.results.reading.measures import stage_by_round
@@ -445,3 +447,31 @@ def test_the_headline_says_what_is_missing(settings, clause):
 def test_the_plan_says_it_too(capsys):
     plan.main([str(TINY), "model.num_classes=32", "participation.away=[[0,1,1]]"])
     assert "clients take part 5 of 6 times" in capsys.readouterr().out
+
+
+# -- who is searched ---------------------------------------------------------------------------------------------------
+
+
+class CountingSearches(OneByOne):
+    def __init__(self):
+        super().__init__(nowhere)
+        self.searched = []
+
+    def evaluate(self, client, tail_for, gallery):
+        self.searched.append(client.learner.client)
+        return super().evaluate(client, tail_for, gallery)
+
+
+@pytest.mark.parametrize(("gallery", "again"), [("task", [2]), ("all", [0, 1, 2])])
+def test_who_stayed_away_is_searched_again_only_among_images_of_others(gallery, again):
+    """And would find what it has found."""
+    config = tiny.experiment({"rounds.per_task": 1, "train.steps": 1, "evaluation.gallery": gallery})
+    result = tiny.federation(config, [[tiny.task(n, 5), tiny.task(n, 6)] for n in range(3)])
+    result.parts.trainer = trainer = CountingSearches()
+    result.learn(1, [0, 1, 2])
+    result.search()
+    result.learn(2, [2])
+    found = result.search()
+    assert trainer.searched == [0, 1, 2, *again]
+    result.parts.found.clear()
+    np.testing.assert_array_equal(result.search(), found)

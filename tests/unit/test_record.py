@@ -86,14 +86,17 @@ def test_a_resumed_run_has_the_files_of_one_that_was_not_interrupted(tmp_path, k
     for made in (whole, resumed):
         made.folder.path.mkdir()
     play(whole, range(1, ROUNDS + 1))
-    play(resumed, range(1, kept + 1))
-    state, entries = resumed.state(), resumed.ledger.state()
+    states = []
+    for done in range(1, kept + 1):  # each state holds what is new since the one before
+        play(resumed, [done])
+        states.append((resumed.state(done - 1), resumed.ledger.state(done - 1)))
     play(resumed, [kept + 1])
     for name in ("metrics.jsonl", "metrics.csv"):
         resumed.folder.append(name, "tor")
     resumed = record(tmp_path / "resumed")
-    resumed.restore(state)
-    resumed.ledger.restore(entries)
+    for state, entries in states:
+        resumed.restore(state)
+        resumed.ledger.restore(entries)
     play(resumed, range(kept + 1, ROUNDS + 1))
     assert files(tmp_path / "resumed") == files(tmp_path / "whole")
     for made in (whole, resumed):

@@ -246,8 +246,7 @@ def apart(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[str]
 def states(federation: tiny.Federation) -> dict[str, Written]:
     """The states of server and clients, as files hold them."""
     of = {"server": federation.server.state()}
-    for client, side in enumerate(federation.clients):
-        of[str(client)] = {"method": side.state(), "learner": side.learner.state()}
+    of |= {str(client): federation.parts.client_state(client) for client in federation.parts.clients}
     return {name: written(state) for name, state in of.items()}
 
 
@@ -260,9 +259,8 @@ def restored(case: Case, plan: Plan, files: dict[str, Written]) -> tiny.Federati
         setup, learner = federation.clients[client].setup, of[str(client)]["learner"]
         return server_knows(learner, setup.layout) if learner["draws"] else setup.start
 
-    for client, side in enumerate(federation.clients):
-        side.restore(of[str(client)]["method"])
-        side.learner.restore(of[str(client)]["learner"])
+    for client in federation.parts.clients:
+        federation.parts.restore_client(client, of[str(client)])
     federation.server.restore(of["server"], theta_of)
     return federation
 

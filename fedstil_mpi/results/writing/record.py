@@ -145,20 +145,24 @@ class Record(Observer):
 
     # -- interruptions ------------------------------------------------------------------------------------------------
 
-    def state(self) -> State:
+    def state(self, since: int = 0) -> State:
+        served_since = max(0, since - 1)  # the round that follows tells what a round served
         return {
-            "metrics": {model: _by_round(rounds) for model, rounds in self.metrics.items()},
-            "reports": _by_round(self.reports),
-            "relevances": _by_round(self.relevances),
-            "seconds": {str(round): seconds for round, seconds in self.seconds.items()},
+            "metrics": {
+                model: _by_round(rounds, served_since if model.startswith("served") else since)
+                for model, rounds in self.metrics.items()
+            },
+            "reports": _by_round(self.reports, since),
+            "relevances": _by_round(self.relevances, since),
+            "seconds": {str(round): seconds for round, seconds in self.seconds.items() if round > since},
         }
 
     def restore(self, state: State) -> None:
-        """Go on from what `state` gave."""
-        self.metrics = {model: _arrays(rounds) for model, rounds in state["metrics"].items()}
-        self.reports = _arrays(state["reports"])
-        self.relevances = _arrays(state["relevances"])
-        self.seconds = {int(round): seconds for round, seconds in state["seconds"].items()}
+        for model, rounds in state["metrics"].items():
+            self.metrics[model] |= _arrays(rounds)
+        self.reports |= _arrays(state["reports"])
+        self.relevances |= _arrays(state["relevances"])
+        self.seconds |= {int(round): seconds for round, seconds in state["seconds"].items()}
 
     # -- lifelong measures ---------------------------------------------------------------------------------------------
 
@@ -196,8 +200,8 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _by_round(arrays: dict[int, np.ndarray]) -> State:
-    return {str(round): torch.from_numpy(array) for round, array in arrays.items()}
+def _by_round(arrays: dict[int, np.ndarray], since: int) -> State:
+    return {str(round): torch.from_numpy(array) for round, array in arrays.items() if round > since}
 
 
 def _arrays(by_round: State) -> dict[int, np.ndarray]:
