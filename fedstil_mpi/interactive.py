@@ -3,7 +3,7 @@
     from fedstil_mpi.interactive import compare, run
 
     found = run("configs/quickstart.yaml", {"seed": 2, "method.name": "fedavg"})
-    found.evaluations["served"].final["rank1"]  # percent, by client
+    found.of("served").final["rank1"]  # percent, by client
 
 What is returned is read from the run folder, as `fedstil_mpi.results.reading` reads it at any later time. Results are those
 of the same command, on any number of ranks.

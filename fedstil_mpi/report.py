@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedstil_mpi.config.command_line import Parser, cli_main
+from fedstil_mpi.evaluation.scopes import headline
 from fedstil_mpi.results.reading import runs
-from fedstil_mpi.results.reading.variants import Variant, group, warnings
+from fedstil_mpi.results.reading.variants import Variant, group, scopes, warnings
 from fedstil_mpi.results.report import edge_links, paired, plots, sections, tables
 from fedstil_mpi.results.report.html import page
 from fedstil_mpi.util import lease, terminal
@@ -86,6 +87,7 @@ def write(comparison: Comparison, output: Path) -> Path:
         with lease.held(output):
             rows = plots.write_all(comparison.variants, comparison.reference, output)
             tables.write_csv(output / "table.csv", tables.as_rows(tables.main_table(comparison.variants)))
+            tables.write_csv(output / "scopes.csv", tables.as_rows(tables.scopes_table(comparison.variants)))
             tables.write_csv(output / "by_seed.csv", paired.by_seed(comparison.variants))
             write_text(file, text(comparison, list(rows)))
             (output / "report.html").unlink(missing_ok=True)  # an earlier report's
@@ -106,7 +108,9 @@ def parts(comparison: Comparison) -> dict[str, str]:
         "Report": _remarks(comparison),
         "What was compared": sections.compared(variants),
         "Results": tables.as_markdown(tables.main_table(variants), starred)
-        + "\n\nAfter the last round; bold: best of the column. All terms are defined below.",
+        + f"\n\nAfter the last round, gallery {_headlines(variants)}; bold: best of the column. All terms are defined below.",
+        "By gallery": "Served rank-1, by where a query is searched:\n\n"
+        + tables.as_markdown(tables.scopes_table(variants), starred),
     }
     if starred:
         found["Without knowing a query's task"] = (
@@ -139,11 +143,18 @@ def _remarks(comparison: Comparison) -> str:
     return "\n\n".join([*lines, *(f"Note: {note}" for note in comparison.notes)])
 
 
+def _headlines(variants: Sequence[Variant]) -> str:
+    return ", ".join(dict.fromkeys(headline(run.scopes) for variant in variants for run in variant.runs))
+
+
 def show(comparison: Comparison, file: Path) -> None:
     """The main table and what to know about it, for a person."""
     console = terminal.console()
     starred = comparison.task_aware
     console.print(tables.printed(tables.main_table(comparison.variants), starred))
+    if len(scopes(comparison.variants)) > 1:
+        console.print("\nserved rank-1 by gallery")
+        console.print(tables.printed(tables.scopes_table(comparison.variants), starred))
     if starred:
         console.print("* searches each task with a model of its own; without: see the report")
     for line in warnings(comparison.variants):

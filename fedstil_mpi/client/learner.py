@@ -284,6 +284,11 @@ class Learner:
         everything = self.experiment.evaluation.tasks == "all" and self.draws
         return range(len(self.tasks) if everything else self.task + 1)
 
+    @property
+    def feature_length(self) -> int:
+        """Numbers that a search compares of an image."""
+        return self.tail.classifier.in_features
+
     @torch.no_grad()
     def extract_features(self, task: int, split: str, tail: Tail) -> Tensor:
         """Features of a split's images by this model, [n, F] on the device. Raises InputError where it has diverged."""

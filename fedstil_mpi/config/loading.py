@@ -23,6 +23,8 @@ PLUGINS = (("method", "name"), ("data", "kind"), ("model", "backbone"))
 
 PATHS = (("", "output"), ("data", "path"), ("model", "weights"))
 """The keys, by section, whose value is, or may be, a path."""
+LISTS = ("tracking", "evaluation.gallery")
+"""Keys whose value is a list of words; a single word may stand for itself."""
 REPLACED = {
     "train.rate=reference": "train.rate=reference_code",
     "evaluation.protocol=reference": "evaluation.protocol=reference_code",
@@ -76,6 +78,9 @@ def resolve(
                 raise InputError(f"config key {old} is {REPLACED[old]} now")
     common = {key: section.pop(key) for key in ("name", "preset") if key in section}
     tree = OmegaConf.create({**source, "method": common})
+    for key in LISTS:
+        if isinstance(word := OmegaConf.select(tree, key), str):
+            OmegaConf.update(tree, key, [word])
     below = OmegaConf.create({})
     own = section
     preset: Mapping[str, Any] = {}

@@ -208,10 +208,14 @@ class Evaluation:
     """Score by protocol market although the cameras of only some images are known: its rule then holds for those alone."""
     tasks: str = choice("seen", "all")
     """seen | all (future tasks too)."""
-    gallery: str = choice("task", "client", "all")
-    """Where a query is searched: task (its task's gallery) | client (the galleries of all evaluated tasks of its client)
-    | all (those of all clients: a search across all cameras). For all, every client describes its galleries with its own
-    model, as an edge camera would; features of different models fit together only as far as the models agree."""
+    gallery: list[str] = field(
+        default_factory=lambda: ["client", "task"], metadata={"each": ("client", "task", "all"), "least": 1}
+    )
+    """Where a query is searched, one after the other, with the same features: client (the galleries of all evaluated tasks of
+    its client) | task (its task's gallery) | all (those of all clients: a search across all cameras, whose cost grows with
+    the square of their number). For all, every client describes its galleries with its own model, as an edge camera would;
+    features of different models fit together only as far as the models agree. What is told in one number is that of
+    client, or else of the first. A single word is a list of one."""
 
 
 @dataclass(kw_only=True)

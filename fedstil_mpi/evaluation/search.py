@@ -1,10 +1,12 @@
 """Where the queries of a client are searched: in their task's gallery, in all of the client's, or in those of all clients.
 
-`evaluation.gallery` says which. A client's joined gallery has an image once, even where several of its tasks have it. The
-joined gallery of all clients has it once for each client, as each extracts features with a model of its own.
+These are the scopes `task`, `client` and `all` of `evaluation.gallery`. A client's joined gallery has an image once, even
+where several of its tasks have it. The joined gallery of all clients has it once for each client, as each extracts
+features with a model of its own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +14,6 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.data.streams.base import Images
 from fedstil_mpi.evaluation import retrieval
 from fedstil_mpi.evaluation.lifelong import METRICS
 from fedstil_mpi.models.network import Tail
@@ -30,60 +31,77 @@ class Gallery(NamedTuple):
     """int64 [n, 2]: person and camera."""
 
 
-Score = Callable[[Tensor, Images, Gallery, str], Sequence[float]]
-"""METRICS of queries, given as features [n, F] and labelled images, in a gallery, by a protocol."""
+Score = Callable[[Tensor, np.ndarray, Gallery, str], Sequence[float]]
+"""METRICS of queries, given as features [n, F] and their labels as a gallery's, in a gallery, by a protocol."""
 
 
-def score(features: Tensor, query: Images, gallery: Gallery, protocol: str) -> Sequence[float]:
+def score(features: Tensor, labels: np.ndarray, gallery: Gallery, protocol: str) -> Sequence[float]:
     """The metrics of `retrieval.evaluate`."""
+    (pids, cameras), (gallery_pids, gallery_cameras) = labels.T, gallery.labels.T
     result = retrieval.evaluate(
-        features,
-        query.pids,
-        gallery.features,
-        gallery.labels[:, 0],
-        query.cameras,
-        gallery.labels[:, 1],
-        protocol=protocol,
+        features, pids, gallery.features, gallery_pids, cameras, gallery_cameras, protocol=protocol
     )
     return [*(result.rank(k) for k in (1, 3, 5, 10)), result.map, result.counted]
 
 
-def evaluate(
-    learner: Learner, tail_for: TailFor | None = None, global_gallery: Gallery | None = None, score: Score = score
-) -> np.ndarray:
-    """Retrieval metrics by task, float64 [tasks, len(METRICS)]; nan for tasks that are not evaluated.
+class Search:
+    """A client's queries, and what they are searched in: as features, each of which is extracted once for all scopes."""
 
-    tail_for: the model that each task is searched with; None: the client's newest for all. global_gallery: what
-    `gather` returned, needed where `evaluation.gallery` is all.
-    """
-    scope, protocol = learner.experiment.evaluation.gallery, learner.experiment.evaluation.protocol
-    metrics = np.full((len(learner.tasks), len(METRICS)), np.nan)
-    joined = client_gallery(learner) if scope == "client" and tail_for is None else global_gallery
-    for task in learner.searched:
-        tail = tail_for(task) if tail_for else learner.tail
-        features = learner.extract_features(task, "query", tail)
+    def __init__(self, learner: Learner, tail_for: TailFor | None = None):
+        """tail_for: the model that each task is searched with; None: the client's newest for all."""
+        self.learner = learner
+        self.by_task = tail_for is not None
+        self._tail_for = tail_for or (lambda task: learner.tail)
+        self._galleries: dict[int, Gallery] = {}
+
+    def evaluate(self, scopes: Sequence[str], everywhere: Gallery | None, score: Score = score) -> np.ndarray:
+        """Retrieval metrics, float64 [scopes, tasks, len(METRICS)]; nan for tasks that are not evaluated.
+
+        everywhere: what `gather` returned, needed for the scope all.
+        """
+        metrics = np.full((len(scopes), len(self.learner.tasks), len(METRICS)), np.nan)
+        for task in self.learner.searched:
+            tail = self._tail_for(task)
+            query = self.learner.extract_features(task, "query", tail)
+            labels = self.learner.tasks[task].query.labels
+            for row, scope in enumerate(scopes):
+                gallery = everywhere if scope == "all" else self._near(scope, task, tail)
+                assert gallery is not None
+                metrics[row, task] = score(query, labels, gallery, self.learner.experiment.evaluation.protocol)
+        return metrics
+
+    def _near(self, scope: str, task: int, tail: Tail) -> Gallery:
+        """What a task's queries are searched in at this client. tail: of the task."""
         if scope == "task":
-            gallery = _of_task(learner, task, tail)
-        elif scope == "client" and tail_for:
-            gallery = client_gallery(learner, _always(tail))
-        else:
-            assert joined is not None
-            gallery = joined
-        metrics[task] = score(features, learner.tasks[task].query, gallery, protocol)
-    return metrics
+            return self._of(task, tail)
+        if not self.by_task:
+            return self.joined
+        return self._join(
+            self._of(task, tail) if at == task else self._extract(at, tail) for at in self.learner.searched
+        )
 
+    @cached_property
+    def joined(self) -> Gallery:
+        """The galleries of all tasks of the client that are evaluated, each described by its task's own model."""
+        return self._join(self._of(task, self._tail_for(task)) for task in self.learner.searched)
 
-def client_gallery(learner: Learner, tail_for: TailFor | None = None) -> Gallery:
-    """The galleries of all tasks of the client that are evaluated, joined.
+    def _join(self, galleries: Iterable[Gallery]) -> Gallery:
+        """Without images that an earlier one has. galleries: of the tasks that are evaluated."""
+        parts = []
+        for gallery, shown in zip(galleries, self.learner.shown, strict=False):
+            parts.append(
+                Gallery(gallery.features[torch.from_numpy(shown).to(self.learner.device)], gallery.labels[shown])
+            )
+        return _join(parts, self.learner.feature_length, self.learner.device)
 
-    tail_for: the model that extracts each task's features; None: the client's newest for all.
-    """
-    parts = []
-    for task in learner.searched:
-        gallery = _of_task(learner, task, tail_for(task) if tail_for else learner.tail)
-        shown = learner.shown[task]
-        parts.append(Gallery(gallery.features[torch.from_numpy(shown).to(learner.device)], gallery.labels[shown]))
-    return _join(parts, learner.tail.classifier.in_features, learner.device)
+    def _of(self, task: int, tail: Tail) -> Gallery:
+        """A task's gallery as its own model, `tail`, describes it."""
+        if task not in self._galleries:
+            self._galleries[task] = self._extract(task, tail)
+        return self._galleries[task]
+
+    def _extract(self, task: int, tail: Tail) -> Gallery:
+        return Gallery(self.learner.extract_features(task, "gallery", tail), self.learner.tasks[task].gallery.labels)
 
 
 def gather(share: Callable[[np.ndarray], np.ndarray], own: Sequence[Gallery], length: int) -> Gallery:
@@ -97,16 +115,8 @@ def gather(share: Callable[[np.ndarray], np.ndarray], own: Sequence[Gallery], le
     return Gallery(features.to(own[0].features.device) if own else features, share(mine.labels))
 
 
-def _of_task(learner: Learner, task: int, tail: Tail) -> Gallery:
-    images = learner.tasks[task].gallery
-    return Gallery(learner.extract_features(task, "gallery", tail), images.labels)
-
-
 def _join(parts: Sequence[Gallery], length: int, device: torch.device) -> Gallery:
     """All rows, part by part, on the device."""
-    features = [torch.empty(0, length, device=device), *(part.features.to(device) for part in parts)]
-    return Gallery(torch.cat(features), np.concatenate([np.empty((0, 2), np.int64), *(part.labels for part in parts)]))
-
-
-def _always(tail: Tail) -> TailFor:
-    return lambda task: tail
+    if not parts:
+        return Gallery(torch.empty(0, length, device=device), np.empty((0, 2), np.int64))
+    return Gallery(torch.cat([part.features.to(device) for part in parts]), np.concatenate([p.labels for p in parts]))

@@ -12,7 +12,7 @@ def is_searchable(
 ) -> bool:
     """Whether any query of these clients, given by their tasks, has a match where it is searched.
 
-    scope, protocol: `evaluation.gallery` and `evaluation.protocol`. share: rows of each rank -> rows of all ranks, on
+    scope, protocol: of `evaluation.gallery`, and `evaluation.protocol`. share: rows of each rank -> rows of all ranks, on
     every rank. Collective where the scope is all: all ranks must call.
     """
     groups = [[task] for tasks in clients for task in tasks] if scope == "task" else clients

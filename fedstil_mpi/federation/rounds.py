@@ -13,7 +13,7 @@ import numpy as np
 from fedstil_mpi.client.epochs import Epoch
 from fedstil_mpi.client.local_training import Stopped
 from fedstil_mpi.evaluation.lifelong import METRICS
-from fedstil_mpi.evaluation.search import Gallery, TailFor, client_gallery, gather
+from fedstil_mpi.evaluation.search import Gallery, Search, gather
 from fedstil_mpi.federation.state import Federation
 from fedstil_mpi.methods.base import Client
 
@@ -138,31 +138,32 @@ def search(f: Federation, left: Mapping[int, Client], round: int, model: str, *,
     by_task: each task is searched with a model of its own. What a model found counts as long as the client has it; where it
     searches among all clients' images, it is searched again.
     """
-    tails = {client: side.tail_for if by_task else None for client, side in left.items()}
-    global_gallery = join_galleries(f, left, tails) if f.gallery == "all" else None
-    metrics = np.full((len(f.clients), f.schedule.tasks, len(METRICS)), np.nan)
+    searches = {client: Search(side.learner, side.tail_for if by_task else None) for client, side in left.items()}
+    everywhere = join_galleries(f, searches) if "all" in f.scopes else None
+    metrics = np.full((len(f.clients), len(f.scopes), f.schedule.tasks, len(METRICS)), np.nan)
     with f.verdict(), f.clock("evaluate"):
         for row, client in enumerate(f.clients):
             if client in left:
                 f.at(client=client)
                 found = f.found.setdefault(client, {})
-                if by_task not in found or global_gallery is not None:
+                if by_task not in found or everywhere is not None:
                     f.changed.add(client)
-                    found[by_task] = f.trainer.evaluate(left[client], tails[client], global_gallery)
+                    found[by_task] = f.trainer.evaluate(searches[client], f.scopes, everywhere)
                 metrics[row] = found[by_task]
+                del searches[client]  # its features
     f.at(client=None)
     with f.clock("wait"):
         gathered = f.exchange.gather(metrics)
     f.observer.evaluation(round, model, gathered)
 
 
-def join_galleries(f: Federation, left: Mapping[int, Client], tails: Mapping[int, TailFor | None]) -> Gallery:
-    """All clients' galleries, each with its client's features; `left` are of this rank. Collective: all ranks must call."""
+def join_galleries(f: Federation, searches: Mapping[int, Search]) -> Gallery:
+    """All clients' galleries, each with its client's features; `searches` of this rank's. Collective: all ranks must call."""
     own = []
     with f.verdict(), f.clock("evaluate"):
-        for client, side in left.items():
+        for client, search in searches.items():
             f.at(client=client)
-            own.append(client_gallery(side.learner, tails[client]))
+            own.append(search.joined)
     f.at(client=None)
     with f.clock("wait"):
         return gather(f.exchange.share, own, f.initial_model.network.tail.classifier.in_features)

@@ -122,14 +122,15 @@ def check_cameras(world: World, plan: Plan, clients: Sequence[Sequence[Task]]) -
 def check_searchable(world: World, plan: Plan, clients: Sequence[Sequence[Task]]) -> None:
     """End the run where no query of any client can have a match. Collective: all ranks must call."""
     evaluation = plan.experiment.evaluation
-    own = is_searchable(clients, evaluation.gallery, evaluation.protocol, world.allgather_rows)
-    somewhere = world.agree(own)
-    with world.verdict():
-        if not somewhere:
-            raise InputError(
-                f"no query has a match in its gallery (evaluation.gallery={evaluation.gallery}, {evaluation.protocol}): expected "
-                "a gallery image of a query's person, at another camera where cameras are known; correct the data or its cameras"
-            )
+    for scope in evaluation.gallery:
+        own = is_searchable(clients, scope, evaluation.protocol, world.allgather_rows)
+        somewhere = world.agree(own)
+        with world.verdict():
+            if not somewhere:
+                raise InputError(
+                    f"no query has a match in its gallery (evaluation.gallery={scope}, {evaluation.protocol}): expected a gallery "
+                    "image of a query's person, at another camera where cameras are known; correct the data or its cameras"
+                )
 
 
 def load_tasks(stream: Stream, clients: Sequence[int]) -> dict[int, list[Task]]:
@@ -189,7 +190,7 @@ def connect(
         trainer=trainer,
         initial_model=schema.initial_model,
         traffic=schema.traffic,
-        gallery=experiment.evaluation.gallery,
+        scopes=experiment.evaluation.gallery,
         clients=clients,
         server=server,
         task_aware=method.Client.task_aware,

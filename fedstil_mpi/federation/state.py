@@ -1,6 +1,6 @@
 """Everything that takes part in a run, as one rank sees it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +32,7 @@ class Federation:
     trainer: LocalTrainer
     initial_model: InitialModel
     traffic: Traffic
-    gallery: str
+    scopes: Sequence[str]
     """Where queries are searched: `evaluation.gallery`."""
     clients: dict[int, Client]
     """This rank's clients."""

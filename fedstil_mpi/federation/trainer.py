@@ -6,8 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from fedstil_mpi.client.epochs import Epoch
-from fedstil_mpi.evaluation import search
-from fedstil_mpi.evaluation.search import Gallery, TailFor
+from fedstil_mpi.evaluation.search import Gallery, Search
 from fedstil_mpi.methods.base import Client
 
 
@@ -21,8 +20,8 @@ class LocalTrainer(Protocol):
         which `learner.training` says how far each has come.
         """
 
-    def evaluate(self, client: Client, tail_for: TailFor | None, gallery: Gallery | None) -> np.ndarray:
-        """Retrieval metrics by task, as `search.evaluate` returns them."""
+    def evaluate(self, search: Search, scopes: Sequence[str], everywhere: Gallery | None) -> np.ndarray:
+        """Retrieval metrics by scope and task, as `Search.evaluate` returns them."""
 
 
 class OneByOne:
@@ -42,5 +41,5 @@ class OneByOne:
             epochs.append(learner.train(round, client.penalty, client.context(), effort, stop))
         return epochs
 
-    def evaluate(self, client: Client, tail_for: TailFor | None, gallery: Gallery | None) -> np.ndarray:
-        return search.evaluate(client.learner, tail_for, gallery)
+    def evaluate(self, search: Search, scopes: Sequence[str], everywhere: Gallery | None) -> np.ndarray:
+        return search.evaluate(scopes, everywhere)

@@ -23,9 +23,8 @@ from fedstil_mpi.client.local_training import shortened
 from fedstil_mpi.client.rehearsal import Memory, Samples
 from fedstil_mpi.client.representations import PLAIN
 from fedstil_mpi.data.streams.base import SPLITS, Images, Stream, Task
-from fedstil_mpi.evaluation import search
 from fedstil_mpi.evaluation.lifelong import METRICS
-from fedstil_mpi.evaluation.search import Gallery, TailFor
+from fedstil_mpi.evaluation.search import Gallery, Search
 from fedstil_mpi.methods.base import Client
 from fedstil_mpi.models.network import Tail
 
@@ -44,11 +43,11 @@ class CountingTrainer:
             client.learner.count_training(effort)
         return [Epoch(NUMBER, NUMBER, 0)] * len(clients)
 
-    def evaluate(self, client: Client, tail_for: TailFor | None, gallery: Gallery | None) -> np.ndarray:
-        return search.evaluate(client.learner, tail_for, gallery, _made_up)
+    def evaluate(self, search: Search, scopes: Sequence[str], everywhere: Gallery | None) -> np.ndarray:
+        return search.evaluate(scopes, everywhere, _made_up)
 
 
-def _made_up(features: Tensor, query: Images, gallery: Gallery, protocol: str) -> Sequence[float]:
+def _made_up(features: Tensor, labels: np.ndarray, gallery: Gallery, protocol: str) -> Sequence[float]:
     return [NUMBER] * len(METRICS)
 
 
@@ -114,11 +113,13 @@ class CountingLearner(Learner):
     def represent(self, pixels: np.ndarray, how: Augmentation = PLAIN, seed: int = 0) -> Tensor:
         return _zeros(len(pixels), 1)
 
+    feature_length = 1
+
     def extract_features(self, task: int, split: str, tail: Tail) -> Tensor:
         self.views.clean(task, split)
         n = len(getattr(self.tasks[task], split))
         self.forward_counts["search"] += n
-        return _zeros(n, tail.classifier.in_features)
+        return _zeros(n, self.feature_length)
 
     def identity_prototypes(self, task: int) -> Tensor:
         self.views.clean(task, "train")

@@ -101,9 +101,8 @@ def estimate(
     """Every rank's. network: on the device meta; ledger: as predicted; placements: the ranks' rows of `placement.table`."""
     sizes, codecs = measure(experiment, schema, network), schema.codecs
     messages = _largest_messages(schema, ledger, [placement["clients"] for placement in placements])
-    global_gallery = (
-        sum(learner.images_searched_in for learner in learners) if experiment.evaluation.gallery == "all" else 0
-    )
+    all_galleries = sum(learner.images_searched_in for learner in learners)
+    global_gallery = all_galleries if "all" in experiment.evaluation.gallery else 0
     footprints = []
     for placement, message in zip(placements, messages, strict=True):
         mine = [learners[client] for client in placement["clients"]]
@@ -143,13 +142,16 @@ def _of_clients(experiment: Experiment, sizes: Sizes, learners: Sequence[Countin
 
 
 def _search(experiment: Experiment, sizes: Sizes, learners: Sequence[CountingLearner], global_gallery: int) -> int:
-    """Bytes to search beside the tasks' own galleries, on a rank; global_gallery: its images, 0 without one.
+    """Bytes to search, on a rank; global_gallery: its images, 0 without one.
 
-    The features, once more in double precision, and of each query and image four numbers that say how near it is.
+    The features of each task's gallery, of one client or, to be sent, of all; of what they are joined to again, and once
+    more in double precision; and of each query and image four numbers that say how near it is.
     """
-    alone = max(learner.images_searched_in for learner in learners) if experiment.evaluation.gallery == "client" else 0
+    own = [learner.images_searched_in for learner in learners]
+    held = sum(own) if global_gallery else max(own)
+    joined = global_gallery + max(own) * ("client" in experiment.evaluation.gallery)
     queries = max(len(task.query) for learner in learners for task in learner.tasks)
-    return (global_gallery + alone) * (3 * sizes.feature + 4 * 8 * queries)
+    return held * sizes.feature + joined * (3 * sizes.feature + 4 * 8 * queries)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

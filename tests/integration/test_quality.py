@@ -20,7 +20,14 @@ def rank1(tmp_path):
         variants = {method: {"method.name": method} for method in methods}
         plan = {"base": str(CONFIGS / config), "name": "quality", "output": str(tmp_path), "variants": variants}
         (tmp_path / "compare.json").write_text(json.dumps(plan | {"seeds": [2]}))  # JSON is YAML
-        command = ["-m", "fedstil_mpi.compare", tmp_path / "compare.json", "placement.threads=1", *overrides]
+        command = [
+            "-m",
+            "fedstil_mpi.compare",
+            tmp_path / "compare.json",
+            "placement.threads=1",
+            "evaluation.gallery=task",
+        ]
+        command += overrides
         done = mpirun(3, command, timeout=600) if "fedavg" in methods else alone(*command)
         assert done.returncode == 0, done.stderr
         found = {}

@@ -58,12 +58,11 @@ ALL = {
         *(f"participation.{s}" for s in ("late=0.4", "dropout=0.3", "stragglers=0.5")),
     ],
     "late_reference": [SMALL, "method.preset=reference_code", "memory.size=30", *EPOCHS, "rounds.clients_per_round=2"],
-    "client_late": of("fedweit", "evaluation.gallery=client", *LATE),
-    "all_late": of("fedweit", "evaluation.gallery=all", *LATE),
+    "all_late": of("fedweit", "evaluation.gallery=[all,task,client]", *LATE),
 }
 SHORT = [*(f"{name}_late" for name in METHODS), "single", "fedstil", "fedcurv_reference", "fedweit_reference"]
 SHORT += ["fedstil_compressed", "fedweit_seldom", "losses", "late", "elastic"]
-SHORT += ["late_reference", "client_late", "all_late"]
+SHORT += ["late_reference", "all_late"]
 
 
 class Play(NamedTuple):
@@ -128,23 +127,25 @@ def test_late_joiners(plays):
     assert not met[0].all()
     for view in ("local", "served"):
         assert found[f"{view}/rounds"].tolist() == [1, 2, 3, 4, 5]
-        known = np.isfinite(found[f"{view}/metrics"]).all(axis=(2, 3))
+        known = np.isfinite(found[f"{view}/metrics"]).all(axis=(2, 3, 4))
         assert np.array_equal(known, met)
     assert [bool(model) for model in found["final/fingerprints"]] == met[-1].tolist()
     welcomed = {(entry["client"]) for entry in found["ledger"] if entry["kind"] == b"model"}
     assert welcomed == set(np.flatnonzero(met[-1]).tolist())
 
 
-def test_where_queries_are_searched_changes_what_is_found_and_nothing_else(plays):
+def test_where_queries_are_searched_besides_changes_nothing(plays):
     """Not even before all are drawn: whose galleries are not there yet is searched by nobody."""
-    usual = results(plays[1].folder / "fedweit_late")
-    for name in ("client_late", "all_late"):
-        found = results(plays[1].folder / name)
-        assert np.array_equal(found["final/fingerprints"], usual["final/fingerprints"])
-        assert np.array_equal(found["ledger"], usual["ledger"])
-        views = [f"{view}/metrics" for view in ("local", "served", "local_task_free", "served_task_free")]
-        assert all(np.array_equal(np.isfinite(found[view]), np.isfinite(usual[view])) for view in views)
-        assert not all(equal(found[view], usual[view]) for view in views)
+    usual, found = (results(plays[1].folder / name) for name in ("fedweit_late", "all_late"))
+    assert usual["scope"].tolist() == [b"client", b"task"]
+    assert found["scope"].tolist() == [b"all", b"task", b"client"]
+    assert np.array_equal(found["final/fingerprints"], usual["final/fingerprints"])
+    assert np.array_equal(found["ledger"], usual["ledger"])
+    views = [f"{view}/metrics" for view in ("local", "served", "local_task_free", "served_task_free")]
+    for view in views:
+        assert equal(found[view][:, :, [2, 1]], usual[view])
+        assert np.array_equal(np.isfinite(found[view][:, :, 0]), np.isfinite(found[view][:, :, 1]))
+    assert not all(equal(found[view][:, :, 0], found[view][:, :, 2]) for view in views)
 
 
 def test_learning_alone_sends_nothing_but_the_start_model(plays):
@@ -217,9 +218,9 @@ def check_lines(folder):
 def test_headlines_are_means_of_the_metrics(plays):
     folder = plays[1].folder / "fedstil"
     found, of_round = results(folder), lines(folder)
-    rank1 = found["local/metrics"][1, :, :, 0]  # after round 2: both tasks seen
+    rank1 = found["local/metrics"][1, :, 0, :, 0]  # after round 2: both tasks seen
     assert of_round[1]["local_rank1"] == pytest.approx(100 * rank1.mean())
-    served = found["served/metrics"][0, :, 0, 0]  # after round 1: one task seen
+    served = found["served/metrics"][0, :, 0, 0, 0]  # after round 1: one task seen
     assert of_round[1]["served_rank1"] == pytest.approx(100 * served.mean())
 
 

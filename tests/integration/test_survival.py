@@ -189,11 +189,11 @@ def check_absent(played, name, rank, round):
     assert np.array_equal(np.isfinite(found["training/reports"][first:, :, 2]), np.tile(left, (ROUNDS - first, 1)))
     for view in ("local", "served"):
         last = found[f"{view}/metrics"][-1]
-        assert np.array_equal(np.isfinite(last).all(axis=(1, 2)), left)
+        assert np.array_equal(np.isfinite(last).all(axis=(1, 2, 3)), left)
         assert np.isnan(last[client]).all()
         for measure in ("rank1", "map", "forgetting"):
-            assert np.array_equal(np.isfinite(found[f"{view}/final/{measure}"]), left)
-        stages = np.isfinite(found[f"{view}/accuracy_matrix/rank1"][client]).any(axis=1)
+            assert np.array_equal(np.isfinite(found[f"{view}/final/{measure}"]).all(axis=1), left)
+        stages = np.isfinite(found[f"{view}/accuracy_matrix/rank1"][client, 0]).any(axis=1)
         assert stages.tolist() == [True, False]  # what it was worth at the task that it finished is known
     later = found["ledger"][found["ledger"]["round"] > first]
     assert set(later["client"].tolist()) == set(np.flatnonzero(left).tolist())

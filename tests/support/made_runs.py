@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -44,12 +45,14 @@ def write(
     relevances=None,
     seconds=SECONDS,
     label=None,
+    gallery=MappingProxyType({"task": 0}),
     **sections,
 ):
     """A complete run; returns its folder.
 
     served, local (else served) and task_free: rank-1 as fractions [evaluations, clients, tasks], nan where a task is not
-    searched; rank-3 to rank-10 are 1 and mAP is half of rank-1. rounds: when they were evaluated, else after each.
+    searched; rank-3 to rank-10 are 1 and mAP is half of rank-1. gallery: scope -> what
+    its rank-1 has more. rounds: when they were evaluated, else after each.
     drawn: clients in a round. ledger: round, client, direction, kind, raw bytes and, if it differs, encoded bytes.
     relevances: {round: matrix}. sections: of the config, for example memory={"size": 3}.
     """
@@ -60,6 +63,7 @@ def write(
     schedule = plan(seed, clients, tasks, per_task, rounds[-1], drawn, 1, participation)
     experiment = Experiment(name=folder.name, output=str(folder.parent), seed=seed)
     experiment.method = Method(name=method, preset=preset, options=options or {}, overridden=overridden or {})
+    experiment.evaluation.gallery = list(gallery)
     experiment.rounds.per_task, experiment.data.tasks, experiment.rounds.clients_per_round = per_task, tasks, drawn
     for section, values in sections.items():
         setattr(experiment, section, replace(getattr(experiment, section), **values))
@@ -67,7 +71,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     run_folder = RunFolder(folder)
     run_folder.create(experiment, [{"rank": rank} for rank in range(len(seconds))])
-    record = Record(run_folder, schedule, Ledger(), [], "task")
+    record = Record(run_folder, schedule, Ledger(), [], list(gallery))
     for entry in ledger:
         record.ledger.book(*entry)
     for round, online in schedule.rounds():
@@ -78,9 +82,9 @@ def write(
     for model, values in {"served": served, "local": local, "served_task_free": task_free}.items():
         for round, rank1 in zip(rounds, np.array(served if values is None else values, dtype=float), strict=True):
             if model != "served_task_free" or values is not None:
-                record.evaluation(round, model, _metrics(rank1))
+                record.evaluation(round, model, _metrics(rank1, gallery))
                 if model == "served_task_free":
-                    record.evaluation(round, "local_task_free", _metrics(rank1))
+                    record.evaluation(round, "local_task_free", _metrics(rank1, gallery))
     for round, matrix in (relevances or {}).items():
         record.relevance(round, torch.tensor(matrix))
     record.write_lines()
@@ -90,7 +94,8 @@ def write(
     return folder
 
 
-def _metrics(rank1):
+def _metrics(rank1, gallery):
+    rank1 = np.stack([rank1 + more for more in gallery.values()], axis=1)
     metrics = np.where(np.isnan(rank1)[..., None], np.nan, np.ones((*rank1.shape, len(METRICS))))
     metrics[..., METRICS.index("rank1")] = rank1
     metrics[..., METRICS.index("map")] = rank1 / 2

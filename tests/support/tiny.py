@@ -18,6 +18,7 @@ from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Images, Task
+from fedstil_mpi.evaluation.search import Search, TailFor
 from fedstil_mpi.federation import rounds, state
 from fedstil_mpi.federation.messages import message_schema
 from fedstil_mpi.federation.observer import Observer
@@ -117,7 +118,7 @@ class Federation:
         self.collect(round, online)
 
     def search(self, by_task: bool = False) -> np.ndarray:
-        """What all clients find, [clients, tasks, metrics]; by_task: with a model for each task."""
+        """What all clients find, [clients, scopes, tasks, metrics]; by_task: with a model for each task."""
         rounds.search(self.parts, self.parts.clients, 1, "local", by_task=by_task)
         return self.found.metrics
 
@@ -134,6 +135,11 @@ def federation(config: Experiment, streams: Sequence[Sequence[Task]], start: Net
     plan = Plan(config, methods.load(config.method.name), schedule, CLASSES)
     schema = message_schema(config, plan.method, len(streams), start)
     return Federation(connect(plan, schema, learners, InProcessExchange(), OneByOne(state.nowhere)))
+
+
+def search(learner: Learner, tail_for: TailFor | None = None) -> np.ndarray:
+    """What a client finds in its tasks' galleries, [tasks, metrics]."""
+    return Search(learner, tail_for).evaluate(["task"], None)[0]
 
 
 def penalty(side: Client, batch: Batch, scores: Tensor) -> Tensor | None:

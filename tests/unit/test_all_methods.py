@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from fedstil_mpi import methods
-from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.models.network import network_state
 from fedstil_mpi.planning import forecast
@@ -45,7 +44,7 @@ def test_models_stay_finite_and_can_be_searched(method, preset):
     for side in federation.clients:
         state = side.learner.tail.state_dict().values()
         assert all(torch.isfinite(tensor).all() for tensor in state)
-        found = evaluate(side.learner, side.tail_for)
+        found = tiny.search(side.learner, side.tail_for)
         assert ((found >= 0) & (found <= 1)).all()
 
 
@@ -98,10 +97,10 @@ def test_prediction_of_rounds_with_all_clients(method, preset):
     check_counted(config, played.FOUR, replace(TWO_OF_FOUR, clients_per_round=4))
 
 
-@pytest.mark.parametrize("gallery", ["client", "all"])
 @pytest.mark.parametrize("method", methods.names())
-def test_prediction_with_a_memory_and_larger_galleries(method, gallery):
-    settings = {"train.steps": 2, "train.batch": 6, "rounds.per_task": 1, "evaluation.gallery": gallery}
+def test_prediction_with_a_memory_and_all_galleries(method):
+    galleries = ["all", "client", "task"]
+    settings = {"train.steps": 2, "train.batch": 6, "rounds.per_task": 1, "evaluation.gallery": galleries}
     schedule = Schedule(3, clients=3, tasks=3, per_task=1, total=3, clients_per_round=3, evaluate_every=1)
     config = tiny.experiment(settings, method)
     assert set(forecast.bounds(config).values()) == {"exactly"}

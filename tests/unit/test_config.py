@@ -73,10 +73,18 @@ def test_every_choice_and_every_limit_is_taken():
 def test_beyond_every_limit_a_value_is_refused():
     for key, known in limits(Experiment):
         low, high = known.get("low"), known.get("high")
-        word = ["none of them"] if "each" in known else "none of them"
-        for value in [word] if low is None else [low - 1, 2 * high + 1]:
+        words = [["none of them"], [known["each"][0]] * 2] if "each" in known else ["none of them"]
+        for value in words if low is None else [low - 1, 2 * high + 1]:
             with pytest.raises(InputError, match=f"^{key} = "):
                 loading.resolve(nested(key, value))
+
+
+def test_where_to_search_is_a_list_or_a_word():
+    for given, meant in (("all", ["all"]), (["task", "client"], ["task", "client"]), (["all"], ["all"])):
+        assert loading.resolve({"evaluation": {"gallery": given}}).evaluation.gallery == meant
+    assert loading.resolve({"tracking": "mlflow"}).tracking == ["mlflow"]
+    with pytest.raises(InputError, match=r"^evaluation.gallery = \[\]; expected different ones of client, task, all$"):
+        loading.resolve({"evaluation": {"gallery": []}})
 
 
 def limits(schema, prefix=""):

@@ -19,10 +19,10 @@ NAN = np.nan
 
 def record(folder, *rounds, counted=1.0):
     """Two clients of one task; rounds: the losses of each, nan for a client that was not there; rank-1 is 1/2."""
-    made = Record(RunFolder(folder), Schedule(1, 2, 1, 1, len(rounds), 2, 1), Ledger(), [], "task")
+    made = Record(RunFolder(folder), Schedule(1, 2, 1, 1, len(rounds), 2, 1), Ledger(), [], ["task"])
     for number, losses in enumerate(rounds, 1):
         made.training(number, np.array([[NAN] * 3 if loss is None else [loss, 0.5, 8.0] for loss in losses]))
-        metrics = np.full((2, 1, len(METRICS)), 0.5)
+        metrics = np.full((2, 1, 1, len(METRICS)), 0.5)
         metrics[..., METRICS.index("counted")] = counted
         for model in MODELS[:2]:
             made.evaluation(number, model, metrics)
@@ -57,5 +57,5 @@ def test_a_report_shows_it_too(tmp_path, monkeypatch):
 
     assert "counted" not in columns("all")
     whole = made_runs._metrics
-    monkeypatch.setattr(made_runs, "_metrics", lambda rank1: whole(rank1) * [1, 1, 1, 1, 1, 0.5])
+    monkeypatch.setattr(made_runs, "_metrics", lambda *given: whole(*given) * [1, 1, 1, 1, 1, 0.5])
     assert "counted" in columns("half")

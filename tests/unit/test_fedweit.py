@@ -9,7 +9,6 @@ from fedstil_mpi.comm import codec
 from fedstil_mpi.comm.flat import Layout
 from fedstil_mpi.comm.ledger import DOWN, HEADER_BYTES, UP
 from fedstil_mpi.config.fields import check_values
-from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.methods import fedweit
 from fedstil_mpi.methods.base import Setup
@@ -438,8 +437,8 @@ def test_every_preset_can_be_played_with_a_late_joiner(preset):
     result.distribute(8, ALL)
     for side in result.clients:
         assert all(value.isfinite().all() for value in side.learner.tail.state_dict().values())
-        assert np.isfinite(evaluate(side.learner, side.tail_for)[: side.learner.task + 1]).all()
-        assert np.isfinite(evaluate(side.learner)[: side.learner.task + 1]).all()
+        assert np.isfinite(tiny.search(side.learner, side.tail_for)[: side.learner.task + 1]).all()
+        assert np.isfinite(tiny.search(side.learner)[: side.learner.task + 1]).all()
         assert side.task_aware
 
 
@@ -452,7 +451,7 @@ def test_one_client_alone(mode):
     torch.testing.assert_close(side.theta(), result.server.theta_P)
     slots = 5 if mode == "reference_code" else 0
     assert all(part.knowledge.shape[0] == slots and not part.knowledge.any() for part in side.parts.values())
-    assert np.isfinite(evaluate(side.learner, side.tail_for)).all()
+    assert np.isfinite(tiny.search(side.learner, side.tail_for)).all()
 
 
 def test_biases_are_a_tasks_own():

@@ -2,7 +2,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.methods import multi, single
 from fedstil_mpi.models.network import Tail
 from support import tiny
@@ -58,10 +57,10 @@ def test_what_is_found_in_a_finished_task_stays_found():
     side = result.clients[0]
     for number in (1, 2):
         result.play(number, [0])
-    after_first = evaluate(side.learner, side.tail_for)[0]
+    after_first = tiny.search(side.learner, side.tail_for)[0]
     for number in (3, 4, 5):
         result.play(number, [0])
-    np.testing.assert_array_equal(evaluate(side.learner, side.tail_for)[0], after_first)
+    np.testing.assert_array_equal(tiny.search(side.learner, side.tail_for)[0], after_first)
     features = [tail.features(side.learner.views.clean(0, "query")) for tail in (side.tail_for(0), side.tail_for(2))]
     assert not torch.equal(*features)
 

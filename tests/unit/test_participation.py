@@ -357,8 +357,9 @@ def test_every_method_takes_it(method, scenario):
         assert learner.draws == visits[client]
         assert bool(learner.fingerprint()) == bool(learner.forward_counts) == bool(first)
         seen = min(learner.draws, 3)
-        assert ((kept.metrics[client, :seen] >= 0) & (kept.metrics[client, :seen] <= 1)).all()
-        assert np.isnan(kept.metrics[client, seen:]).all()
+        found = kept.metrics[client].swapaxes(0, 1)  # tasks first
+        assert ((found[:seen] >= 0) & (found[:seen] <= 1)).all()
+        assert np.isnan(found[seen:]).all()
 
 
 def state(network):
@@ -389,7 +390,7 @@ def test_who_took_part_is_recorded(run):
 
 def test_who_never_came_has_no_results(run):
     found = runs.read(run)
-    final = found.evaluations["served"].final
+    final = found.of("served").final
     assert final["rank1"] == pytest.approx([60, 70, NAN], nan_ok=True)
     assert final["forgetting"] == pytest.approx([10, NAN, NAN], nan_ok=True)  # client 1 has one task, nothing is old
     assert stage_by_round(found).tolist() == [[0, -1, -1], [1, 0, -1]]
@@ -413,11 +414,11 @@ class Recorded:
     """A record of a federation of which client 1 was never there."""
 
     def __init__(self, plan: Schedule):
-        self.schedule, self.ledger = plan, Ledger()
+        self.schedule, self.ledger, self.headline = plan, Ledger(), 0
 
     def final(self, view: str) -> dict[str, np.ndarray]:
-        shown = dict.fromkeys(("rank1", "rank5", "map", "forgetting"), np.array([50.0, NAN]))
-        return shown | {"counted": np.array([100.0, NAN])}
+        shown = dict.fromkeys(("rank1", "rank5", "map", "forgetting"), np.array([[50.0], [NAN]]))
+        return shown | {"counted": np.array([[100.0], [NAN]])}
 
 
 def test_tables_have_a_dash_for_who_never_came():

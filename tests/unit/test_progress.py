@@ -22,13 +22,13 @@ STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  "
 @pytest.fixture
 def record(tmp_path):
     """Two clients of one task; 1 MB down and half a MB up in each of four rounds, evaluated after the second and the last."""
-    made = Record(RunFolder(tmp_path), Schedule(1, 2, 1, 1, 4, 2, 2), Ledger(), [], "task")
+    made = Record(RunFolder(tmp_path), Schedule(1, 2, 1, 1, 4, 2, 2), Ledger(), [], ["task"])
     for round in range(1, 5):
         made.ledger.book(round, 0, DOWN, "weights", 1_000_000)
         made.ledger.book(round, 0, UP, "weights", 500_000)
     for round, rank1 in ((2, 0.5), (4, 0.75)):
         for model in ("local", "served"):
-            found = np.full((2, 1, len(METRICS)), rank1 + 0.125 * (model == "served"))
+            found = np.full((2, 1, 1, len(METRICS)), rank1 + 0.125 * (model == "served"))
             made.evaluation(round, model, found)
     return made
 

@@ -19,13 +19,14 @@ NAN = np.nan
 
 def record(folder):
     """Two clients, two tasks, evaluated after the second and the last round."""
-    return Record(RunFolder(folder), Schedule(1, 2, 2, 2, ROUNDS, 2, 2), Ledger(), [], "client")
+    return Record(RunFolder(folder), Schedule(1, 2, 2, 2, ROUNDS, 2, 2), Ledger(), [], ["task", "client"])
 
 
 def found(round, model):
-    """Only the first task is searched, of which all metrics are alike."""
-    metrics = np.full((2, 2, len(METRICS)), NAN)
-    metrics[:, 0] = round / 10 + 0.05 * (model == "served")
+    """Only the first task is searched, of which all metrics are alike: in its gallery twice those in the client's."""
+    metrics = np.full((2, 2, 2, len(METRICS)), NAN)
+    metrics[:, 1, 0] = round / 10 + 0.05 * (model == "served")
+    metrics[:, 0] = 2 * metrics[:, 1]
     return metrics
 
 
@@ -59,6 +60,7 @@ def test_every_line_has_the_same_keys(tmp_path):
     assert len({tuple(line) for line in lines}) == 1
     assert [line["local_rank1"] for line in lines] == [None, 20.0, None, 40.0]
     assert [line["served_map"] for line in lines] == [None, None, 25.0, None]
+    assert [line["served_task_map"] for line in lines] == [None, None, 50.0, None]
     assert [line["loss"] for line in lines] == [0.5, 1.0, 1.5, 2.0]
 
 
@@ -68,14 +70,18 @@ def test_a_row_for_every_number(tmp_path):
     finish(made)
     rows = list(csv.DictReader(StringIO(files(tmp_path)[1])))
     assert list(rows[0]) == ["round", "client", "task", "view", "scope", "metric", "value"]
-    assert len(rows) == 2 * 2 * 2 * len(METRICS)  # evaluations, models, clients
-    assert {(row["task"], row["scope"]) for row in rows} == {("0", "client")}
-    values = {(row["round"], row["view"]): float(row["value"]) for row in rows}
+    assert len(rows) == 2 * 2 * 2 * 2 * len(METRICS)  # evaluations, models, clients, scopes
+    assert {row["task"] for row in rows} == {"0"}
+    values = {(row["round"], row["view"], row["scope"]): float(row["value"]) for row in rows}
     assert values == {
-        ("2", "local"): 0.2,
-        ("2", "served"): 0.25,
-        ("4", "local"): 0.4,
-        ("4", "served"): pytest.approx(0.45),
+        (round, view, scope): pytest.approx(times * value)
+        for (round, view), value in {
+            ("2", "local"): 0.2,
+            ("2", "served"): 0.25,
+            ("4", "local"): 0.4,
+            ("4", "served"): 0.45,
+        }.items()
+        for scope, times in (("client", 1), ("task", 2))
     }
 
 

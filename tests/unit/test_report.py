@@ -143,13 +143,13 @@ def test_pairs_are_seeds_that_both_have(three):
     assert paired.paired_points(found["fedavg"], found["fedstil"]) == pytest.approx([10, 0])
     rows = table_under(text_of(three), "Seed by seed")[1:]
     assert rows == [
-        ["fedavg", "2", "+5.0", "–", "+0.0", "+10.0", "–"],
-        ["single", "1", "+10.0", "–", "+10.0", "+10.0", "–"],
+        ["fedavg", "task", "2", "+5.0", "–", "+0.0", "+10.0", "–"],
+        ["single", "task", "1", "+10.0", "–", "+10.0", "+10.0", "–"],
     ]
     against = text_of(three, against="single")
     assert table_under(against, "Seed by seed")[1:] == [
-        ["fedavg", "1", "+0.0", "–", "+0.0", "+0.0", "–"],
-        ["fedstil", "1", "-10.0", "–", "-10.0", "-10.0", "–"],
+        ["fedavg", "task", "1", "+0.0", "–", "+0.0", "+0.0", "–"],
+        ["fedstil", "task", "1", "-10.0", "–", "-10.0", "-10.0", "–"],
     ]
 
 
@@ -214,7 +214,7 @@ def test_last_round_is_the_runs_own_result(tmp_path, drawn):
     values = np.random.default_rng(0).random((9, 4, 3))
     run = one_run(made_runs.write(tmp_path / "a", values, per_task=2, drawn=drawn, seed=3))
     assert (run.online.sum(axis=1) == (drawn or 4)).all()
-    final = run.evaluations["served"].final["forgetting"]
+    final = run.of("served").final["forgetting"]
     assert np.isfinite(final).any()
     assert measures.forgetting_by_round(run)[-1] == pytest.approx(mean_of_known(final))
 

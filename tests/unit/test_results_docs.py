@@ -22,7 +22,12 @@ MEANS = [0.5, 0.75]
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return made_runs.write(tmp_path / "runs" / "quickstart", SERVED, relevances={2: made_runs.UNIFORM})
+    return made_runs.write(
+        tmp_path / "runs" / "quickstart",
+        SERVED,
+        relevances={2: made_runs.UNIFORM},
+        gallery={"task": -0.25, "client": 0},
+    )
 
 
 @pytest.mark.parametrize("package", ["fedstil_mpi", "pandas", "xarray"])

@@ -15,8 +15,11 @@ from fedstil_mpi.comm.exchange import InProcessExchange
 from fedstil_mpi.data.streams.base import Images, Task
 from fedstil_mpi.evaluation import retrieval
 from fedstil_mpi.evaluation.lifelong import METRICS
-from fedstil_mpi.evaluation.search import client_gallery, evaluate, gather
+from fedstil_mpi.evaluation.search import Search, gather
 from fedstil_mpi.models.network import Network, Stem, Tail
+from fedstil_mpi.results.reading.measures import at_end
+from fedstil_mpi.results.report import paired, tables
+from fedstil_mpi.util import hdf5
 from support import made_runs, tiny
 from support.forecasts import make
 
@@ -34,7 +37,7 @@ def turned_by(degrees: float) -> Tensor:
     return torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
 
 
-def client(number: int, scope: str, *tasks: tuple[Sequence[Sight], Sequence[Sight]], turn: float = 0.0) -> Learner:
+def client(number: int, *tasks: tuple[Sequence[Sight], Sequence[Sight]], turn: float = 0.0) -> Learner:
     """A client that was drawn for each of its tasks, (queries, gallery); its model turns what the stem sees."""
     network = Network(
         Stem({"none": nn.Identity()}), Tail({"turn": nn.Linear(2, 2, bias=False)}, 2, 9, "plain"), frozenset()
@@ -45,7 +48,7 @@ def client(number: int, scope: str, *tasks: tuple[Sequence[Sight], Sequence[Sigh
         for split, sights in zip(("query", "gallery"), both, strict=True)
     }
     stream = [Task(images([(both[0][0])]), images(both[0]), images(both[1])) for both in tasks]
-    config = tiny.experiment({"evaluation.gallery": scope, "rounds.per_task": 1})
+    config = tiny.experiment({"rounds.per_task": 1})
     learner = Learner(number, config, stream, network, representations)
     with torch.no_grad():
         learner.tail.get_parameter("trunk.turn.weight").copy_(turned_by(turn))
@@ -71,14 +74,11 @@ SECOND = (
 )
 
 
-def search(scope: str, *learners: Learner) -> np.ndarray:
-    """All clients' metrics, [clients, tasks, metrics]."""
-    global_gallery = (
-        gather(InProcessExchange().share, [client_gallery(learner) for learner in learners], 2)
-        if scope == "all"
-        else None
-    )
-    return np.stack([evaluate(learner, None, global_gallery) for learner in learners])
+def search(*searches: Search) -> dict[str, np.ndarray]:
+    """All clients' metrics by scope, [clients, tasks, metrics]."""
+    everywhere = gather(InProcessExchange().share, [search.joined for search in searches], 2)
+    found = np.stack([search.evaluate(SCOPES, everywhere) for search in searches], axis=1)
+    return dict(zip(SCOPES, found, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,7 @@ def search(scope: str, *learners: Learner) -> np.ndarray:
     ],
 )
 def test_by_hand(scope, turn, rank1, average_precision):
-    learners = client(0, scope, *FIRST), client(1, scope, *SECOND, turn=turn)
-    found = search(scope, *learners)
+    found = search(Search(client(0, *FIRST)), Search(client(1, *SECOND, turn=turn)))[scope]
     np.testing.assert_allclose(found[0, :, RANK1], rank1)
     np.testing.assert_allclose(found[0, :, MAP], average_precision)
     np.testing.assert_allclose(found[1, :, [RANK1, MAP]], 1)
@@ -107,23 +106,24 @@ def test_what_the_querys_camera_saw_at_other_clients_is_junk():
     first = ([(1, 0, 0)], [(1, 30, 9), (2, 20, 9)])
     own, other = ([(5, 200, 1)], [(1, 5, 0), (5, 215, 9)]), ([(5, 200, 1)], [(1, 5, 8), (5, 215, 9)])
     for second, rank1 in ((own, 0), (other, 1)):
-        found = search("all", client(0, "all", first), client(1, "all", second))
-        assert found[0, 0, RANK1] == rank1
+        found = search(Search(client(0, first)), Search(client(1, second)))
+        assert found["all"][0, 0, RANK1] == rank1
 
 
 def test_an_image_in_several_galleries_of_a_client_is_there_once():
     """Two of the three distractors before person 1 are duplicates of the third: it is second, not fourth."""
     distractor = (2, 10, 9)
     tasks = [([(1, 0, 0)], [(1, 30, 9), distractor]), *[([(3, 90, 0)], [distractor, (3, 100, 9)])] * 2]
+    found = search(Search(client(0, *tasks)))
     for scope in ("client", "all"):
-        first = search(scope, client(0, scope, *tasks))[0, 0]
+        first = found[scope][0, 0]
         assert (first[RANK1], first[RANK3], first[MAP]) == (0, 1, 1 / 2)
 
 
 def test_an_image_that_two_clients_hold_is_there_for_each():
     """As both describe it: one before person 1 at 30, one after."""
     mine, theirs = ([(1, 0, 0)], [(2, 10, 9), (1, 30, 9)]), ([(5, 200, 1)], [(2, 10, 9), (1, 30, 9), (5, 215, 9)])
-    found = search("all", client(0, "all", mine), client(1, "all", theirs, turn=25))[0, 0]
+    found = search(Search(client(0, mine)), Search(client(1, theirs, turn=25)))["all"][0, 0]
     # 2 at 10, 1 at 30, 2 at 35, 1 at 55
     np.testing.assert_allclose(found[MAP], (1 / 2 + 2 / 4) / 2)
 
@@ -137,8 +137,8 @@ STREAMS = [
 ]
 
 
-def federation(scope: str, streams: Sequence = STREAMS, method: str = "single", rounds: int = 2) -> tiny.Federation:
-    settings = {"train.steps": 2, "train.batch": 6, "rounds.per_task": 1, "evaluation.gallery": scope}
+def federation(*scopes: str, streams: Sequence = STREAMS, method: str = "single", rounds: int = 2) -> tiny.Federation:
+    settings = {"train.steps": 2, "train.batch": 6, "rounds.per_task": 1, "evaluation.gallery": list(scopes)}
     result = tiny.federation(tiny.experiment(settings, method), streams)
     for number in range(1, rounds + 1):
         result.play(number, range(len(streams)))
@@ -154,13 +154,25 @@ def doubled(task: Task) -> Task:
 
 def test_a_client_with_one_task_has_nothing_to_join():
     streams = [[doubled(tasks[0])] for tasks in STREAMS]
-    np.testing.assert_array_equal(federation("client", streams).search(), federation("task", streams).search())
+    of_client, of_task = federation("client", "task", streams=streams).search().swapaxes(0, 1)
+    np.testing.assert_array_equal(of_client, of_task)
 
 
 def test_the_global_gallery_is_that_of_the_only_client():
-    found = [federation(scope, STREAMS[:1]).search() for scope in SCOPES]
-    np.testing.assert_array_equal(found[2], found[1])
-    assert (found[1] != found[0]).any()
+    of_task, of_client, of_all = federation(*SCOPES, streams=STREAMS[:1]).search().swapaxes(0, 1)
+    np.testing.assert_array_equal(of_all, of_client)
+    assert (of_client != of_task).any()
+
+
+@pytest.mark.parametrize(("method", "by_task"), [("single", False), ("fedweit", True)])
+def test_a_scope_is_searched_as_it_is_alone_and_others_cost_no_features(method, by_task):
+    together = federation(*SCOPES, method=method)
+    found = together.search(by_task)
+    before = [federation(scope, method=method) for scope in SCOPES]
+    for at, alone in enumerate(before):
+        np.testing.assert_array_equal(alone.search(by_task)[:, 0], found[:, at])
+    counts = [sum(side.learner.forward_counts["search"] for side in of.clients) for of in (together, *before)]
+    assert counts[0] == max(counts[1:])
 
 
 def test_with_one_model_everywhere_it_is_one_search_over_the_union():
@@ -185,17 +197,21 @@ def test_with_one_model_everywhere_it_is_one_search_over_the_union():
                 images.query.cameras,
                 np.concatenate([gallery.cameras for gallery in galleries]),
             )
-            assert found[number, task].tolist() == [*(union.rank(k) for k in (1, 3, 5, 10)), union.map, union.counted]
+            assert found[number, 0, task].tolist() == [
+                *(union.rank(k) for k in (1, 3, 5, 10)),
+                union.map,
+                union.counted,
+            ]
 
 
 def test_who_was_never_drawn_is_neither_searched_nor_searches():
     result = federation("all", rounds=0)
     assert np.isnan(result.search()).all()
     result.play(1, [0, 2])
-    found = result.search()
+    found = result.search()[:, 0]
     assert np.isfinite(found[:, 0]).all(axis=1).tolist() == [True, False, True]
     assert np.isnan(found[:, 1]).all()  # the second task has not begun
-    own = [client_gallery(side.learner) for side in result.clients]
+    own = [Search(side.learner).joined for side in result.clients]
     assert [len(gallery.features) for gallery in own] == [2, 0, 2]
     assert gather(InProcessExchange().share, own, 6).labels[:, 0].tolist() == [1, 2, 7, 8]
 
@@ -226,12 +242,9 @@ def one_at_a_time(learner: Learner, *turns: float):
     ],
 )
 def test_galleries_are_described_by_the_querys_model_or_by_their_own(scope, average_precision):
-    learner = client(0, scope, *FIRST)
-    tail_for = one_at_a_time(learner, 0, -55)
-    global_gallery = (
-        gather(InProcessExchange().share, [client_gallery(learner, tail_for)], 2) if scope == "all" else None
-    )
-    np.testing.assert_allclose(evaluate(learner, tail_for, global_gallery)[:, MAP], average_precision)
+    learner = client(0, *FIRST)
+    found = search(Search(learner, one_at_a_time(learner, 0, -55)))
+    np.testing.assert_allclose(found[scope][0, :, MAP], average_precision)
 
 
 # -- what is predicted and reported ------------------------------------------------------------------------------------
@@ -242,39 +255,81 @@ FEATURE = 4 * 1280
 
 def test_memory_by_hand():
     """tiny.yaml: 3 clients, 2 tasks of 4 people with a query and a gallery image each; clients 0 and 1 share a rank."""
-    usual = [footprint.parts for footprint in make(ranks=3).footprints]
-    assert [parts.get("search") for parts in usual] == [None, 0, 0]
-    held_by_one, held_by_all, queries = 2 * 4, 3 * 2 * 4, 4
+    usual = [footprint.parts for footprint in make("evaluation.gallery=task", ranks=3).footprints]
+    of_one, of_all, queries = 2 * 4, 3 * 2 * 4, 4
+    assert [parts.get("search") for parts in usual] == [None, *[of_one * FEATURE] * 2]
     compared = 3 * FEATURE + 4 * 8 * queries
     expected = {
-        "client": ([None, *[held_by_one * compared] * 2], [0, 0, 0]),
-        "all": ([None, *[held_by_all * compared] * 2], [24, 24 + 16, 24 + 8]),
+        "[client]": ([of_one * FEATURE + of_one * compared] * 2, [0, 0, 0]),
+        "[all]": ([held * of_one * FEATURE + of_all * compared for held in (2, 1)], [24, 24 + 16, 24 + 8]),
+        "[all,task,client]": (
+            [held * of_one * FEATURE + (of_all + of_one) * compared for held in (2, 1)],
+            [24, 24 + 16, 24 + 8],
+        ),
     }
-    for scope, (search, exchanged) in expected.items():
-        parts = [footprint.parts for footprint in make(f"evaluation.gallery={scope}", ranks=3).footprints]
-        assert [own.get("search") for own in parts] == search
+    for scopes, (search, exchanged) in expected.items():
+        parts = [footprint.parts for footprint in make(f"evaluation.gallery={scopes}", ranks=3).footprints]
+        assert [own.get("search") for own in parts] == [None, *search]
         more = [own["exchange"] - before["exchange"] for own, before in zip(parts, usual, strict=True)]
         assert more == [images * FEATURE for images in exchanged]
 
 
 def test_reports_name_the_scope_and_compare_no_two(tmp_path):
     for scope in SCOPES:
-        made_runs.write(tmp_path / scope, made_runs.FIRST, method="fedavg", evaluation={"gallery": scope})
+        made_runs.write(tmp_path / scope, made_runs.FIRST, method="fedavg", gallery={scope: 0})
     text = report.text(report.load([tmp_path], None), [])
     assert "**Warning: not comparable.** evaluation.gallery is not the same" in text
-    assert [scope for scope in SCOPES if f"- **gallery {scope}**:" in text] == ["client", "all"]
+    assert all(f"- **gallery {scope}**:" in text for scope in SCOPES)
     text = report.text(report.load([tmp_path / "task"], None), [])
     assert "not comparable" not in text
-    assert "**gallery" not in text
+    assert [scope for scope in SCOPES if f"- **gallery {scope}**:" in text] == ["task"]
+
+
+def without_scopes(path):
+    """Results as older versions wrote them."""
+
+    def fill(older):
+        with hdf5.parsed(path, "results") as file:
+            older.attrs.update(file.attrs)
+            for name in file.keys() - {"scope"}:
+                file.copy(name, older)
+        for view in (older["local"], older["served"]):
+            for name in ("metrics", "accuracy_matrix/rank1", *(f"final/{name}" for name in view["final"])):
+                values = view[name][()]
+                del view[name]
+                view[name] = values.squeeze(axis=2 if name == "metrics" else 1)
+
+    path.write_bytes(hdf5.made(fill))
 
 
 def test_runs_that_did_not_know_of_scopes_searched_their_tasks_galleries(tmp_path):
-    made_runs.write(tmp_path / "old", made_runs.FIRST)
-    config = tmp_path / "old" / "config.yaml"
-    config.write_text(re.sub(r"\n  gallery: task\n", "\n", config.read_text()))
-    assert "gallery: " not in config.read_text()
-    made_runs.write(tmp_path / "new", made_runs.SECOND, seed=2)
+    config = made_runs.write(tmp_path / "old", made_runs.FIRST) / "config.yaml"
+    text, replaced = re.subn(r"\n  gallery:\n  - task\n", "\n", config.read_text())
+    assert replaced == 1
+    config.write_text(text)
+    without_scopes(tmp_path / "old" / "results.h5")
+    made_runs.write(tmp_path / "new", made_runs.FIRST, seed=2)
     (variant,) = report.load([tmp_path], None).variants
     assert variant.seeds == [1, 2]
-    made_runs.write(tmp_path / "other", made_runs.SECOND, evaluation={"gallery": "all"})
+    assert [run.scopes for run in variant.runs] == [("task",)] * 2
+    assert [at_end(run, "served", "rank1", "task") for run in variant.runs] == [pytest.approx(60)] * 2
+    made_runs.write(tmp_path / "other", made_runs.SECOND, gallery={"all": 0})
     assert "evaluation.gallery is not the same" in report.text(report.load([tmp_path], None), [])
+
+
+def test_reports_have_every_scope_side_by_side(tmp_path):
+    """FedAvg ends at 60 and 70, FedSTIL at 70 and 70 in the client's galleries, and both 10 higher in their tasks'."""
+    for seed, served in ((1, made_runs.FIRST), (2, made_runs.SECOND)):
+        made_runs.write(tmp_path / f"a{seed}", served, method="fedavg", seed=seed, gallery={"task": 0.1, "client": 0})
+        made_runs.write(tmp_path / f"b{seed}", made_runs.SECOND, seed=seed, gallery={"task": 0.2, "client": 0})
+    loaded = report.load([tmp_path], None)
+    text = report.text(loaded, [])
+    assert "| fedavg | 2 | 75.0 ± 7.1 | 65.0 ± 7.1 |" in text
+    assert "| fedavg | task | 2 | +15.0 | – | +10.0 | +20.0 | – |" in text
+    assert "| fedavg | client | 2 | +5.0 | – | +0.0 | +10.0 | – |" in text
+    assert "After the last round, gallery client;" in text
+    (accuracy, *_), _ = tables.main_table(loaded.variants).rows.values()
+    assert accuracy.mean == pytest.approx(65)
+    rows = [(row["variant"], row["seed"], row["scope"], row["served_rank1"]) for row in paired.by_seed(loaded.variants)]
+    assert rows[:2] == [("fedavg", 1, "task", pytest.approx(70)), ("fedavg", 1, "client", pytest.approx(60))]
+    assert len(rows) == 8

@@ -46,13 +46,13 @@ def play(record, tracking, rounds):
     """Rank-1 is a tenth of the round, and 5 % more when served."""
     for round in rounds:
         if round > 1:
-            record.evaluation(round - 1, "served", np.full((2, 1, len(METRICS)), (round - 1) / 10 + 0.05))
+            record.evaluation(round - 1, "served", np.full((2, 1, 1, len(METRICS)), (round - 1) / 10 + 0.05))
         if round > ROUNDS:
             tracking.end()
             break
         record.begin_round(round, [0, 1])
         record.training(round, np.full((2, 3), float(round) if round < 3 else np.inf))
-        record.evaluation(round, "local", np.full((2, 1, len(METRICS)), round / 10))
+        record.evaluation(round, "local", np.full((2, 1, 1, len(METRICS)), round / 10))
         record.ledger.book(round, 0, DOWN, "weights", 1_500_000)
         for observer in (record, tracking):
             observer.end_round(round, [0, 1])
@@ -60,7 +60,7 @@ def play(record, tracking, rounds):
 
 def record(folder):
     folder.mkdir(exist_ok=True)
-    return Record(RunFolder(folder), Schedule(1, 2, 1, 3, ROUNDS, 2, 1), Ledger(), [], "task")
+    return Record(RunFolder(folder), Schedule(1, 2, 1, 3, ROUNDS, 2, 1), Ledger(), [], ["task"])
 
 
 def interrupted(folder, begin, kept, lost):

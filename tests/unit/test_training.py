@@ -15,7 +15,6 @@ from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.local_training import TRIPLET_MARGIN, Diverged, LocalTraining, Stopped
 from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.config.schema import Train, Warmup
-from fedstil_mpi.evaluation.search import evaluate
 from fedstil_mpi.federation.start_model import check_finite
 from fedstil_mpi.federation.warm_up import warm_up
 from fedstil_mpi.models.losses import supervised_contrast
@@ -137,13 +136,13 @@ def test_a_client_that_has_diverged_plays_on_where_that_is_asked_and_finds_nobod
     side = learner(train__lr=1e30, train__steps=4, train__on_divergence="continue")
     side.begin_round()
     assert np.isnan(side.train(1, nothing, None).loss)
-    assert evaluate(side)[0].tolist() == [0, 0, 0, 0, 0, 1]
+    assert tiny.search(side)[0].tolist() == [0, 0, 0, 0, 0, 1]
     strict = learner(train__steps=1)
     strict.begin_round()
     with torch.no_grad():
         strict.tail.trunk.conv.weight.fill_(np.nan)
     with pytest.raises(InputError, match="client 0, task 0: the features of its query images are not finite"):
-        evaluate(strict)
+        tiny.search(strict)
 
 
 @pytest.mark.parametrize(("warmed_up", "remedy"), [(True, "lower warmup.lr"), (False, "choose other weights")])
@@ -387,7 +386,7 @@ def test_equal_clients_learn_bit_equal_tails_and_others_do_not(augment):
 def test_evaluation_changes_nothing():
     side = play(learner(memory__size=0), 1)
     before = {name: value.clone() for name, value in side.tail.state_dict().items()}
-    np.testing.assert_array_equal(evaluate(side), evaluate(side))
+    np.testing.assert_array_equal(tiny.search(side), tiny.search(side))
     assert all(torch.equal(value, before[name]) for name, value in side.tail.state_dict().items())
 
 
@@ -397,10 +396,10 @@ def test_remembering_changes_nothing():
 
 def test_evaluation_covers_the_tasks_seen_or_all():
     side = play(learner(rounds__per_task=2), 3)
-    assert np.isnan(evaluate(side)[:, 0]).tolist() == [False, False, True]
+    assert np.isnan(tiny.search(side)[:, 0]).tolist() == [False, False, True]
     side = play(learner(rounds__per_task=2, evaluation__tasks="all"), 1)
-    assert not np.isnan(evaluate(side)).any()
-    assert np.isnan(evaluate(learner())).all()
+    assert not np.isnan(tiny.search(side)).any()
+    assert np.isnan(tiny.search(learner())).all()
 
 
 def test_the_stream_moves_on_with_every_draw():

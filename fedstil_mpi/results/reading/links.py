@@ -87,7 +87,7 @@ def seconds_by_evaluation(run: Run, given: Assumptions) -> np.ndarray:
     """When the served models of each evaluation were there, float64 [evaluations]: after the next round's way down."""
     seconds = round_seconds(run, given)
     ends = seconds.sum(axis=1).cumsum()
-    rounds = run.evaluations["served"].rounds
+    rounds = run.of("served").rounds
     return ends[rounds - 1] + seconds[rounds, 0]
 
 
@@ -112,5 +112,5 @@ def totals(variant: Variant, given: Assumptions, accuracies: Sequence[float]) ->
 
 def accuracy_of_stream(run: Run) -> np.ndarray:
     """Served rank-1, percent, mean over clients and all tasks, where tasks that were not met count 0. [evaluations]."""
-    rank1 = run.evaluations["served"].metrics[..., run.metrics.index("rank1")]
+    rank1 = run.of("served").metrics[..., run.metrics.index("rank1")]
     return 100 * np.nan_to_num(rank1).mean(axis=(1, 2))

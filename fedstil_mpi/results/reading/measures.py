@@ -57,12 +57,14 @@ def half_width(values: np.ndarray) -> float:
 # -- accuracy ----------------------------------------------------------------------------------------------------------
 
 
-def at_end(run: Run, model: str, name: str) -> float:
+def at_end(run: Run, model: str, name: str, scope: str | None = None) -> float:
     """Percent, mean over clients, after the last round: a metric averaged over tasks, forgetting or transfer.
 
-    nan where the run did not measure it.
+    scope: as `Run.of`. nan where the run did not measure it.
     """
-    return float(mean_of_known(run.evaluations[model].final.get(name, np.array([np.nan]))))
+    if scope is not None and scope not in run.scopes:
+        return math.nan
+    return float(mean_of_known(run.of(model, scope).final.get(name, np.empty(0))))
 
 
 def accuracy_by_round(run: Run) -> np.ndarray:
@@ -77,7 +79,7 @@ def forgetting_by_round(run: Run) -> np.ndarray:
 
 def _by_round(run: Run, metric: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """A lifelong metric of the accuracy matrices as far as they were filled at each evaluation, by served rank-1."""
-    served, tasks = run.evaluations["served"], run.tasks
+    served, tasks = run.of("served"), run.tasks
     stages = stage_by_round(run)
     matrices = np.full((run.clients, tasks, tasks), np.nan)
     values = []
@@ -95,7 +97,7 @@ def stage_by_round(run: Run) -> np.ndarray:
 
 def accuracy_by_task(run: Run) -> np.ndarray:
     """Served rank-1 at the end on each task, percent, mean over clients. float64 [tasks]."""
-    return 100 * mean_of_known(run.evaluations["served"].metrics[-1, :, :, run.metrics.index("rank1")].T)
+    return 100 * mean_of_known(run.of("served").metrics[-1, :, :, run.metrics.index("rank1")].T)
 
 
 # -- bytes and seconds -------------------------------------------------------------------------------------------------
@@ -123,7 +125,7 @@ def megabytes_by_round(run: Run) -> np.ndarray:
     """
     ledger = run.ledger
     opening = ledger["round"] - (ledger["direction"] == DOWN)
-    rounds = run.evaluations["served"].rounds
+    rounds = run.of("served").rounds
     return np.array([ledger["encoded"][opening <= round].sum() for round in rounds]) / 1e6 / run.clients
 
 

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from fedstil_mpi.config import files
+from fedstil_mpi.evaluation.scopes import headline
 from fedstil_mpi.results import RESULTS_FILE
 from fedstil_mpi.util import hdf5
 from fedstil_mpi.util.errors import InputError
@@ -50,9 +51,11 @@ class Run:
     """What a comparison calls it, where one made it."""
     environment: dict[str, Any]
     metrics: tuple[str, ...]
-    """Names of the last axis of View.metrics."""
-    evaluations: dict[str, Evaluations]
-    """Model -> its evaluations: those of MODELS, and where tasks have models of their own those of TASK_FREE."""
+    """Names of the last axis of Evaluations.metrics."""
+    scopes: tuple[str, ...]
+    """Where queries were searched."""
+    evaluations: dict[tuple[str, str], Evaluations]
+    """Model and scope -> evaluations: of MODELS, and where tasks have models of their own of TASK_FREE."""
     online: np.ndarray
     """bool [rounds, clients]: who took part."""
     ledger: dict[str, np.ndarray]
@@ -65,6 +68,10 @@ class Run:
     def __repr__(self) -> str:
         return f"<Run {self.folder}: {self.config['method']['name']}, seed {self.seed}, {self.clients} clients x {self.tasks} tasks>"
 
+    def of(self, model: str, scope: str | None = None) -> Evaluations:
+        """What a model was worth in a scope; None: in the one whose numbers are told alone. KeyError where it has none."""
+        return self.evaluations[model, scope or headline(self.scopes)]
+
     @property
     def ranks(self) -> int:
         return max(map(len, self.seconds.values()), default=0)
@@ -75,7 +82,7 @@ class Run:
 
     @property
     def tasks(self) -> int:
-        return self.evaluations["served"].metrics.shape[2]
+        return self.of("served").metrics.shape[2]
 
     @property
     def seed(self) -> int:
@@ -116,11 +123,12 @@ def read(folder: Path | str) -> Run:
     """One complete run. Raises InputError where a file of it is missing or broken."""
     folder = Path(folder)
     path = folder / RESULTS_FILE
+    config = _config(folder / "config.yaml")
     with hdf5.parsed(path, "results") as file:
-        found = _results(file)
+        found = _results(file, str(dict(files.leaves(config)).get("evaluation.gallery", "task")))
     return Run(
         folder=folder,
-        config=_config(folder / "config.yaml"),
+        config=config,
         has_checksum=hdf5.has_checksum(path),
         label=_label(folder / "label"),
         environment=_json(folder / "environment.json"),
@@ -128,13 +136,19 @@ def read(folder: Path | str) -> Run:
     )
 
 
-def _results(file: h5py.File) -> dict[str, Any]:
+def _results(file: h5py.File, gallery: str) -> dict[str, Any]:
+    """gallery: where the queries of older versions were searched, whose results have no axis for that."""
     ledger = file["ledger"][()]
     reports = file["training/reports"][()]
+    scopes = tuple(_plain(file["scope"][()]).tolist()) if "scope" in file else (gallery,)
+    models = (*MODELS, *(name for name in TASK_FREE if name in file))
     return {
         "metrics": tuple(map(str, file.attrs["metrics"])),
+        "scopes": scopes,
         "evaluations": {
-            name: _evaluations(file[name]) for name in (*MODELS, *(name for name in TASK_FREE if name in file))
+            (model, scope): _evaluations(file[model], at if "scope" in file else None)
+            for model in models
+            for at, scope in enumerate(scopes)
         },
         "online": np.isfinite(reports[:, :, 2]),  # the images a client trained on; its loss may be anything
         "ledger": {name: _plain(ledger[name]) for name in ("round", "client", "direction", "kind", "raw", "encoded")},
@@ -143,9 +157,12 @@ def _results(file: h5py.File) -> dict[str, Any]:
     }
 
 
-def _evaluations(group: h5py.Group) -> Evaluations:
-    final = {name: values[()] for name, values in group["final"].items()}
-    return Evaluations(group["rounds"][()], group["metrics"][()], group["accuracy_matrix/rank1"][()], final)
+def _evaluations(group: h5py.Group, scope: int | None) -> Evaluations:
+    """scope: where it stands on its axis; None where there is no such axis."""
+    at = () if scope is None else (slice(None), scope)  # of each client
+    final = {name: values[at] for name, values in group["final"].items()}
+    metrics = group["metrics"][() if scope is None else (slice(None), *at)]
+    return Evaluations(group["rounds"][()], metrics, group["accuracy_matrix/rank1"][at], final)
 
 
 def _relevances(file: h5py.File) -> tuple[list[int], np.ndarray]:

@@ -19,7 +19,7 @@ SHARED = ("data", "model", "warmup", "rounds", "participation", "evaluation")
 NOT_SHARED = ("rounds.exchange_every",)
 """Keys of these sections that decide what a result costs, and not what it is measured on."""
 KEYS_IN_LABEL = 3
-ALWAYS = {"evaluation.gallery": "task", "rounds.exchange_every": "1"}
+ALWAYS = {"evaluation.gallery": '["task"]', "rounds.exchange_every": "1"}
 """What runs did whose configs do not know the key yet."""
 
 
@@ -44,7 +44,7 @@ class Variant:
     @property
     def task_aware(self) -> bool:
         """Whether each task is searched with a model of its own."""
-        return "served_task_free" in self.runs[0].evaluations
+        return any(model == "served_task_free" for model, _ in self.runs[0].evaluations)
 
 
 def group(runs: Sequence[Run]) -> tuple[list[Variant], list[str]]:
@@ -73,6 +73,11 @@ def group(runs: Sequence[Run]) -> tuple[list[Variant], list[str]]:
             in_order = sorted((*variant.runs, run), key=lambda run: run.seed)
             variants[setting, label] = replace(variant, runs=tuple(in_order))
     return _named(list(variants.values())), notes
+
+
+def scopes(variants: Sequence[Variant]) -> list[str]:
+    """Where queries were searched in any of their runs."""
+    return list(dict.fromkeys(scope for variant in variants for run in variant.runs for scope in run.scopes))
 
 
 def differences(variants: Sequence[Variant]) -> dict[str, dict[str, list[str]]]:
@@ -110,9 +115,12 @@ def listed(labels: Mapping[str, Sequence[str]]) -> str:
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, str]:
+    found = dict(leaves(config))
+    if isinstance(gallery := found.get("evaluation.gallery"), str):  # of an older version, which had one
+        found["evaluation.gallery"] = [gallery]
     return ALWAYS | {
         key: value if isinstance(value, str) else json.dumps(value)
-        for key, value in leaves(config)
+        for key, value in found.items()
         if key.partition(".")[0] not in NOT_COMPARED
     }
 
@@ -138,7 +146,7 @@ def _named(variants: Sequence[Variant]) -> list[Variant]:
 
 def _check_shape(run: Run, other: Run) -> None:
     """Raises InputError where two runs of one setting have not the same evaluations, clients and tasks."""
-    mine, theirs = ({name: found.metrics.shape[:3] for name, found in of.evaluations.items()} for of in (run, other))
+    mine, theirs = ({key: found.metrics.shape[:3] for key, found in of.evaluations.items()} for of in (run, other))
     if mine != theirs:
         raise InputError(
             f"{run.folder} and {other.folder} have equal configs but not equal shapes: found {mine} and {theirs} "

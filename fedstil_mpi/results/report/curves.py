@@ -37,7 +37,7 @@ def over_rounds(name: str, measure: Callable[[Run], np.ndarray]) -> Callable[[Se
         for variant in variants:
             costs = (moments(over_seeds(variant, cost))[0] for cost in (megabytes_by_round, _seconds))
             values = *moments(over_seeds(variant, measure)), *costs
-            rounds = variant.runs[0].evaluations["served"].rounds
+            rounds = variant.runs[0].of("served").rounds
             for round, mean, sd, sent, seconds in zip(rounds.tolist(), *(v.tolist() for v in values), strict=True):
                 row = {"variant": variant.label, ROUND: round, BYTES: sent, SECONDS: seconds}
                 row |= {f"{name}_mean": mean, f"{name}_sd": sd}

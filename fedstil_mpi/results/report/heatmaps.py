@@ -28,7 +28,7 @@ AT_END = "all variants at the end"
 
 def per_task(variants: Sequence[Variant], chosen: Variant) -> Rows:
     """The chosen variant's accuracy matrices, mean over seeds, and every variant's accuracy on each task at the end."""
-    matrices, _ = moments(over_seeds(chosen, lambda run: 100 * run.evaluations["served"].rank1_matrices))
+    matrices, _ = moments(over_seeds(chosen, lambda run: 100 * run.of("served").rank1_matrices))
     panels = {"mean over clients": mean_of_known(np.moveaxis(matrices, 0, -1))}
     panels |= {f"client {client}": matrix for client, matrix in enumerate(matrices[:MOST_CLIENTS])}
     return list(_per_task(variants, chosen, panels))

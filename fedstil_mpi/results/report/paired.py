@@ -1,11 +1,12 @@
 """Variants held against a reference seed by seed, and what the differences allow to say."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
 from fedstil_mpi.results.reading.measures import at_end, megabytes, spread
-from fedstil_mpi.results.reading.variants import Variant
+from fedstil_mpi.results.reading.variants import Variant, scopes
 from fedstil_mpi.results.report.tables import Rows
 from fedstil_mpi.util.tables import markdown
 
@@ -14,31 +15,34 @@ LEVEL = 0.5
 
 
 def section(variants: Sequence[Variant], reference: Variant) -> str:
-    """Served rank-1 of the reference minus that of each other variant, over the seeds that both have."""
+    """Served rank-1 of the reference minus that of each other variant, by scope, over the seeds that both have."""
     rows = []
-    for variant in variants:
+    for scope, variant in product(scopes(variants), variants):
         if variant is not reference:
-            points = paired_points(variant, reference)
+            points = paired_points(variant, reference, scope)
             cells = ["–"] * 5
             if len(points):
                 low, high = interval(points)
                 between = "–" if np.isnan(low) else f"{low:+.1f} to {high:+.1f}"
                 ends = f"{points.min():+.1f}", f"{points.max():+.1f}"
                 cells = [f"{spread(points).mean:+.1f}", between, *ends, verdict(low, high)]
-            rows.append([variant.label, str(len(points)), *cells])
+            rows.append([variant.label, scope, str(len(points)), *cells])
     return (
         f"Served rank-1 of **{reference.label}** minus that of the variant, in points, seed by seed. Positive: "
         f"{reference.label} is better. It is *ahead* or *behind* where the 95 % interval of the mean (bootstrap, BCa) "
         f"leaves out 0, *level* where it lies within ± {LEVEL}, else *undecided*. "
         "Every seed's accuracy: [by_seed.csv](by_seed.csv).\n\n"
-        + markdown(["variant", "n", "mean", "95 % interval", "smallest", "largest", reference.label], rows)
+        + markdown(
+            ["variant", "gallery", "n", "mean", "95 % interval", "smallest", "largest", reference.label], rows, 2
+        )
     )
 
 
-def paired_points(variant: Variant, reference: Variant) -> np.ndarray:
-    """Reference minus variant for each seed that both have. float64 [seeds]."""
-    ours, theirs = ({run.seed: at_end(run, "served", "rank1") for run in of.runs} for of in (reference, variant))
-    return np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
+def paired_points(variant: Variant, reference: Variant, scope: str | None = None) -> np.ndarray:
+    """Reference minus variant for each seed that both have, in a scope as `Run.of` takes it. float64 [seeds]."""
+    ours, theirs = ({run.seed: at_end(run, "served", "rank1", scope) for run in of.runs} for of in (reference, variant))
+    points = np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
+    return points[~np.isnan(points)]
 
 
 def interval(points: np.ndarray) -> tuple[float, float]:
@@ -63,16 +67,18 @@ def verdict(low: float, high: float) -> str:
 
 
 def by_seed(variants: Sequence[Variant]) -> Rows:
-    """For a CSV file: a line for each run."""
+    """For a CSV file: a line for each run and scope."""
     return [
         {
             "variant": variant.label,
             "seed": run.seed,
-            "served_rank1": at_end(run, "served", "rank1"),
-            "served_map": at_end(run, "served", "map"),
-            "served_forgetting": at_end(run, "served", "forgetting"),
+            "scope": scope,
+            "served_rank1": at_end(run, "served", "rank1", scope),
+            "served_map": at_end(run, "served", "map", scope),
+            "served_forgetting": at_end(run, "served", "forgetting", scope),
             "total_mb": megabytes(run),
         }
         for variant in variants
         for run in variant.runs
+        for scope in run.scopes
     ]

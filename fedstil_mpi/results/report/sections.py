@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.results.reading.measures import megabytes, over_seeds, spread
-from fedstil_mpi.results.reading.variants import Variant, differences, is_shared, listed
+from fedstil_mpi.results.reading.variants import Variant, differences, is_shared, listed, scopes
 from fedstil_mpi.results.report.tables import mb
 from fedstil_mpi.util.plugins import label
 from fedstil_mpi.util.tables import markdown
@@ -26,17 +26,17 @@ DEFINITIONS = """\
 
 GALLERIES = {
     "client": "- **gallery client**: a query is searched in the galleries of all evaluated tasks of its client.",
+    "task": "- **gallery task**: a query is searched in its task's gallery; the smaller a gallery, the easier.",
     "all": """\
 - **gallery all**: a query is searched in the galleries of all clients and their evaluated tasks, each described by its own
   client's model; features of different models fit together only as far as the models agree. **MB** has none of this.""",
 }
-"""evaluation.gallery -> what to know where a query is not searched in its own task's gallery."""
+"""What to know of the scopes of `evaluation.gallery`."""
 
 
 def definitions(variants: Sequence[Variant]) -> str:
     """What the terms of a report on these variants mean."""
-    scopes = dict.fromkeys(variant.config["evaluation.gallery"] for variant in variants)
-    return "\n".join([DEFINITIONS, *(GALLERIES[scope] for scope in scopes if scope in GALLERIES)])
+    return "\n".join([DEFINITIONS, *(GALLERIES[scope] for scope in scopes(variants) if scope in GALLERIES)])
 
 
 def compared(variants: Sequence[Variant]) -> str:
@@ -47,7 +47,7 @@ def compared(variants: Sequence[Variant]) -> str:
         "pixels (height x width)",
         f"- model: {_values(variants, 'model.backbone')}, weights {_weights(variants)}, warm-up steps "
         f"{_values(variants, 'warmup.steps')}",
-        f"- searched: {_values(variants, 'evaluation.tasks')} tasks, gallery {_values(variants, 'evaluation.gallery')}, "
+        f"- searched: {_values(variants, 'evaluation.tasks')} tasks, galleries {', '.join(scopes(variants))}, "
         f"protocol {_values(variants, 'evaluation.protocol')}",
         f"- clients: {_each([run.clients for run in runs])}; tasks per client: {_each([run.tasks for run in runs])}; "
         f"rounds: {_each([len(run.online) for run in runs])}",

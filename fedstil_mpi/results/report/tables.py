@@ -13,7 +13,7 @@ from rich.text import Text
 from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.results.reading.measures import Spread, at_end, megabytes, over_seeds, seconds, spread
 from fedstil_mpi.results.reading.runs import Run
-from fedstil_mpi.results.reading.variants import Variant
+from fedstil_mpi.results.reading.variants import Variant, scopes
 from fedstil_mpi.util.files import atomic
 from fedstil_mpi.util.tables import markdown
 
@@ -69,6 +69,15 @@ def main_table(variants: Sequence[Variant]) -> Table:
         columns.append(counted)
     columns.append(Column("seconds", "time", SECONDS, min, seconds))
     return _table(variants, columns)
+
+
+def scopes_table(variants: Sequence[Variant]) -> Table:
+    """What is served in the end, by where it is searched."""
+
+    def rank1(scope: str) -> Callable[[Run], float]:
+        return lambda run: at_end(run, "served", "rank1", scope)
+
+    return _table(variants, [Column(f"{name}_rank1", name, PERCENT, max, rank1(name)) for name in scopes(variants)])
 
 
 def task_free_table(variants: Sequence[Variant]) -> Table:

@@ -14,6 +14,7 @@ from fedstil_mpi.client.tasks import tasks_of_draws
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.evaluation import lifelong
 from fedstil_mpi.evaluation.lifelong import METRICS, mean_of_known
+from fedstil_mpi.evaluation.scopes import headline
 from fedstil_mpi.federation.observer import Observer
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.state import LOST
@@ -35,14 +36,14 @@ class Record(Observer):
     """Metrics, losses, relevance matrices and bytes by round. Lives on rank 0."""
 
     def __init__(
-        self, folder: RunFolder, schedule: Schedule, ledger: Ledger, events: list[dict[str, Any]], gallery: str
+        self, folder: RunFolder, schedule: Schedule, ledger: Ledger, events: list[dict[str, Any]], scopes: Sequence[str]
     ):
-        """events: the interruptions of the run so far (`Federation.events`); gallery: `Federation.gallery`."""
+        """events: the interruptions of the run so far (`Federation.events`); scopes: `Federation.scopes`."""
         self.folder = folder
         self.schedule = schedule
         self.ledger = ledger
         self.metrics: dict[str, dict[int, np.ndarray]] = {model: {} for model in MODELS}
-        """Model -> round -> float64 [clients, tasks, METRICS]."""
+        """Model -> round -> float64 [clients, scopes, tasks, METRICS]."""
         self.reports: dict[int, np.ndarray] = {}
         """Round -> float64 [clients, 3]: loss, accuracy, new images of the local training; nan when offline."""
         self.relevances: dict[int, np.ndarray] = {}
@@ -50,7 +51,9 @@ class Record(Observer):
         self.seconds: dict[int, float] = {}
         """Round -> wall seconds that it took rank 0, to the millisecond."""
         self.events = events
-        self.gallery = gallery
+        self.scopes = scopes
+        self.headline = scopes.index(headline(scopes))
+        """Where the scope stands whose numbers are told alone."""
         self.online = dict(schedule.rounds())
         self._noted = 0
         """The last round that is in both files of rounds; 0 where that is not known."""
@@ -94,7 +97,7 @@ class Record(Observer):
 
     def _rows(self, round: int) -> str:
         return "".join(
-            rows(at, model, self.gallery, self.metrics[model][at]) for model, at in self.news(round, MODELS).items()
+            rows(at, model, self.scopes, self.metrics[model][at]) for model, at in self.news(round, MODELS).items()
         )
 
     def _line(self, round: int) -> str:
@@ -110,8 +113,7 @@ class Record(Observer):
         }
         news = self.news(round)
         for model in HEADLINED:
-            found = self.headline(model, news[model]) if model in news else dict.fromkeys(METRICS)
-            line |= {f"{model}_{metric}": value for metric, value in found.items()}
+            line |= {f"{model}_{name}": value for name, value in self.means(model, news.get(model)).items()}
         return json.dumps(line) + "\n"
 
     def news(self, round: int, models: Sequence[str] = HEADLINED) -> dict[str, int]:
@@ -137,11 +139,18 @@ class Record(Observer):
             )
         return dict(sorted(firsts.items()))
 
-    def headline(self, model: str, round: int) -> dict[str, float | None]:
-        """Mean over clients of the mean over evaluated tasks, in percent, by metric."""
-        metrics = self.metrics[model][round]
-        means = {name: mean_of_known(metrics[:, :, column]) for column, name in enumerate(METRICS)}
-        return {name: _finite(float(mean_of_known(100 * of_clients))) for name, of_clients in means.items()}
+    def means(self, model: str, round: int | None) -> dict[str, float | None]:
+        """Mean over clients of the mean over evaluated tasks, in percent; None where nothing is known, as of no round.
+
+        By metric, before which stands the scope where it is not the one whose numbers are told alone: rank1, task_rank1.
+        """
+        means: dict[str, float | None] = {}
+        for at, scope in enumerate(self.scopes):
+            before = "" if at == self.headline else f"{scope}_"
+            for column, metric in enumerate(METRICS):
+                found = np.empty((0, 0)) if round is None else self.metrics[model][round][:, at, :, column]
+                means[before + metric] = _finite(float(mean_of_known(100 * mean_of_known(found))))
+        return means
 
     # -- interruptions ------------------------------------------------------------------------------------------------
 
@@ -167,32 +176,33 @@ class Record(Observer):
     # -- lifelong measures ---------------------------------------------------------------------------------------------
 
     def accuracy_matrices(self, model: str, metric: str = "rank1") -> np.ndarray:
-        """R[client, stage, task] as fractions: the last evaluation while the client was at that stage; nan where none.
+        """R[client, scope, stage, task] as fractions: the last evaluation while the client was at that stage; nan where none.
 
-        float64 [clients, tasks, tasks].
+        float64 [clients, scopes, tasks, tasks].
         """
         column = METRICS.index(metric)
         tasks = self.schedule.tasks
-        matrices = np.full((self.schedule.clients, tasks, tasks), np.nan)
+        matrices = np.full((self.schedule.clients, len(self.scopes), tasks, tasks), np.nan)
         draws = np.zeros(self.schedule.clients, dtype=int)
         for round, online in self.schedule.rounds():
             draws[online] += 1
             if round in self.metrics[model]:
-                found = self.metrics[model][round][:, :, column]
-                there = np.flatnonzero((draws > 0) & ~np.isnan(found).all(axis=1))  # lost clients have none
-                matrices[there, tasks_of_draws(draws[there], self.schedule.per_task, tasks)] = found[there]
+                found = self.metrics[model][round][..., column]
+                there = np.flatnonzero((draws > 0) & ~np.isnan(found).all(axis=(1, 2)))  # lost clients have none
+                matrices[there, :, tasks_of_draws(draws[there], self.schedule.per_task, tasks)] = found[there]
         return matrices
 
     def final(self, model: str) -> dict[str, np.ndarray]:
-        """Per client at the end, in percent, float64 [clients]: every metric averaged over tasks, and forgetting.
+        """Per client at the end, in percent, float64 [clients, scopes]: every metric averaged over tasks, and forgetting.
 
         nan for clients that were never drawn, or that are lost.
         """
         last = self.metrics[model][self.schedule.total]
-        result = {name: 100 * mean_of_known(last[:, :, column]) for column, name in enumerate(METRICS)}
+        result = {name: 100 * mean_of_known(last[..., column]) for column, name in enumerate(METRICS)}
         matrices = self.accuracy_matrices(model)
         for name, metric in (("forgetting", lifelong.forgetting), ("transfer", lifelong.backward_transfer)):
-            result[name] = np.where(np.isnan(last).all(axis=(1, 2)), np.nan, 100 * _lifelong(matrices, metric))
+            values = _lifelong(matrices.reshape(-1, *matrices.shape[2:]), metric).reshape(matrices.shape[:2])
+            result[name] = np.where(np.isnan(last).all(axis=(2, 3)), np.nan, 100 * values)
         return result
 
 
@@ -209,7 +219,7 @@ def _arrays(by_round: State) -> dict[int, np.ndarray]:
 
 
 def _lifelong(matrices: np.ndarray, metric: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """The metric of each client over the stages that it reached and was evaluated at; nan where there are none."""
+    """The metric of each matrix [stage, task] over the stages that were reached and evaluated; nan where there are none."""
     evaluated = ~np.isnan(matrices).all(axis=2)
     stages = np.where(evaluated, np.arange(1, evaluated.shape[1] + 1), 0).max(axis=1)
     values = np.full(len(matrices), np.nan)

@@ -62,7 +62,8 @@ def add_coordinates(file: h5py.File, record: Record) -> None:
     """The axes that several data sets have, as dimension scales; of_client: whose weights a relevance weighs."""
     clients, tasks = np.arange(record.schedule.clients), np.arange(record.schedule.tasks)
     numbers = {"client": clients, "of_client": clients, "task": tasks, "stage": tasks}
-    for name, values in (numbers | {"metric": text(METRICS), "report": text(REPORTS)}).items():
+    words = {"scope": record.scopes, "metric": METRICS, "report": REPORTS}
+    for name, values in (numbers | {name: text(values) for name, values in words.items()}).items():
         file[name] = values
         file[name].make_scale(name)
 
@@ -77,13 +78,13 @@ def add_model(group: h5py.Group, record: Record, model: str) -> None:
     """What one of the clients' models was worth: at every evaluation, at every stage, in the end."""
     add_rounds(group, record.metrics[model])
     group["metrics"] = _stacked(record.metrics[model])
-    label(group["metrics"], "1", f"{model}/rounds", "client", "task", "metric")
+    label(group["metrics"], "1", f"{model}/rounds", "client", "scope", "task", "metric")
     for metric in METRICS:
         group[f"accuracy_matrix/{metric}"] = record.accuracy_matrices(model, metric)
-        label(group[f"accuracy_matrix/{metric}"], "1", "client", "stage", "task")
+        label(group[f"accuracy_matrix/{metric}"], "1", "client", "scope", "stage", "task")
     for name, values in record.final(model).items():
         group[f"final/{name}"] = values
-        label(group[f"final/{name}"], "%", "client")
+        label(group[f"final/{name}"], "%", "client", "scope")
 
 
 def label(dataset: h5py.Dataset, units: str, *axes: str) -> None:

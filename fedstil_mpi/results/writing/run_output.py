@@ -69,7 +69,7 @@ class RunOutput:
         self.placements = placements
         self.folder.create(self.plan.experiment, placements, self.mpi)
         self.log.open()
-        self.record = Record(self.folder, f.schedule, f.exchange.ledger, f.events, f.gallery)
+        self.record = Record(self.folder, f.schedule, f.exchange.ledger, f.events, f.scopes)
         self.progress.begin(self.record, done)
         self.tracking.close()
         tracking = Tracking(self.record, open_trackers(self.plan.experiment.tracking, self.folder.path))
@@ -90,14 +90,17 @@ class RunOutput:
 
         timings: as `save`; more: further tables by title; lines: come after them.
         """
-        gallery = self.plan.experiment.evaluation.gallery
-        scope = "" if gallery == "task" else f", gallery {gallery}"
+        record = self.record
         tables = {
-            f"After the last round, mean over tasks{scope} (%)": summary.results_table(self.record),
-            "What crossed the edge links, all clients and rounds": summary.bytes_table(self.record),
+            f"After the last round, mean over tasks, gallery {record.scopes[record.headline]} (%)": (
+                summary.results_table(record)
+            ),
+            "What crossed the edge links, all clients and rounds": summary.bytes_table(record),
             "Where the time went (s)": summary.time_table(timings, self.placements),
             **more,
         }
+        if len(record.scopes) > 1:
+            tables["By gallery, mean over clients and tasks (%)"] = summary.scopes_table(record)
         lost = [summary.event_line(event) for event in self.record.events if event["event"] == LOST]
         remarks = [*lost, *summary.doubts(self.record)]
         shown: list[RenderableType] = []

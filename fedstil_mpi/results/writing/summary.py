@@ -46,7 +46,7 @@ def result_line(record: Record, timings: Sequence[dict[str, float]]) -> str:
     """One line that says how it ended: means over clients of what is served, bytes of all clients, seconds."""
     served = record.final("served")
     accuracy = ", ".join(
-        f"{word} {_number(mean_of_known(served[name]))}"
+        f"{word} {_number(mean_of_known(served[name][:, record.headline]))}"
         for word, name in (("rank-1", "rank1"), ("mAP", "map"), ("forgetting", "forgetting"))
     )
     longest = max(sum(seconds.get(name, 0.0) for name in ACTIVITIES) for seconds in timings)
@@ -60,7 +60,7 @@ def round_line(record: Record, round: int, left: float) -> str:
     """
     parts = [f"round {round} of {record.schedule.total}", f"about {duration(left)} left", _megabytes(record)]
     for model, at in record.news(round).items():
-        rank1 = record.headline(model, at)["rank1"]
+        rank1 = record.means(model, at)["rank1"]
         parts.append(f"{model} rank-1 {'-' if rank1 is None else f'{rank1:.1f}'} (round {at})")
     return ", ".join(parts)
 
@@ -95,23 +95,38 @@ def placement_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def results_table(record: Record) -> Table:
-    """Per client and mean: the served model's accuracy in the end, forgetting, the local rank-1, and bytes.
+    """Per client and mean: what is served in the end, in the headline scope, and bytes."""
+    measured = {title: values[:, record.headline] for title, values in _measured(record).items()}
+    clients = range(record.schedule.clients)
+    for title, way in (("MB down", DOWN), ("MB up", UP)):
+        measured[title] = np.array([record.ledger.total(way, client=client) / 1e6 for client in clients])
+    table = plain("client", *measured)
+    for client in clients:
+        table.add_row(str(client), *(_number(column[client]) for column in measured.values()))
+    table.add_section()
+    table.add_row("mean", *(_number(mean_of_known(column)) for column in measured.values()), style="bold")
+    return table
+
+
+def scopes_table(record: Record) -> Table:
+    """Per scope: what is served in the end, mean over clients."""
+    measured = _measured(record)
+    table = plain("searched in", *measured, left=["searched in"])
+    for at, scope in enumerate(record.scopes):
+        row = (_number(mean_of_known(column[:, at])) for column in measured.values())
+        table.add_row(scope, *row, style="bold" if at == record.headline else "")
+    return table
+
+
+def _measured(record: Record) -> dict[str, np.ndarray]:
+    """Title -> percent, float64 [clients, scopes], of the served and of the local model in the end.
 
     Where not all queries have a match, also the share that the figures rest on.
     """
     served, local = record.final("served"), record.final("local")
-    partly = bool((served["counted"] < 100).any())
-    titles = ["client", "rank-1", "rank-5", "mAP", "forgetting", "local rank-1", "MB down", "MB up"]
-    table = plain(*titles, *["queries counted"] * partly)
-    columns = [served["rank1"], served["rank5"], served["map"], served["forgetting"], local["rank1"]]
-    clients = range(record.schedule.clients)
-    columns += [np.array([record.ledger.total(way, client=c) / 1e6 for c in clients]) for way in (DOWN, UP)]
-    columns += [served["counted"]] * partly
-    for client in clients:
-        table.add_row(str(client), *(_number(column[client]) for column in columns))
-    table.add_section()
-    table.add_row("mean", *(_number(mean_of_known(column)) for column in columns), style="bold")
-    return table
+    titles = {"rank-1": "rank1", "rank-5": "rank5", "mAP": "map", "forgetting": "forgetting"}
+    columns = {title: served[name] for title, name in titles.items()} | {"local rank-1": local["rank1"]}
+    return columns | ({"queries counted": served["counted"]} if (served["counted"] < 100).any() else {})
 
 
 def doubts(record: Record) -> list[str]:
@@ -120,7 +135,7 @@ def doubts(record: Record) -> list[str]:
         f"client {client} diverged in round {round}; a model that has diverged finds nobody, its figures are 0"
         for client, round in record.diverged().items()
     ]
-    counted = mean_of_known(record.final("served")["counted"])
+    counted = mean_of_known(record.final("served")["counted"][:, record.headline])
     if counted < 100:
         lines.append(f"the figures rest on {counted:.1f} % of the queries; the others have no match in their gallery")
     return lines

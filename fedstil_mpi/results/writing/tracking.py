@@ -56,4 +56,4 @@ class Tracking(Observer):
             megabytes = {f"MB {way}": record.ledger.total(of, round) / 1e6 for way, of in (("down", DOWN), ("up", UP))}
             yield round, {"loss": record.loss(round), "seconds": record.seconds[round], **megabytes}
         for model, at in record.news(round).items():
-            yield at, {f"{model}/{metric}": value for metric, value in record.headline(model, at).items()}
+            yield at, {f"{model}/{metric}": value for metric, value in record.means(model, at).items()}
