@@ -18,6 +18,7 @@ from fedstil_mpi.config.sections import (
     Placement,
     Prototypes,
     Rounds,
+    Serving,
     Train,
     Warmup,
 )
@@ -79,6 +80,7 @@ class Experiment:
     train: Train = field(default_factory=Train)
     memory: Memory = field(default_factory=Memory)
     prototypes: Prototypes = field(default_factory=Prototypes)
+    serving: Serving = field(default_factory=Serving)
     compression: Compression = field(default_factory=Compression)
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)

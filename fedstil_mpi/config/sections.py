@@ -175,6 +175,14 @@ class Prototypes:
 
 
 @dataclass(kw_only=True)
+class Serving:
+    average: float = bounded(0.0, 0, 0.99)
+    """Share of the past in the weights that a client is searched with after an exchange: the running mean
+    m <- average * m + (1 - average) * theta of those that each exchange left it with; it trains on from the newest ones.
+    0: searched with the newest, too. For methods that exchange weights."""
+
+
+@dataclass(kw_only=True)
 class Compression:
     """Codecs of what travels: none (float32) | float16 | bfloat16 | int8 | int4 | int3 | ternary (1.6 bits a scalar) |
     ternary_entropy (about 1.0) | sign (1.0), all with a scale for each output channel and with error feedback."""

@@ -5,7 +5,7 @@ and a trainer that count (`planning.counting`).
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Protocol
 
 import numpy as np
@@ -127,9 +127,12 @@ def validate(f: Federation, round: int, *, served: bool) -> None:
         return
     model = "served" if served else "local"
     left = {client: f.clients[client] for client in f.schedule.attendance.left(round + served) if client in f.clients}
-    search(f, left, round, model, by_task=f.task_aware)
-    if f.task_aware:
-        search(f, left, round, f"{model}_task_free", by_task=False)
+    with ExitStack() as stack:
+        for side in left.values() if served else ():
+            stack.enter_context(side.serving())
+        search(f, left, round, model, by_task=f.task_aware)
+        if f.task_aware:
+            search(f, left, round, f"{model}_task_free", by_task=False)
 
 
 def search(f: Federation, left: Mapping[int, Client], round: int, model: str, *, by_task: bool) -> None:

@@ -26,9 +26,11 @@ from fedstil_mpi.federation.start_model import Kept, load_network, start_network
 from fedstil_mpi.federation.state import Federation
 from fedstil_mpi.federation.trainer import LocalTrainer, OneByOne
 from fedstil_mpi.launch.placement import assign_clients
+from fedstil_mpi.methods.aids.averaging import AveragedClient
 from fedstil_mpi.methods.aids.compression import CompressedClient, CompressedServer
 from fedstil_mpi.methods.aids.prototypes import PrototypeClient, PrototypeServer
 from fedstil_mpi.methods.base import Client, MethodModule, Server
+from fedstil_mpi.methods.federated import FederatedClient
 from fedstil_mpi.models.network import Tail
 from fedstil_mpi.util.clock import Clock
 from fedstil_mpi.util.errors import InputError
@@ -174,6 +176,11 @@ def connect(
         learner.client: method.Client.create(learner, schema.setup, options) for learner in learners
     }
     server: Server | None = method.Server(schema.setup, options) if exchange.is_server else None
+    if past := experiment.serving.average:  # it costs nothing that a plan counts
+        averaged = [
+            side for side in clients.values() if isinstance(side, FederatedClient) and not side.learner.counts_only
+        ]
+        clients |= {side.learner.client: AveragedClient(side, past) for side in averaged}
     if experiment.prototypes.exchange:
         clients = {client: PrototypeClient(side) for client, side in clients.items()}
         server = PrototypeServer(server) if server is not None else None

@@ -10,6 +10,7 @@ are.
 """
 
 from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -118,6 +119,10 @@ class Client:
     def tail_for(self, task: int) -> Tail:
         """The model that a task is searched with."""
         return self.learner.tail
+
+    def serving(self) -> AbstractContextManager[None]:
+        """While it lasts, the tail is the model that this client is searched with after an exchange."""
+        return nullcontext()
 
     def state(self) -> State:
         """What lives beside the learner from one round to the next, at the end of a round."""

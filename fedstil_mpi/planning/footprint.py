@@ -114,8 +114,9 @@ def estimate(
             parts["search"] = _search(experiment, sizes, mine, global_gallery)
         if mine and schema.traffic.down:  # every client keeps what its delta is taken against
             parts["exchange"] += (len(mine) + 2) * sizes.travels
-        if mine:  # what is not sent yet, and what the server brought it to
-            parts["exchange"] += ((codecs.up is not None) + (codecs.down is not None)) * len(mine) * sizes.travels
+        if mine:  # what is not sent yet, what the server brought it to, the mean that is searched with
+            kept = (codecs.up is not None) + (codecs.down is not None) + (experiment.serving.average > 0)
+            parts["exchange"] += kept * len(mine) * sizes.travels
         footprints.append(Footprint(parts, placement["device"] == "cuda"))
     held = len(learners) * sizes.travels if codecs.down else 0
     footprints[0].parts["server"] = _server(method, schema, experiment) + _reports(ledger) + held

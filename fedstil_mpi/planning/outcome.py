@@ -1,5 +1,6 @@
 """The end of a run: what every rank reports of it."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -30,12 +31,15 @@ def gather(world: World, plan: Plan, f: Federation, libraries: int) -> Outcome:
     libraries: bytes of this process before any work.
     """
     learners = [side.learner for side in f.clients.values()]
-    if plan.experiment.save_models:
-        with world.verdict():
-            tails = {learner.client: learner.tail for learner in learners if learner.draws}
-            stem = f.initial_model.network.stem if world.is_server else None
-            models.save_models(path_of(plan.experiment), tails, stem)
+    with ExitStack() as stack:
+        for side in f.clients.values():
+            stack.enter_context(side.serving())
+        fingerprints = world.gather_json([learner.fingerprint() for learner in learners]) or []
+        if plan.experiment.save_models:
+            with world.verdict():
+                tails = {learner.client: learner.tail for learner in learners if learner.draws}
+                stem = f.initial_model.network.stem if world.is_server else None
+                models.save_models(path_of(plan.experiment), tails, stem)
     timings = world.gather_json(f.clock.spent()) or []
-    fingerprints = world.gather_json([learner.fingerprint() for learner in learners]) or []
     measured = world.gather_json(measure(learners, libraries)) or []
     return Outcome(timings, list(chain.from_iterable(fingerprints)), measured)

@@ -10,11 +10,13 @@ from fedstil_mpi.methods.fedstil.mixing import mix_rows
 from support import tiny
 from support.cases import STREAMS
 
-BOTH = {"compression.up": "ternary", "compression.down": "int4"}
+BOTH = {"compression.up": "ternary", "compression.down": "int4", "serving.average": 0.0}
 
 
 def played(method, settings, rounds=3, start=None, **of_experiment):
-    federation = tiny.federation(tiny.experiment(settings, method, **of_experiment), STREAMS[:3], start)
+    federation = tiny.federation(
+        tiny.experiment({"serving.average": 0.0} | settings, method, **of_experiment), STREAMS[:3], start
+    )
     for number in range(1, rounds + 1):
         federation.play(number, range(3))
     return federation

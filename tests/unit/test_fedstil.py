@@ -99,10 +99,10 @@ def test_rows_of_the_mixing_matrix_sum_to_1_whichever_clients_were_seen(relevanc
 
 
 def test_own_weight():
-    assert server_after("overlap", [[0, 1, 2, 3]]).attention.matrix().diagonal().tolist() == [0.25] * 4
-    own = server_after("overlap", [[0, 1, 2]], self_weight=0.4).attention.matrix().diagonal()
+    assert server_after("uniform", [[0, 1, 2, 3]]).attention.matrix().diagonal().tolist() == [0.25] * 4
+    own = server_after("uniform", [[0, 1, 2]], self_weight=0.4).attention.matrix().diagonal()
     torch.testing.assert_close(own, torch.tensor([0.4, 0.4, 0.4, 0.0]))
-    assert torch.equal(server_after("overlap", [[0, 1, 2]], self_weight=1.0).attention.matrix()[:3, :3], torch.eye(3))
+    assert torch.equal(server_after("uniform", [[0, 1, 2]], self_weight=1.0).attention.matrix()[:3, :3], torch.eye(3))
 
 
 @pytest.mark.parametrize(

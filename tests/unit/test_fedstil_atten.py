@@ -235,7 +235,7 @@ def freeze_attention(result: tiny.Federation) -> None:
 def test_with_attention_at_rest_it_is_fedstil_with_uniform_relevance(tying):
     """Then d theta / d A = 1. Weight decay, which would act on A and not on theta, is off."""
     settings = {"method.alpha": 0.6, "method.tying": tying, "train.weight_decay": 0.0}
-    plain = {"prototypes.exchange": False, "train.contrast": 0.0, "method.server_memory": 0.0}
+    plain = {"prototypes.exchange": False, "train.contrast": 0.0, "serving.average": 0.0}
     rested, free, fedstil = (
         federation(settings),
         federation(settings),

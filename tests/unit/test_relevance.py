@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.methods.fedstil import relevance
-from fedstil_mpi.methods.fedstil.attention import attention, own_weights, reference_code_relevance
+from fedstil_mpi.methods.fedstil.attention import attention, blend, reference_code_relevance
 from fedstil_mpi.methods.fedstil.history import History, TaskRecord
 from fedstil_mpi.methods.fedstil.mixing import Attention
 from fedstil_mpi.methods.fedstil.relevance import MEASURES
@@ -37,12 +37,11 @@ def history(clients: int = 4, seed: int = 0, tasks: tuple[int, ...] = (3, 1, 2, 
     return noted
 
 
-def mixing(noted: History, kind: str, tau: float = 0.3, forgetting: float = 0.7) -> Tensor:
-    if kind == "reference_code":
-        return reference_code_relevance(noted.uploads, 2, forgetting)[2]
-    similarity, clients = MEASURES[kind](noted, forgetting), len(noted.tasks)
-    own = own_weights(similarity, 1 / clients, tau) if kind == "overlap" else [1 / clients] * clients
-    return attention(similarity, tau, own, noted.seen_clients())
+def matrix(noted: History, kind: str, tau: float = 0.3, forgetting: float = 0.7, **options: float) -> Tensor:
+    keys = {"self_weight": None, "mean_share": 0.0, "step": 2} | options
+    server = Attention(len(noted.tasks), kind, tau, forgetting, **keys)
+    server.history = noted
+    return server.matrix()
 
 
 def reordered(noted: History, order: list[int]) -> History:
@@ -81,7 +80,7 @@ def test_reference_share_of_the_receiver_is_always_one_nth():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_sum_to_1(kind):
-    weights = mixing(history(), kind)
+    weights = matrix(history(), kind)
     assert weights.shape == (4, 4)
     assert (weights >= 0).all()
     torch.testing.assert_close(weights.sum(1), torch.ones(4, dtype=weights.dtype))
@@ -90,44 +89,58 @@ def test_rows_sum_to_1(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_identical_clients_get_identical_weights(kind):
     noted = reordered(history(), [0, 1, 2, 1])
-    weights = mixing(noted, kind)
+    weights = matrix(noted, kind)
     torch.testing.assert_close(weights[[0, 2], 1], weights[[0, 2], 3])
     torch.testing.assert_close(weights[1, [0, 2]], weights[3, [0, 2]])
     torch.testing.assert_close(weights[1, 3], weights[3, 1])
     torch.testing.assert_close(weights[1, 1], weights[3, 3])
-    everyone = mixing(reordered(history(), [2, 2, 2]), kind)
+    everyone = matrix(reordered(history(), [2, 2, 2]), kind)
     torch.testing.assert_close(everyone, torch.full_like(everyone, 1 / 3))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_permuting_clients_permutes_the_weights(kind):
     order = [2, 0, 3, 1]
-    weights = mixing(history(), kind)
-    torch.testing.assert_close(mixing(reordered(history(), order), kind), weights[order][:, order])
+    weights = matrix(history(), kind)
+    torch.testing.assert_close(matrix(reordered(history(), order), kind), weights[order][:, order])
     assert kind == "uniform" or weights.std() > 1e-4
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_client_alone_keeps_its_own(kind):
-    assert mixing(history(1), kind).tolist() == [[1.0]]
+    assert matrix(history(1), kind).tolist() == [[1.0]]
 
 
 def test_attention_by_hand():
-    similarity = torch.tensor([[9.0, math.log(2), 0.0], [0.0, 9.0, 0.0], [1.0, 1.0 + math.log(4), 9.0]])
+    log2, log4, none = math.log(2), math.log(4), -math.inf
+    scores = torch.tensor([[9.0, log2, 0.0], [0.0, 9.0, 0.0], [1.0, 1.0 + log4, 9.0]])
     expected = [[0.4, 0.4, 0.2], [0.3, 0.4, 0.3], [0.12, 0.48, 0.4]]
-    torch.testing.assert_close(attention(similarity, 1.0, [0.4] * 3, [0, 1, 2]), torch.tensor(expected))
-    sharper = attention(similarity, 0.5, [0.0, 0.5, 1.0], [0, 1, 2])
-    torch.testing.assert_close(sharper, torch.tensor([[0.0, 0.8, 0.2], [0.25, 0.5, 0.25], [0.0, 0.0, 1.0]]))
+    torch.testing.assert_close(attention(scores, none, 0.4, [0, 1, 2]), torch.tensor(expected))
+    # The plain mean as a third candidate, [1, 1, 1] / 3, has 1/4, 1/2 and 1; own weight is taken of the rest alone.
+    scores = torch.tensor([[9.0, log2, 0.0], [0.0, 9.0, none], [none, none, 9.0]])
+    expected = [
+        [0.75 * 0.4 + 1 / 12, 0.5 * 0.6 + 1 / 12, 0.25 * 0.6 + 1 / 12],
+        [0.5 * 0.6 + 1 / 6, 0.5 * 0.4 + 1 / 6, 1 / 6],
+        [1 / 3, 1 / 3, 1 / 3],
+    ]
+    torch.testing.assert_close(attention(scores, 0.0, 0.4, [0, 1, 2]), torch.tensor(expected))
 
 
 def test_attention_over_the_seen_clients():
-    weights = attention(torch.zeros(4, 4), 0.2, [0.25] * 4, [0, 2])
+    weights = attention(torch.zeros(4, 4), -math.inf, 0.25, [0, 2])
     rows = [[0.25, 0, 0.75, 0], [0.5, 0, 0.5, 0], [0.75, 0, 0.25, 0], [0.5, 0, 0.5, 0]]
     torch.testing.assert_close(weights, torch.tensor(rows))
-    torch.testing.assert_close(attention(torch.zeros(3, 3), 0.2, [0.25] * 3, []), torch.eye(3))
-    torch.testing.assert_close(
-        attention(torch.zeros(2, 2), 0.2, [0.25] * 2, [1]), torch.tensor([[0.0, 1.0], [0.0, 1.0]])
-    )
+    torch.testing.assert_close(attention(torch.zeros(3, 3), -math.inf, 0.25, []), torch.eye(3))
+    for mean_score in (-math.inf, 0.0):
+        alone = attention(torch.zeros(2, 2), mean_score, 0.25, [1])
+        torch.testing.assert_close(alone, torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
+
+
+def test_a_share_of_the_plain_mean():
+    relevance = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.5, 0.0, 0.5]])
+    expected = [[0.875, 0, 0.125], [0.125, 0, 0.875], [0.5, 0, 0.5]]
+    torch.testing.assert_close(blend(relevance, 0.25, [0, 2]), torch.tensor(expected))
+    assert torch.equal(blend(relevance, 0.25, []), relevance)
 
 
 def people(*tasks_of_clients: list[set[int]]) -> History:
@@ -211,35 +224,36 @@ def test_a_newer_token_of_the_same_task_replaces_the_older_one():
 
 @pytest.mark.parametrize(("measure", "kept"), [("reference_code", [1.0, 2.0]), ("token_kl", [])])
 def test_only_the_reference_keeps_every_token(measure, kept):
-    attention = Attention(2, measure, tau=1.0, forgetting=1.0, self_weight=None, step=1)
+    attention = Attention(2, measure, tau=1.0, forgetting=1.0, self_weight=None, mean_share=0.0, step=1)
     for value in (1.0, 2.0):
         attention.note([1], {"token": torch.tensor([[value]]), "header": torch.tensor([[0]])})
     assert [token.item() for token in attention.history.uploads[1]] == kept
     assert attention.history.tasks[1][-1].token == 2.0
 
 
-def test_who_has_no_partner_keeps_its_own():
-    """Clients 0 and 1 know the same people, 2 shares a tenth of that with 0, and 3 knows nobody that others know."""
-    similarity = torch.tensor(
-        [[1.0, 0.8, 0.08, 0.0], [0.8, 1.0, 0.0, 0.0], [0.08, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
-    )
-    # client 2: its best partner has 0.08 / (0.25 * 0.8) = 0.4 of what counts as partnered
-    bond = 1 - math.exp(-4)
-    expected = [0.25, 0.25, 0.25 + 0.75 * bond * 0.6, 0.25 + 0.75 * bond]
-    assert own_weights(similarity, 0.25, tau=0.2) == pytest.approx(expected)
-    weights = attention(similarity, 0.2, expected, [0, 1, 2, 3])
-    assert weights[3, 3] == pytest.approx(expected[3])
-    assert expected[3] > 0.98
+def test_overlap_weighs_partners_against_the_plain_mean():
+    """Clients 0 and 1 know the same two people and one more each, 2 shares nobody; a Jaccard index of a half."""
+    noted = people([{1, 2, 3}], [{1, 2, 4}], [{5}])
+    partner = math.expm1(0.5 / 0.2)  # against 1 for the mean
+    mean = 1 / (1 + partner)
+    weights = matrix(noted, "overlap", tau=0.2, forgetting=1.0, self_weight=0.25)
+    expected = [0.25 * (1 - mean) + mean / 3, 0.75 * (1 - mean) + mean / 3, mean / 3]
+    assert weights[0].tolist() == pytest.approx(expected)
+    assert weights[2].tolist() == pytest.approx([1 / 3] * 3)
 
 
-def test_without_any_partners_there_are_no_groups_to_keep_away_from():
-    assert own_weights(torch.eye(3), 0.25, tau=0.2) == [0.25, 0.25, 0.25]
+@pytest.mark.parametrize("tau", [1e-3, 0.2, 1e3])
+def test_little_overlap_changes_little_and_more_clients_without_any_change_nothing(tau):
+    crowds = [{100 * client + person for person in range(1 if client else 100)} for client in range(40)]
+    crowds[1].add(0)
+    weights = matrix(people(*([crowd] for crowd in crowds)), "overlap", tau=tau, forgetting=1.0, self_weight=0.0)
+    partner = -math.expm1(-0.01 / 1.01 / tau)  # expm1(x) / (1 + expm1(x)): beside the mean's share
+    assert weights[0, 1].item() == pytest.approx(partner, rel=0.1, abs=0.03)
+    torch.testing.assert_close(weights[2:], torch.full((38, 40), 1 / 40))
 
 
-def test_keeping_to_oneself_begins_gradually():
-    similarity = torch.zeros(3, 3)
-    similarity[0, 1] = similarity[1, 0] = 1e-6
-    assert own_weights(similarity, 0.25, tau=0.2) == pytest.approx([0.25, 0.25, 0.25], abs=1e-5)
+def test_without_any_partners_it_is_the_plain_mean():
+    assert torch.equal(matrix(people([{1}], [{2}], [{3}]), "overlap"), torch.full((3, 3), 1 / 3))
 
 
 # -- the matrices as they are defined, pair by pair --------------------------------------------------------------------
@@ -269,28 +283,29 @@ def literal_overlap(noted: History, forgetting: float) -> Tensor:
     return similarity
 
 
-def literal_attention(similarity: Tensor, tau: float, own_K: list[float], seen: list[int]) -> Tensor:
+def literal_attention(similarity: Tensor, tau: float, own: float, seen: list[int]) -> Tensor:
+    clients = len(similarity)
     relevance = torch.zeros_like(similarity)
-    for i, own in enumerate(own_K):
-        if others := [j for j in seen if j != i]:
-            own = own if i in seen else 0.0
-            relevance[i, others] = (1 - own) * torch.softmax(similarity[i, others] / tau, 0)
-            relevance[i, i] += own
-        else:
-            relevance[i, i] = 1.0
-    return relevance
+    for i in range(clients):
+        evidence = {j: math.expm1(similarity[i, j] / tau) for j in seen if j != i}
+        mean = 1 / (1 + sum(evidence.values()))
+        kept = own if i in seen else 0.0
+        for j, strength in evidence.items():
+            relevance[i, j] = (1 - kept) * strength * mean
+        relevance[i, i] += kept * (1 - mean)
+        relevance[i, seen] += mean / len(seen)
+    return relevance if seen else torch.eye(clients)
 
 
 @pytest.mark.parametrize("forgetting", [1.0, 0.7, 0.3, 0.0])
 @pytest.mark.parametrize(("clients", "people"), [(1, 9), (2, 9), (7, 9), (18, 40), (60, 300)])
-def test_matrices_are_those_of_the_definition_to_the_last_bit(clients, people, forgetting):
+def test_matrices_are_those_of_the_definition(clients, people, forgetting):
     for seed in range(5):
         noted = random_history(seed, clients, people)
         similarity = MEASURES["overlap"](noted, forgetting)
         assert torch.equal(similarity, literal_overlap(noted, forgetting))
-        own = own_weights(similarity, 1 / clients, 0.2)
-        for seen in (noted.seen_clients(), [], [clients - 1]):
-            assert torch.equal(attention(similarity, 0.2, own, seen), literal_attention(similarity, 0.2, own, seen))
+        expected = literal_attention(similarity, 0.2, 1 / clients, noted.seen_clients())
+        torch.testing.assert_close(matrix(noted, "overlap", 0.2, forgetting), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_pairs_are_counted_in_parts(monkeypatch):

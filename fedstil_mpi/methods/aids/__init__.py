@@ -1,5 +1,6 @@
 """Aids: what any method can be given beside its own way. They wrap its two sides, and change their messages."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 from fedstil_mpi.client.local_training import Penalty
@@ -32,6 +33,9 @@ class AidedClient(Client):
 
     def tail_for(self, task: int) -> Tail:
         return self.inner.tail_for(task)
+
+    def serving(self) -> AbstractContextManager[None]:
+        return self.inner.serving()
 
     def state(self) -> State:
         return self.inner.state()

@@ -3,59 +3,41 @@
 W[i, j] is the weight of contributor j in receiver i's base; the rows of a relevance matrix W sum to 1.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 
-def own_weights(similarity_KK: Tensor, self_weight: float, tau: float) -> list[float]:
-    """What each receiver keeps of its own, [K]: `self_weight`, rising to 1 for a client that is left without partners.
+def attention(scores_KK: Tensor, mean_score: float, own: float, seen_clients: list[int]) -> Tensor:
+    """A softmax over the other seen clients and one candidate more, their plain mean; float32 [K, K], rows sum to 1.
 
-    similarity_KK: non-negative, 0 where two clients have nothing to teach each other. Groups of clients that mix with
-    each other move away from the rest, and the average of such groups serves a client that belongs to none of them
-    worse than its own model does. So a client keeps more of its own where its best partner is less than a quarter as
-    similar as the best pair of all, and the more so the sharper attention at temperature `tau` makes that pair's bond.
-    Where nobody has a partner there are no groups, and `self_weight` holds for all.
+    scores_KK: of receiver i and contributor j; -inf: nothing is known that speaks for j. mean_score: of the plain mean of
+    all seen clients, which a receiver that nobody has a score for takes alone. own: the receiver's own weight in what is
+    not the mean's; one that was never seen has no model of its own to weigh. Before anybody was seen it is the identity.
     """
-    best_K = similarity_KK.clone().fill_diagonal_(0).amax(1)
-    bond = 1 - torch.exp(-best_K.max() / tau)
-    lonely_K = 1 - (best_K / (0.25 * best_K.max()).clamp(min=1e-12)).clamp(max=1)
-    return (self_weight + (1 - self_weight) * bond * lonely_K).tolist()
-
-
-def attention(similarity_KK: Tensor, tau: float, own_K: Sequence[float], seen_clients: list[int]) -> Tensor:
-    """softmax(similarity / tau) over the other seen clients, scaled to leave own_K[i] for receiver i.
-
-    Equal similarities, all zero among them, give the plain average over the others. A receiver that was never seen
-    has no model of its own to weigh; a receiver without others keeps its own. Rows sum to 1; float32 [K, K].
-    """
-    clients, n = len(similarity_KK), len(seen_clients)
-    relevance_KK = torch.zeros(clients, clients)
-    unseen = sorted(set(range(clients)) - set(seen_clients))
-    if not n:
-        return relevance_KK.fill_diagonal_(1.0)
+    if not seen_clients:
+        return torch.eye(len(scores_KK))
     seen = torch.tensor(seen_clients)
-    if unseen:
-        receivers = torch.tensor(unseen)[:, None]
-        relevance_KK[receivers, seen] = torch.softmax(similarity_KK[receivers, seen] / tau, 1)
-    if n == 1:
-        relevance_KK[seen, seen] = 1.0
-        return relevance_KK
-    own_n = torch.tensor([own_K[i] for i in seen_clients], dtype=torch.float64)
-    square_nn = torch.zeros(n, n)
-    others = _off_diagonal(similarity_KK[seen[:, None], seen]).reshape(n, n - 1)
-    shares = (1 - own_n).float()[:, None] * torch.softmax(others / tau, 1)
-    _off_diagonal(square_nn).copy_(shares.view(n - 1, n))
-    square_nn.diagonal().copy_(own_n)
-    relevance_KK[seen[:, None], seen] = square_nn
+    candidates = torch.full_like(scores_KK, -torch.inf)
+    candidates[:, seen] = scores_KK[:, seen]
+    candidates.fill_diagonal_(-torch.inf)
+    nobody_K = candidates.isneginf().all(1)
+    mean_K = torch.where(nobody_K, 0.0, mean_score)
+    shares = torch.softmax(torch.cat([candidates, mean_K[:, None]], 1), 1)
+    relevance_KK, mean_K = shares[:, :-1], shares[:, -1:]
+    own_n = own * (1 - mean_K[seen, 0])
+    relevance_KK[seen] *= 1 - own
+    relevance_KK[seen, seen] = own_n
+    relevance_KK[:, seen] += mean_K / len(seen)
     return relevance_KK
 
 
-def _off_diagonal(square_nn: Tensor) -> Tensor:
-    """A view [n - 1, n] of all but the diagonal of a contiguous [n, n], in its order."""
-    n = len(square_nn)
-    return square_nn.view(-1)[1:].view(n - 1, n + 1)[:, :-1]
+def blend(relevance_KK: Tensor, mean_share: float, seen_clients: list[int]) -> Tensor:
+    """`mean_share` of the plain mean of the seen clients, and the rest of the relevance, [K, K]; rows still sum to 1."""
+    if not seen_clients or not mean_share:
+        return relevance_KK
+    blended_KK = (1 - mean_share) * relevance_KK
+    blended_KK[:, seen_clients] += mean_share / len(seen_clients)
+    return blended_KK
 
 
 def reference_code_relevance(uploads: list[list[Tensor]], step: int, decay: float) -> tuple[Tensor, Tensor, Tensor]:

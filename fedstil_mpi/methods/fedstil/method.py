@@ -40,9 +40,13 @@ class Options:
     forgetting: float = bounded(1.0, 0, 1)
     """Factor lambda_f by which a task counts less for each newer task of the same client."""
     tau: float = bounded(0.2, 1e-3, FLOAT32)
-    """Temperature of the attention over the other clients."""
+    """Temperature of the attention over the other clients; with overlap over those that have met the same people, and, as
+    one candidate of no overlap, the plain mean of all."""
     self_weight: float | None = bounded(None, 0, 1)
-    """The receiver's own weight in its base, null: 1/K; with overlap a client without partners keeps more."""
+    """The receiver's own weight in the attention, null: 1/K."""
+    mean_share: float = bounded(0.0, 0, 1)
+    """Share of the plain mean of all clients in every base, beside the attention. It keeps groups of clients that mix with
+    each other from drifting apart, which costs most where strangers are searched."""
     server_memory: float = bounded(0.0, 0, 1)
     """Share of the past in what the server mixes: of every client the running mean m <- s * m + (1 - s) * theta over its
     rounds; 0: its newest weights alone."""
@@ -63,7 +67,7 @@ class Options:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "best": {"prototypes.exchange": True, "train.contrast": 0.3},
+    "best": {"method.mean_share": 0.5, "serving.average": 0.5, "prototypes.exchange": True, "train.contrast": 0.3},
     "paper": {
         "method.alpha": 0.9,
         "method.tying": 1e-4,
@@ -137,7 +141,13 @@ class Server(base.Server):
         self.mixed_KP = self.theta_KP.clone() if options.server_memory else self.theta_KP
         """What is mixed of each client."""
         self.attention = mixing.Attention(
-            setup.clients, options.relevance, options.tau, options.forgetting, options.self_weight, options.step
+            setup.clients,
+            options.relevance,
+            options.tau,
+            options.forgetting,
+            options.self_weight,
+            options.mean_share,
+            options.step,
         )
 
     def knowledge(self, online: list[int]) -> Rows:

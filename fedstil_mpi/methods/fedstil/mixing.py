@@ -1,5 +1,6 @@
 """What the clients report for the sake of relevance, and the server's mixing matrix made of it."""
 
+import math
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Layout, Message, Part, Rows
 from fedstil_mpi.comm.wire import CLASSIFIER, places
 from fedstil_mpi.methods.aids.prototypes import PEOPLE, pids_of_begun_tasks
-from fedstil_mpi.methods.fedstil.attention import attention, own_weights, reference_code_relevance
+from fedstil_mpi.methods.fedstil.attention import attention, blend, reference_code_relevance
 from fedstil_mpi.methods.fedstil.history import History
 from fedstil_mpi.methods.fedstil.relevance import MEASURES
 from fedstil_mpi.util.state_tree import State
@@ -69,7 +70,9 @@ class Attention:
     forgetting: float
     """Factor by which a task counts less for each newer task of the same client."""
     self_weight: float | None
-    """A receiver's own weight; None: 1/K."""
+    """A receiver's own weight in the attention; None: 1/K."""
+    mean_share: float
+    """Share of the seen clients' plain mean beside the attention."""
     step: int
     """The reference_code measure's stride in a client's tokens."""
 
@@ -114,18 +117,21 @@ class Attention:
 
     def _new_matrix(self) -> Tensor:
         seen_clients = self.history.seen_clients()
-        own = 1 / self.clients if self.self_weight is None else self.self_weight
-        own_K = [own] * self.clients
         if self.measure == "reference_code":
-            return self._reference_code_matrix(seen_clients, own_K)
-        similarity_KK = MEASURES[self.measure](self.history, self.forgetting)
-        if self.measure == "overlap":
-            own_K = own_weights(similarity_KK, own, self.tau)
-        return attention(similarity_KK, self.tau, own_K, seen_clients)
+            relevance_KK = self._reference_code_matrix(seen_clients)
+        else:
+            similarity_KK = MEASURES[self.measure](self.history, self.forgetting)
+            scores_KK, mean_score = similarity_KK / self.tau, -math.inf
+            if self.measure == "overlap":  # log(exp(score) - 1): nothing in common, -inf, says nothing for a client
+                scores_KK, mean_score = scores_KK + torch.log(-torch.expm1(-scores_KK)), 0.0
+            own = 1 / self.clients if self.self_weight is None else self.self_weight
+            relevance_KK = attention(scores_KK, mean_score, own, seen_clients)
+        return blend(relevance_KK, self.mean_share, seen_clients)
 
-    def _reference_code_matrix(self, seen_clients: list[int], own_K: list[float]) -> Tensor:
+    def _reference_code_matrix(self, seen_clients: list[int]) -> Tensor:
         """The reference code's weights among the seen clients; their plain mean for one that was not seen."""
-        relevance_KK = attention(torch.zeros(self.clients, self.clients), 1.0, own_K, seen_clients)
+        nothing_KK = torch.full((self.clients, self.clients), -torch.inf)
+        relevance_KK = attention(nothing_KK, 0.0, 0.0, seen_clients)
         uploads = [self.history.uploads[client] for client in seen_clients]
         among = torch.tensor(seen_clients)
         relevance_KK[among[:, None], among] = reference_code_relevance(uploads, self.step, self.forgetting)[2].float()

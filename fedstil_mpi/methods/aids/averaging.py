@@ -1,0 +1,64 @@
+"""Averaging over time: an aid by which a client is searched with the running mean of the weights that it was sent.
+
+It trains on from the newest ones. What an exchange brings differs from round to round by what the others last trained
+on; its mean over rounds does less (compare stochastic weight averaging, Izmailov et al., UAI 2018). Nothing travels for
+it. It takes effect in the models that are searched after an exchange, and in those that a run keeps.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from fedstil_mpi.comm.flat import Message
+from fedstil_mpi.methods.aids import AidedClient
+from fedstil_mpi.methods.base import Client
+from fedstil_mpi.methods.federated import FederatedClient
+from fedstil_mpi.util.state_tree import State
+
+
+class AveragedClient(AidedClient):
+    """A method's client with such a mean; the first weights that it is sent begin it."""
+
+    derived = (*Client.derived, "past")
+
+    def __init__(self, inner: FederatedClient, past: float):
+        """past: the share of the past s in the mean m <- s * m + (1 - s) * theta."""
+        super().__init__(inner)
+        self.inner: FederatedClient = inner
+        self.past = past
+        self.mean: Tensor | None = None
+        """[P] on the CPU."""
+
+    def absorb(self, knowledge: Message) -> None:
+        self.inner.absorb(knowledge)
+        if knowledge:
+            theta = self.inner.theta()
+            self.mean = theta if self.mean is None else torch.lerp(theta, self.mean, self.past)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        if self.mean is None:
+            yield
+            return
+        tensors = [*self.learner.tail.parameters(), *self.learner.tail.buffers()]  # all: a weight may be made of parts
+        newest = [tensor.detach().clone() for tensor in tensors]
+        self.inner.load(self.mean)
+        yield
+        with torch.no_grad():
+            for tensor, kept in zip(tensors, newest, strict=True):
+                tensor.copy_(kept)
+
+    def update(self) -> Message:
+        return self.inner.update()
+
+    def sent(self, update: Message) -> None:
+        self.inner.sent(update)
+
+    def state(self) -> State:
+        return {"inner": self.inner.state(), "mean": self.mean}
+
+    def restore(self, state: State) -> None:
+        self.inner.restore(state["inner"])
+        self.mean = state["mean"]
