@@ -55,19 +55,30 @@ def test_nobody_trains_otherwise_for_it():
 
 
 def test_only_what_is_searched_after_an_exchange_is_the_mean():
-    result = federation(0.75)
-    searched = []
+    result, searched = federation(0.75), []
     side = result.clients[0]
-    result.parts.trainer.evaluate = lambda client, *_: searched.append(client.inner.theta()) or result.found.metrics[0]
-    result.found.metrics = torch.full((3, 2, 6), torch.nan).numpy()
+    nothing = torch.full((2, 6), torch.nan).numpy()
+    result.parts.trainer.evaluate = lambda client, *_: searched.append(client.inner.theta()) or nothing
     for number in (1, 2):
         result.play(number, ALL)
     result.distribute(3, ALL)
-    for served in (True, False):
-        rounds.validate(result.parts, 2, served=served)
+    newest = side.inner.theta()
+    rounds.validate(result.parts, 2, served=True)
     assert torch.equal(searched[0], side.mean)
+    assert not torch.equal(searched[0], newest)
+    result.learn(3, ALL)
+    rounds.validate(result.parts, 3, served=False)
     assert torch.equal(searched[len(ALL)], side.inner.theta())
-    assert not torch.equal(side.mean, side.inner.theta())
+
+
+def test_a_client_that_stayed_away_since_it_trained_is_searched_as_it_is():
+    result = federation(0.75)
+    for number in (1, 2):
+        result.play(number, ALL)
+    result.distribute(3, [1, 2])
+    newest = result.clients[0].inner.theta()
+    with result.clients[0].serving():
+        assert torch.equal(result.clients[0].inner.theta(), newest)
 
 
 @pytest.mark.parametrize("method", methods.names())

@@ -22,6 +22,7 @@ class AveragedClient(AidedClient):
     """A method's client with such a mean; the first weights that it is sent begin it."""
 
     derived = (*Client.derived, "past")
+    transient = ("arrived",)
 
     def __init__(self, inner: FederatedClient, past: float):
         """past: the share of the past s in the mean m <- s * m + (1 - s) * theta."""
@@ -30,16 +31,23 @@ class AveragedClient(AidedClient):
         self.past = past
         self.mean: Tensor | None = None
         """[P] on the CPU."""
+        self.arrived = False
+        """Whether nothing was trained since weights arrived."""
 
     def absorb(self, knowledge: Message) -> None:
         self.inner.absorb(knowledge)
         if knowledge:
             theta = self.inner.theta()
             self.mean = theta if self.mean is None else torch.lerp(theta, self.mean, self.past)
+            self.arrived = True
+
+    def begin(self) -> None:
+        self.arrived = False
+        self.inner.begin()
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        if self.mean is None:
+        if self.mean is None or not self.arrived:
             yield
             return
         tensors = [*self.learner.tail.parameters(), *self.learner.tail.buffers()]  # all: a weight may be made of parts
