@@ -10,30 +10,21 @@ start model, warm-up included. Works on the CPU, without MPI. Exit code 2: the i
 
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from fedstil_mpi import methods
 from fedstil_mpi.client.representations import normalise
-from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import Parser, cli_main, integer
-from fedstil_mpi.data.sources import open_original
-from fedstil_mpi.data.streams.base import Stream, Task
-from fedstil_mpi.data.streams.dense import dense
+from fedstil_mpi.data.streams.base import Task
 from fedstil_mpi.evaluation.gradcam import default_layer, heat, likeness
 from fedstil_mpi.evaluation.matches import Match, best, similarities
-from fedstil_mpi.federation.plan import Plan
-from fedstil_mpi.federation.setup import make_plan
-from fedstil_mpi.federation.start_model import build_network, warmup_images
-from fedstil_mpi.federation.warm_up import warm_up
 from fedstil_mpi.models.network import Network
+from fedstil_mpi.results.reading.networks import check_chosen, kept_model, load_network, reopen
 from fedstil_mpi.results.report import explanation
 from fedstil_mpi.results.report.explanation import Shown
 from fedstil_mpi.results.report.tables import write_csv
-from fedstil_mpi.results.writing.models import STEM, load_tail, model_file
 from fedstil_mpi.util import lease, terminal
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import atomic, expanded
@@ -60,27 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def explain(options: Namespace) -> None:
     """Raises InputError where the config, the model or the choice of images cannot be used."""
     in_folder = options.config.is_dir()
-    source = loading.read(options.config / "config.yaml" if in_folder else options.config, options.overrides)
-    draft = loading.resolve(source)
-    method = methods.load(draft.method.name)
-    original = open_original(draft.data, draft.seed)
-    stream = dense(original)
-    plan = make_plan(loading.resolve(source, method.Options, method.PRESETS), method, stream)
-    _check("--client", [options.client], stream.clients, "clients")
-    _check("--task", [options.task], stream.tasks, "tasks")
-    task = original.task(options.client, options.task)
-    _check("--images", options.images, len(task.query), "queries")
-    model = options.model or (model_file(options.config, options.client) if in_folder else None)
-    if model is not None and not options.model and not model.is_file():
-        raise InputError(
-            f"{options.config} keeps no {model.name}: runs keep models with save_models=true; run it so under another name, "
-            f"or give --model, or {options.config / 'config.yaml'} for the start model"
-        )
-    network = load_network(plan, stream, model)
+    run = reopen(options.config, options.overrides)
+    check_chosen("--client", [options.client], run.stream.clients, "clients")
+    check_chosen("--task", [options.task], run.stream.tasks, "tasks")
+    task = run.original.task(options.client, options.task)
+    check_chosen("--images", options.images, len(task.query), "queries")
+    model = options.model or (kept_model(options.config, options.client) if in_folder else None)
+    network = load_network(run.plan, run.stream, model)
 
     layer = options.layer or default_layer(network, task.query.pixels.shape[1:3])
     similarity = similarities(network, task)
-    market = plan.experiment.evaluation.protocol == "market"
+    market = run.plan.experiment.evaluation.protocol == "market"
     rows: list[dict[str, Any]] = []
     try:
         with lease.held(options.output):
@@ -96,32 +77,10 @@ def explain(options: Namespace) -> None:
     terminal.show(f"pictures of {layer} for {len(options.images)} queries, and explain.csv, in {options.output}")
 
 
-def load_network(plan: Plan, stream: Stream, model: Path | None) -> Network:
-    """The network of a config, with the tail of a model file; with the stem that lies beside it, if one does.
-
-    Otherwise the stem is made as a run makes it, warm-up included. Raises InputError where that cannot be done.
-    """
-    stem = model.with_name(STEM) if model is not None and model.with_name(STEM).is_file() else None
-    network = build_network(plan, weights="none" if stem else None)
-    if stem is not None:
-        load_tail(stem, network.stem)
-    elif (images := warmup_images(plan, stream)) is not None:
-        warm_up(network, images, plan.experiment.warmup, plan.experiment.seed)
-    if model is not None:
-        load_tail(model, network.tail)
-    return network
-
-
 def show(network: Network, task: Task, query: int, match: Match, layer: str) -> Shown:
     pixels = np.stack([task.query.pixels[query], task.gallery.pixels[match.gallery]])
     why = likeness(network, normalise(torch.from_numpy(pixels)), layer)
     return Shown(match, why.cosine, heat(why.evidence, pixels.shape[1:3]).numpy())
-
-
-def _check(option: str, chosen: Sequence[int], count: int, what: str) -> None:
-    for number in chosen:
-        if not 0 <= number < count:
-            raise InputError(f"{option} {number}, but there are {count} {what}; expected 0 to {count - 1}")
 
 
 if __name__ == "__main__":

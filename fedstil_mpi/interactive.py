@@ -20,7 +20,6 @@ from fedstil_mpi.config import loading
 from fedstil_mpi.report import Comparison
 from fedstil_mpi.results.reading import runs
 from fedstil_mpi.results.reading.runs import Run
-from fedstil_mpi.results.writing.run_folder import path_of
 from fedstil_mpi.run import execute
 from fedstil_mpi.util.terminal import Detail
 
@@ -38,7 +37,7 @@ def run(config: str | Path, settings: Settings | None = None, *, resume: bool = 
     experiment = loading.resolve(source)
     with alone() as world:
         execute(world, source, detail=detail)
-    return runs.read(path_of(experiment))
+    return runs.read(experiment.folder)
 
 
 def compare(

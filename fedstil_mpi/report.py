@@ -1,8 +1,8 @@
 """Report on one or many runs: tables, plots, and the numbers behind them.
 
-    python -m fedstil_mpi.report runs/x [runs/y ...] [--output DIR] [--against LABEL]
+    python -m fedstil_mpi.report runs/x [runs/y ...] [--output DIR] [--against LABEL] [--rankings CLIENT ...]
 
-Every argument is a run folder or holds run folders. Needs neither torch nor MPI. Exit code 2: the input cannot be used,
+Every argument is a run folder or holds run folders. Needs neither torch nor MPI, but torch for ranking lists. Exit code 2: the input cannot be used,
 and one line says why.
 """
 
@@ -48,12 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--output", type=expanded, help="folder for the report; default: report/ in the only run, or here"
     )
     parser.add_argument("--against", metavar="LABEL", help="variant to hold the others against; default: first FedSTIL")
+    parser.add_argument(
+        "--rankings",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="CLIENT",
+        help="in report.html the answers to some queries of these clients; needs save_models=true and the images",
+    )
 
     def report() -> None:
         options = parser.parse_args(arguments)
         comparison = load(options.runs, options.against)
         alone = options.runs[0] if len(options.runs) == 1 else Path()
-        show(comparison, write(comparison, options.output or alone / "report"))
+        show(comparison, write(comparison, options.output or alone / "report", options.rankings))
 
     cli_main(report)
 
@@ -77,10 +85,11 @@ def load(paths: Sequence[Path], against: str | None = None) -> Comparison:
     return Comparison(variants, wanted[0], notes)
 
 
-def write(comparison: Comparison, output: Path) -> Path:
+def write(comparison: Comparison, output: Path, rankings: Sequence[int] = ()) -> Path:
     """Write report.md, and report.html where its packages are installed, into the folder `output`; returns the former.
 
-    For one rank. Raises InputError where the folder cannot be used.
+    rankings: clients whose ranking lists are shown there. For one rank. Raises InputError where the folder cannot be used, or
+    the lists not be made.
     """
     file = output / "report.md"
     try:
@@ -92,7 +101,7 @@ def write(comparison: Comparison, output: Path) -> Path:
             write_text(file, text(comparison, list(rows)))
             (output / "report.html").unlink(missing_ok=True)  # an earlier report's
             if not page.missing():
-                html = page.render(comparison.variants, comparison.reference, parts(comparison), rows)
+                html = page.render(comparison.variants, comparison.reference, parts(comparison), rows, rankings)
                 write_text(output / "report.html", html)
     except OSError as error:
         raise InputError(

@@ -27,7 +27,6 @@ from fedstil_mpi.config.command_line import Parser
 from fedstil_mpi.federation.shared_resources import SharedResources, open_shared_resources
 from fedstil_mpi.launch.precision import settle
 from fedstil_mpi.launch.signals import listening
-from fedstil_mpi.results.writing.run_folder import path_of
 from fedstil_mpi.results.writing.trackers import check_installed
 from fedstil_mpi.util.clock import Moment
 from fedstil_mpi.util.terminal import Detail, say
@@ -125,7 +124,7 @@ def execute(
         if output is not None and resources is not before:
             for line in remarks(resources.stream):
                 say(line)
-        store = CheckpointStore(path_of(plan.experiment), settings)
+        store = CheckpointStore(plan.experiment.folder, settings)
         every = plan.experiment.checkpoint.every
         checkpoints = CheckpointManager(world, store, every, stop, at_once=draft.fault_tolerance, thorough=thorough)
         finish = partial(outcome.gather, world, libraries=libraries(draft.model.backbone))

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from fedstil_mpi.config.fields import bounded, check_values, choice
@@ -68,7 +69,8 @@ class Experiment:
     """What becomes of a dead rank's clients: adopt (other ranks take them over; the results are those of a run in which
     nobody died) | offline (they take no part from then on, as cameras would that have broken)."""
     save_models: bool = False
-    """Keep the stem and every client's last tail in the run folder, as safetensors."""
+    """Keep the stem and every client's last tail in the run folder, as safetensors: what it is served in the end, and what it
+    had learned before the last exchange."""
     tracking: list[str] = field(default_factory=list, metadata={"each": ("tensorboard", "mlflow")})
     """Programs that are told how the run goes, beside what it writes itself: tensorboard (event files in the run folder) |
     mlflow (wherever MLFLOW_TRACKING_URI says). Each is an optional extra: pip install 'fedstil-mpi[tensorboard]'."""
@@ -87,6 +89,11 @@ class Experiment:
     exchange: Exchange = field(default_factory=Exchange)
     placement: Placement = field(default_factory=Placement)
     method: Method = field(default_factory=Method)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.output) / self.name
 
     def as_json(self) -> str:
         """As a config file that gives this experiment again: the method's options stand beside its name and preset."""

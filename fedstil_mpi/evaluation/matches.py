@@ -1,4 +1,4 @@
-"""The gallery images that come first for a query: its best true and its best false match."""
+"""The gallery images that come first for a query, among them its best true and its best false match."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedstil_mpi.client.representations import represent
-from fedstil_mpi.data.streams.base import Task
+from fedstil_mpi.client.representations import BATCH, represent
+from fedstil_mpi.data.streams.base import Images, Task
 from fedstil_mpi.models.network import Network
 from fedstil_mpi.util.errors import InputError
 
@@ -25,13 +25,29 @@ class Match(NamedTuple):
 
 
 @torch.no_grad()
-def similarities(network: Network, task: Task) -> Tensor:
-    """Cosines of the features, float64 [queries, gallery], on the CPU. Puts the tail into evaluation mode."""
+def features(network: Network, images: Images) -> Tensor:
+    """What a search compares of images, float64 [n, F], of length 1, on the CPU. Puts the tail into evaluation mode."""
     network.tail.eval()
-    device = torch.device("cpu")
-    representations = [represent(network.stem, split.pixels, device) for split in (task.query, task.gallery)]
-    query, gallery = (torch.nn.functional.normalize(network.tail.features(r).double(), dim=1) for r in representations)
+    representations = represent(network.stem, images.pixels, torch.device("cpu"))
+    found = [network.tail.features(part) for part in representations.split(BATCH)]
+    return torch.nn.functional.normalize(torch.cat(found).double(), dim=1)
+
+
+def similarities(network: Network, task: Task) -> Tensor:
+    """Cosines of the features, float64 [queries, gallery]. Puts the tail into evaluation mode."""
+    query, gallery = (features(network, split) for split in (task.query, task.gallery))
     return query @ gallery.T
+
+
+def nearest(task: Task, query: int, similarity: Tensor, market: bool) -> np.ndarray:
+    """The gallery sorted by likeness to a query, given its similarities [gallery]: indices, int64.
+
+    market: without images of the query's person at the query's camera, which take no rank, as in the evaluation.
+    """
+    gallery, camera = task.gallery, task.query.cameras[query]
+    junk = (gallery.pids == task.query.pids[query]) & (gallery.cameras == camera) & (camera >= 0) & market
+    order = similarity.argsort(descending=True, stable=True).numpy()
+    return order[~junk[order]]
 
 
 def best(task: Task, query: int, similarity: Tensor, market: bool) -> Iterator[Match]:
@@ -40,16 +56,13 @@ def best(task: Task, query: int, similarity: Tensor, market: bool) -> Iterator[M
     market: gallery images of the query's person at the query's camera take no rank, as in the evaluation. Raises
     InputError where no others are left.
     """
-    gallery, camera = task.gallery, task.query.cameras[query]
-    same = gallery.pids == task.query.pids[query]
-    junk = same & (gallery.cameras == camera) & (camera >= 0) & market
-    nearest = similarity.argsort(descending=True, stable=True).numpy()
-    nearest = nearest[~junk[nearest]]
-    if not len(nearest):
+    same = task.gallery.pids == task.query.pids[query]
+    order = nearest(task, query, similarity, market)
+    if not len(order):
         raise InputError(
             f"query {query} has only images of its own person and camera to be compared with; choose another"
         )
     for kind, wanted in (("true", same), ("false", ~same)):
-        ranks = np.flatnonzero(wanted[nearest])
+        ranks = np.flatnonzero(wanted[order])
         if len(ranks):
-            yield Match(kind, int(nearest[ranks[0]]), int(ranks[0]) + 1)
+            yield Match(kind, int(order[ranks[0]]), int(ranks[0]) + 1)

@@ -6,6 +6,7 @@ and a trainer that count (`planning.counting`).
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from fedstil_mpi.evaluation.lifelong import METRICS
 from fedstil_mpi.evaluation.search import Gallery, Search, gather
 from fedstil_mpi.federation.state import Federation
 from fedstil_mpi.methods.base import Client
+from fedstil_mpi.models.files import save_models
 
 
 class Checkpoints(Protocol):
@@ -56,6 +58,8 @@ def run_rounds(f: Federation, checkpoints: Checkpoints, done: int = 0) -> None:
         if round > 1 and f.schedule.evaluates(round - 1):
             validate(f, round - 1, served=True)
         learn(f, round, online, checkpoints)
+        if f.models is not None and round == f.schedule.total:
+            keep_local(f, f.models)
         if f.schedule.evaluates(round):
             validate(f, round, served=False)
         collect(f, round, f.schedule.senders(round))
@@ -114,6 +118,13 @@ def learn(f: Federation, round: int, online: list[int], checkpoints: Checkpoints
     with f.clock("wait"):
         gathered = f.exchange.gather(np.array(list(reports.values()), np.float64).reshape(-1, 3))
     f.observer.training(round, gathered)
+
+
+def keep_local(f: Federation, folder: Path) -> None:
+    """The models before the last exchange, of clients that have learned anything. Collective: all ranks must call."""
+    with f.verdict():
+        tails = {client: side.learner.tail for client, side in f.clients.items() if side.learner.draws}
+        save_models(folder, tails, "local")
 
 
 def validate(f: Federation, round: int, *, served: bool) -> None:

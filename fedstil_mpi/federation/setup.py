@@ -163,7 +163,8 @@ def assemble(world: World, plan: Plan, resources: SharedResources) -> Federation
         exchange = MpiExchange(world, assign_clients(plan.schedule.clients, world.size), clock)
     schema = message_schema(plan.experiment, plan.method, plan.schedule.clients, network)
     f = connect(plan, schema, learners, exchange, OneByOne(world.at))
-    return replace(f, clock=clock, at=world.at, verdict=world.verdict)
+    models = plan.experiment.folder if plan.experiment.save_models else None
+    return replace(f, clock=clock, at=world.at, verdict=world.verdict, models=models)
 
 
 def connect(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,8 @@ class Federation:
     """On rank 0; elsewhere None."""
     task_aware: bool = False
     """Whether the method searches each task with a model of its own."""
+    models: Path | None = None
+    """The run folder, where models are kept; None: they are not."""
     observer: Observer = field(default_factory=Observer)
     """Called on rank 0 with what happens."""
     events: list[dict[str, Any]] = field(default_factory=list)

@@ -8,9 +8,8 @@ from typing import Any
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.state import Federation
+from fedstil_mpi.models import files
 from fedstil_mpi.planning.resident import measure
-from fedstil_mpi.results.writing import models
-from fedstil_mpi.results.writing.run_folder import path_of
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,9 @@ def gather(world: World, plan: Plan, f: Federation, libraries: int) -> Outcome:
         if plan.experiment.save_models:
             with world.verdict():
                 tails = {learner.client: learner.tail for learner in learners if learner.draws}
-                stem = f.initial_model.network.stem if world.is_server else None
-                models.save_models(path_of(plan.experiment), tails, stem)
+                files.save_models(plan.experiment.folder, tails, "served")
+                if world.is_server:
+                    files.save_stem(plan.experiment.folder, f.initial_model.network.stem)
     timings = world.gather_json(f.clock.spent()) or []
     measured = world.gather_json(measure(learners, libraries)) or []
     return Outcome(timings, list(chain.from_iterable(fingerprints)), measured)

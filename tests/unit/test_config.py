@@ -10,7 +10,7 @@ from fedstil_mpi import compare, methods
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.fields import bounded
 from fedstil_mpi.config.schema import Data, Experiment, Method, Train
-from fedstil_mpi.results.writing.run_folder import RunFolder, path_of
+from fedstil_mpi.results.writing.run_folder import RunFolder
 from fedstil_mpi.util.errors import InputError
 from support import configs
 from support.configs import Options, write
@@ -359,8 +359,8 @@ def test_every_preset_resolves_and_what_is_saved_gives_the_same_experiment(name,
     for preset in method.PRESETS:
         source = {"name": preset, "output": str(tmp_path), "method": {"name": name, "preset": preset}}
         experiment = complete(source)
-        path_of(experiment).mkdir()
-        RunFolder(path_of(experiment)).create(experiment, [])
+        experiment.folder.mkdir()
+        RunFolder(experiment.folder).create(experiment, [])
         assert complete(loading.read(tmp_path / preset / "config.yaml")) == experiment
 
 
@@ -371,8 +371,8 @@ def test_what_differs_from_every_default_survives_saving(tmp_path):
     source = {"output": str(tmp_path), "data": changed, "memory": {"share": None}, "method": {"alpha": 0.25}}
     experiment = complete(source)
     assert experiment.data.path == "a: b, ünï"
-    path_of(experiment).mkdir()
-    RunFolder(path_of(experiment)).create(experiment, [])
+    experiment.folder.mkdir()
+    RunFolder(experiment.folder).create(experiment, [])
     assert complete(loading.read(tmp_path / "experiment" / "config.yaml")) == experiment
 
 

@@ -17,12 +17,13 @@ from fedstil_mpi.data.sources import open_original, open_stream
 from fedstil_mpi.data.streams.base import Images, Task
 from fedstil_mpi.evaluation.gradcam import default_layer, heat, layers, likeness
 from fedstil_mpi.evaluation.matches import Match, best
-from fedstil_mpi.explain import load_network
 from fedstil_mpi.federation.setup import make_plan
 from fedstil_mpi.models.adaptive import decompose
+from fedstil_mpi.models.files import STEM, load_tail, model_file, plain_state, save_tail
 from fedstil_mpi.models.network import Network, Stem, Tail, adaptive_parameters, build
+from fedstil_mpi.results.reading import networks
+from fedstil_mpi.results.reading.networks import load_network
 from fedstil_mpi.results.report.explanation import Shown, row
-from fedstil_mpi.results.writing.models import STEM, load_tail, model_file, plain_state, save_tail
 from fedstil_mpi.util.errors import InputError
 from support import SMALL, TINY, tiny
 
@@ -343,7 +344,7 @@ def test_a_run_folder_gives_config_tail_and_stem(explained, tmp_path, monkeypatc
     save_tail(model_file(run, 1), network.tail)
     command(run, *chosen(tmp_path / "tail", 0))
     save_tail(run / "models" / STEM, network.stem)
-    monkeypatch.setattr(explain, "warm_up", None)  # not needed with a stem
+    monkeypatch.setattr(networks, "warm_up", None)  # not needed with a stem
     command(run, "warmup.steps=3", *chosen(tmp_path / "both", 0))
     command(TINY, *chosen(tmp_path / "file", 0), "--model", model_file(run, 1))
     found = {name: lines(tmp_path / name) for name in ("tail", "both", "file")}

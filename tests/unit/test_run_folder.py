@@ -21,7 +21,7 @@ from fedstil_mpi.config.synthetic import SyntheticOptions
 from fedstil_mpi.data.pack.packing import pack_stream
 from fedstil_mpi.data.streams.synthetic import SyntheticStream
 from fedstil_mpi.results.writing import inputs, provenance
-from fedstil_mpi.results.writing.run_folder import RunFolder, path_of
+from fedstil_mpi.results.writing.run_folder import RunFolder
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.lease import NAME
 
@@ -41,7 +41,7 @@ def experiment(folder, *, resume="auto", **sections):
 def begun(folder, **sections):
     """A run that was interrupted after its config was written."""
     run = experiment(folder, **sections)
-    place = RunFolder(path_of(run))
+    place = RunFolder(run.folder)
     assert place.open(run) == "absent"
     place.create(run, [])
     place.close()
@@ -50,7 +50,7 @@ def begun(folder, **sections):
 
 def state(run):
     inputs._digest.cache_clear()
-    place = RunFolder(path_of(run))
+    place = RunFolder(run.folder)
     try:
         return place.open(run)
     finally:
@@ -70,7 +70,7 @@ def contents(folder):
 
 def test_the_second_of_two_runs_of_one_name_writes_nothing(tmp_path):
     run = experiment(tmp_path, resume="never")
-    first, second = RunFolder(path_of(run)), RunFolder(path_of(run))
+    first, second = RunFolder(run.folder), RunFolder(run.folder)
     first.open(run)
     before = contents(first.path)
     with pytest.raises(InputError, match="in use by process"):
@@ -85,7 +85,7 @@ def test_the_second_of_two_runs_of_one_name_writes_nothing(tmp_path):
 
 def test_a_refused_run_leaves_no_folder(tmp_path):
     run = experiment(tmp_path)
-    place = RunFolder(path_of(run))
+    place = RunFolder(run.folder)
     assert place.open(run) == "absent"
     place.close()
     assert not place.path.exists()
@@ -94,14 +94,14 @@ def test_a_refused_run_leaves_no_folder(tmp_path):
 def test_on_resume_a_session_is_added_and_nothing_else_is_written_again(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "fedstil_mpi.run", "my config.yaml"])
     run = begun(tmp_path)
-    before, environment = contents(path_of(run)), environment_of(run)
-    place = RunFolder(path_of(run))
+    before, environment = contents(run.folder), environment_of(run)
+    place = RunFolder(run.folder)
     assert place.open(run) == "interrupted"
     for _ in range(2):  # as when ranks are lost
         place.create(run, [{"rank": 1}], "MPI 4")
     place.finish()
     place.close()
-    after = contents(path_of(run))
+    after = contents(run.folder)
     assert after["config.yaml"] == before["config.yaml"]
     first, second = environment_of(run).pop("sessions")
     assert environment_of(run) | {"sessions": [first]} == environment
@@ -113,17 +113,17 @@ def test_on_resume_a_session_is_added_and_nothing_else_is_written_again(tmp_path
 
 def test_an_environment_that_cannot_be_read_is_left_alone(tmp_path):
     run = begun(tmp_path)
-    (path_of(run) / "environment.json").write_text("[1, 2")
-    place = RunFolder(path_of(run))
+    (run.folder / "environment.json").write_text("[1, 2")
+    place = RunFolder(run.folder)
     place.open(run)
     place.create(run, [])
     place.finish()
     place.close()
-    assert (path_of(run) / "environment.json").read_text() == "[1, 2"
+    assert (run.folder / "environment.json").read_text() == "[1, 2"
 
 
 def environment_of(run):
-    return json.loads((path_of(run) / "environment.json").read_text())
+    return json.loads((run.folder / "environment.json").read_text())
 
 
 def git(folder, *arguments):
@@ -158,7 +158,7 @@ def test_a_slurm_job_is_named_as_squeue_does():
 
 def test_what_an_interrupted_beginning_has_left_is_no_run(tmp_path):
     run = begun(tmp_path)
-    folder = path_of(run)
+    folder = run.folder
     (folder / "config.yaml").rename(folder / ".config.yaml.1234abcd.partial")
     assert state(run) == "absent"
     assert sorted(contents(folder)) == ["environment.json"]
@@ -166,11 +166,11 @@ def test_what_an_interrupted_beginning_has_left_is_no_run(tmp_path):
 
 def test_a_damaged_config_is_no_reason_to_give_up_a_run(tmp_path):
     run = begun(tmp_path)
-    config = path_of(run) / "config.yaml"
+    config = run.folder / "config.yaml"
     config.write_bytes(config.read_bytes()[:20])
-    assert f"{path_of(run)} holds no config of a run that can be read" in refusal(run)
+    assert f"{run.folder} holds no config of a run that can be read" in refusal(run)
     config.unlink()
-    (path_of(run) / "results.h5").touch()
+    (run.folder / "results.h5").touch()
     assert "bring its config.yaml back, or choose another name= or output=" in refusal(run)
 
 
@@ -182,7 +182,7 @@ def test_other_settings_are_refused(tmp_path):
 
 def test_what_a_complete_run_was_killed_before_removing_is_removed(tmp_path):
     run = begun(tmp_path)
-    folder = path_of(run)
+    folder = run.folder
     RunFolder(folder).finish()
     (folder / "checkpoints" / "00001").mkdir(parents=True)
     (folder / ".results.h5.12345678.partial").touch()
@@ -222,7 +222,7 @@ def test_a_weights_file_is_known_by_its_bytes(tmp_path):
     one.write_bytes(b"weights")
     other.write_bytes(b"weights")
     run = begun(tmp_path, model={"weights": str(one)})
-    place = RunFolder(path_of(run))
+    place = RunFolder(run.folder)
     same = experiment(tmp_path, model={"weights": str(other)})
     assert state(same) == "interrupted"
     assert place.settings(same) == place.settings(run)  # by which checkpoints are known

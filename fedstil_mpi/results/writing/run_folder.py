@@ -32,11 +32,6 @@ AT_MOST = 64 << 20
 """Bytes of environment.json, which grows with the number of ranks."""
 
 
-def path_of(experiment: Experiment) -> Path:
-    """The experiment's run folder."""
-    return Path(experiment.output) / experiment.name
-
-
 class RunFolder:
     """`<output>/<name>`, held and written by rank 0."""
 

@@ -17,7 +17,7 @@ from fedstil_mpi.results.writing.log import Log
 from fedstil_mpi.results.writing.progress import RunProgress
 from fedstil_mpi.results.writing.record import Record
 from fedstil_mpi.results.writing.results_file import write_results
-from fedstil_mpi.results.writing.run_folder import RunFolder, path_of
+from fedstil_mpi.results.writing.run_folder import RunFolder
 from fedstil_mpi.results.writing.trackers import open_trackers
 from fedstil_mpi.results.writing.tracking import Tracking
 from fedstil_mpi.util import terminal
@@ -34,7 +34,7 @@ class RunOutput:
         """The ranks that are there now, as rows of a table."""
         self.mpi = mpi
         self.brief = detail == "brief"
-        self.folder = RunFolder(path_of(plan.experiment))
+        self.folder = RunFolder(plan.experiment.folder)
         self.state = self.folder.open(plan.experiment)
         """absent | interrupted | complete: what is there of this run already."""
         self.console = terminal.console()

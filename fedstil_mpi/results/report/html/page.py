@@ -6,6 +6,7 @@ from typing import Any
 
 from fedstil_mpi.results.reading.variants import Variant
 from fedstil_mpi.results.report.html import figures
+from fedstil_mpi.results.report.html.rankings import rankings
 from fedstil_mpi.results.report.styles import styles
 from fedstil_mpi.results.report.tables import Rows
 
@@ -17,8 +18,17 @@ def missing() -> list[str]:
     return [name for name in NEEDED if find_spec(name) is None]
 
 
-def render(variants: Sequence[Variant], reference: Variant, parts: Mapping[str, str], rows: Mapping[str, Rows]) -> str:
-    """parts: title -> Markdown of each section of report.md, but the plots; rows: what the plots show, by name."""
+def render(
+    variants: Sequence[Variant],
+    reference: Variant,
+    parts: Mapping[str, str],
+    rows: Mapping[str, Rows],
+    clients: Sequence[int] = (),
+) -> str:
+    """parts: title -> Markdown of each section of report.md, but the plots; rows: what the plots show, by name.
+
+    clients: those whose ranking lists are shown, of the reference's first run. Raises InputError where these cannot be made.
+    """
     from jinja2 import Environment, PackageLoader
     from markdown_it import MarkdownIt
     from plotly.offline import get_plotlyjs
@@ -32,6 +42,8 @@ def render(variants: Sequence[Variant], reference: Variant, parts: Mapping[str, 
         sections={title: markdown.render(body) for title, body in parts.items()},
         variants=[{"label": label, "color": look["color"]} for label, look in looks.items()],
         reference=reference.label,
+        rankings=rankings(reference.runs[0], clients) if clients else [],
+        run=reference.runs[0],
         placements=placements(variants),
         plotly=get_plotlyjs(),
         data=data,

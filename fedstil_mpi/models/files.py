@@ -1,4 +1,4 @@
-"""Models of a finished run, each a safetensors file, which holds nothing but tensors and can be read from anybody."""
+"""Models of a run, each a safetensors file, which holds nothing but tensors and can be read from anybody."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,19 +13,24 @@ from fedstil_mpi.util.files import storing, write
 
 STEM = "stem.safetensors"
 """Beside the clients' tails: the stem that they share."""
+VIEWS = ("served", "local")
+"""A client's model at the end, and before the last exchange, as it has learned in the last round."""
 
 
-def model_file(folder: Path, client: int) -> Path:
-    """Where a run folder has the tail that a client ended with."""
-    return folder / "models" / f"client-{client}.safetensors"
+def model_file(folder: Path, client: int, view: str = "served") -> Path:
+    """Where a run folder has a client's last tail, served or local."""
+    return folder / "models" / f"client-{client}{'' if view == 'served' else f'-{view}'}.safetensors"
 
 
-def save_models(folder: Path, tails: Mapping[int, nn.Module], stem: nn.Module | None) -> None:
-    """Keep one rank's clients' tails, by client, and, on the rank that is given it, the stem, in a run folder."""
+def save_models(folder: Path, tails: Mapping[int, nn.Module], view: str) -> None:
+    """Keep one rank's clients' tails, by client, in a run folder. Raises StorageError."""
     for client, tail in tails.items():
-        save_tail(model_file(folder, client), tail)
-    if stem is not None:
-        save_tail(folder / "models" / STEM, stem)
+        save_tail(model_file(folder, client, view), tail)
+
+
+def save_stem(folder: Path, stem: nn.Module) -> None:
+    """Keep the stem that all clients share. Raises StorageError."""
+    save_tail(folder / "models" / STEM, stem)
 
 
 def save_tail(path: Path, tail: nn.Module) -> None:
