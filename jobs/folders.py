@@ -11,7 +11,6 @@ from pathlib import Path
 from fedstil_mpi import compare, run
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import cli_main
-from fedstil_mpi.results.writing.run_folder import path_of
 
 
 def main() -> None:
@@ -26,7 +25,7 @@ def folders(command: str, arguments: list[str]) -> list[Path]:
     """Raises InputError where the command line or the config cannot be used."""
     if command == "run":
         options = run.command_line().parse_intermixed_args(arguments)
-        return [path_of(loading.resolve(loading.read(options.config, options.overrides)))]
+        return [loading.resolve(loading.read(options.config, options.overrides)).folder]
     options = compare.command_line().parse_intermixed_args(arguments)
     plan = compare.read(options.config)
     entries = compare.expand(plan, options.config, options.overrides, options.seeds, options.only)
