@@ -17,7 +17,8 @@ class Data:
     gallery}/<person>/<image>) | pku (PKU-Reid's file names, split into four clients) | pack (one file with all images,
     which python -m fedstil_mpi.data writes) | the user's own: a .py file or a module, as in fedstil_mpi/data/sources.py."""
     path: str | None = None
-    """Where the images are; for folder, pku and pack."""
+    """Where the images are; for folder, pku and pack. {seed} in it stands for the experiment's seed: another division of the
+    people for each seed of a comparison."""
     camera_pattern: str | None = None
     """For folder: a regular expression with a group camera, such as 'cam(?P<camera>[0-9]+)_', searched in each image's path
     below the folder; null: cameras.csv in the folder (columns path and camera), else the names (c1s1, cam01, MSMT17's, ...)."""
@@ -38,6 +39,10 @@ class Data:
     of the test's queries and galleries: choose settings on this, and report the test."""
     synthetic: SyntheticOptions = field(default_factory=SyntheticOptions)
     """The synthetic stream's own knobs."""
+
+    def path_for(self, seed: int) -> str:
+        """`path` with the experiment's seed filled in; empty where there is none."""
+        return (self.path or "").replace("{seed}", str(seed))
 
 
 @dataclass(kw_only=True)

@@ -46,7 +46,7 @@ def _source(data: Data, seed: int) -> Stream:
         from fedstil_mpi.data.streams.folder import FolderStream
 
         return FolderStream(
-            expanded(str(data.path)),
+            expanded(data.path_for(seed)),
             data.height,
             data.width,
             camera_pattern=data.camera_pattern,
@@ -55,11 +55,13 @@ def _source(data: Data, seed: int) -> Stream:
     if data.kind == "pku":
         from fedstil_mpi.data.streams.pku import PkuStream
 
-        return PkuStream(expanded(str(data.path)), tasks=data.tasks, height=data.height, width=data.width, seed=seed)
+        return PkuStream(
+            expanded(data.path_for(seed)), tasks=data.tasks, height=data.height, width=data.width, seed=seed
+        )
     if data.kind == "pack":
         from fedstil_mpi.data.pack.stream import PackStream
 
-        return PackStream(expanded(str(data.path)), data.height, data.width)
+        return PackStream(expanded(data.path_for(seed)), data.height, data.width)
     from fedstil_mpi.data.streams.synthetic import SyntheticStream
 
     return SyntheticStream(data.synthetic, seed, tasks=data.tasks, height=data.height, width=data.width)

@@ -15,10 +15,14 @@ import h5py
 import numpy as np
 import pytest
 
+from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.config.sections import Data
 from fedstil_mpi.data.pack import PackStream, seal, target, verify, write_pack
 from fedstil_mpi.data.pack.format import NUMBERS, read
 from fedstil_mpi.data.pack.manifest import Manifest, Plan, Selection
 from fedstil_mpi.data.pack.pixels import copied
+from fedstil_mpi.data.sources import open_stream
+from fedstil_mpi.results.writing.inputs import contents
 from fedstil_mpi.util.errors import InputError
 from support.made_packs import (
     ABOUT,
@@ -106,11 +110,11 @@ def test_the_same_input_gives_the_same_bytes(pack):
 
 
 def test_any_rows_are_copied(pack):
-    contents, generator = read(pack), np.random.default_rng(3)
+    image_data, generator = read(pack), np.random.default_rng(3)
     for _ in range(100):
         rows = generator.integers(0, 11, generator.integers(0, 30))
         rows = np.concatenate([np.arange(row, min(row + 3, 11)) for row in rows]) if len(rows) else rows
-        assert np.array_equal(copied(pack, contents, rows), PIXELS[rows])
+        assert np.array_equal(copied(pack, image_data, rows), PIXELS[rows])
 
 
 def test_nothing_stays_open_and_locks_are_ignored(pack):
@@ -194,6 +198,16 @@ def test_another_version(pack):
     whole[16] = 2
     pack.write_bytes(whole)
     refused(pack, "is a pack of version 2, expected version 1: build it again, or use the release")
+
+
+def test_a_pack_for_each_seed(tmp_path):
+    write(tmp_path / "mix-7.h5")
+    data = Data(kind="pack", path=str(tmp_path / "mix-{seed}.h5"), height=HEIGHT, width=WIDTH)
+    assert open_stream(data, 7).clients == 2
+    assert "data.path" in contents(Experiment(seed=7, data=data))
+    assert "data.path" not in contents(Experiment(seed=8, data=data))
+    with pytest.raises(InputError, match=r"mix-8\.h5 does not exist"):
+        open_stream(data, 8)
 
 
 def test_no_pack(tmp_path):

@@ -26,7 +26,7 @@ def contents(experiment: Experiment) -> dict[str, str]:
     Of a pack its seal, which vouches for the rest; of a folder the names and sizes of its files.
     """
     data, weights = experiment.data, experiment.model.weights
-    paths = {"data.path": data.path or "", "model.weights": weights if "." in weights else ""}
+    paths = {"data.path": data.path_for(experiment.seed), "model.weights": weights if "." in weights else ""}
     front = {"data.path": seal.SIZE if data.kind == "pack" else None}
     return {key: found for key, path in paths.items() if path and (found := _digest(path, front.get(key)))}
 
