@@ -168,9 +168,10 @@ def wanted(options: argparse.Namespace) -> list[Case]:
     """The default preset for all numbers of clients and all backbones; the other presets for the reference code's."""
     first, *others = options.backbones
     settings = [(first, k, "best") for k in options.clients]
-    settings += [(first, tables.CLIENTS, preset) for preset in tables.PRESETS[1:]]
+    settings += [(first, tables.CLIENTS, preset) for preset in cases.PRESETS[1:]]
     settings += [(backbone, tables.CLIENTS, "best") for backbone in others]
-    return [Case(backbone, method, preset, k) for backbone, k, preset in settings for method in methods.names()]
+    of_methods = [(*of, method) for of in settings for method in methods.names()]
+    return [Case(on, method, preset, k) for on, k, preset, method in of_methods if preset in cases.presets(method)]
 
 
 def measure(run: list[Case], ranks: int) -> list[dict[str, Any]]:

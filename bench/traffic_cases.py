@@ -22,6 +22,7 @@ from fedstil_mpi.planning.hollow import hollow
 
 CLASSES = 8000
 IMAGE = (128, 64)
+PRESETS = ("best", "paper", "reference_code")
 PEOPLE = 12
 """People of a task, half of which turn up at a neighbouring camera later: the synthetic stream's defaults."""
 DENSITY = 0.1
@@ -68,6 +69,11 @@ def schema_of(case: Case, start: Network, *, shared_checkpoint: bool = False) ->
     names = network_state(start) if shared_checkpoint else ()
     provided = frozenset(name for name in names if not name.startswith("tail.classifier."))
     return message_schema(experiment(case), methods.load(case.method), case.clients, replace(start, provided=provided))
+
+
+def presets(method: str) -> list[str]:
+    """Those of PRESETS that a method has: the reference code does not have every method."""
+    return [preset for preset in PRESETS if preset in methods.load(method).PRESETS]
 
 
 def stream(plan: Plan) -> Stream:

@@ -13,7 +13,6 @@ from fedstil_mpi.config.sections import LOSSY
 from fedstil_mpi.models.network import Network
 from fedstil_mpi.util.tables import markdown
 
-PRESETS = ("best", "paper", "reference_code")
 TASKS, PER_TASK = 6, 10
 ROUNDS = TASKS * PER_TASK
 CLIENTS = 5
@@ -53,7 +52,7 @@ def own_table(backbone: str, network: Network) -> str:
     plan = cases.schedule(CLIENTS, TASKS, PER_TASK)
     rows = {}
     for method in methods.names():
-        for preset in PRESETS:
+        for preset in cases.presets(method):
             case = Case(backbone, method, preset, CLIENTS)
             schema = cases.schema_of(case, network)
             ledger = cases.predicted(case, network, plan)
@@ -96,10 +95,11 @@ def clients_table(backbone: str, network: Network, counts: Counts, clients: Sequ
             plan = cases.schedule(k, TASKS, PER_TASK)
             case = Case(backbone, method, "best", k)
             ledger = cases.predicted(case, network, plan)
-            theirs = reference_messages(counts, k)[method]
-            for direction, size in ((DOWN, theirs.later.bytes), (UP, theirs.up.bytes)):
+            theirs = reference_messages(counts, k).get(method)
+            for direction in (DOWN, UP):
                 quiet, _ = quiet_and_busiest(ledger, direction, k)
-                cells.append(f"{megabytes(k * quiet, 0)} ({megabytes(k * size, 0)})")
+                size = theirs and (theirs.later if direction == DOWN else theirs.up).bytes
+                cells.append(megabytes(k * quiet, 0) + ("" if size is None else f" ({megabytes(k * size, 0)})"))
         rows[method, ""] = cells
     head = ["method", *(f"K = {k}, {direction}" for k in clients for direction in ("down", "up"))]
     return markdown(head, [[name, *cells] for name, _, *cells in merged(rows)])

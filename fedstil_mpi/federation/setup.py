@@ -161,7 +161,8 @@ def assemble(world: World, plan: Plan, resources: SharedResources) -> Federation
     exchange: Exchange = InProcessExchange()
     if world.size > 1:
         exchange = MpiExchange(world, assign_clients(plan.schedule.clients, world.size), clock)
-    schema = message_schema(plan.experiment, plan.method, plan.schedule.clients, network)
+    with world.verdict():
+        schema = message_schema(plan.experiment, plan.method, plan.schedule.clients, network)
     f = connect(plan, schema, learners, exchange, OneByOne(world.at))
     models = plan.experiment.folder if plan.experiment.save_models else None
     return replace(f, clock=clock, at=world.at, verdict=world.verdict, models=models)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from fedstil_mpi.methods.base import MethodModule
 
 BUILT_IN = (
-    *("ewc", "fedavg", "fedcurv", "fedprox", "fedstil", "fedstil_atten", "fedweit"),
-    *("icarl", "mas", "multi", "single"),
+    *("ewc", "fedavg", "fedcurv", "fedper", "fedprox", "fedstil", "fedstil_atten", "fedweit"),
+    *("icarl", "mas", "multi", "pfedgraph", "single"),
 )
 KEY = "method.name"
 

@@ -18,8 +18,8 @@ from fedstil_mpi.util.state_tree import State
 @dataclass(kw_only=True)
 class Options:
     norms: str = choice("local", "averaged")
-    """Scale and shift of the tail's batch norms: local (they stay with the client) | averaged (as the reference does).
-    Running statistics always stay with the client."""
+    """Scale and shift of the tail's batch norms: local (they stay with the client; on a backbone whose layers have no biases
+    this is FedBN: Li et al., ICLR 2021) | averaged (as the reference does). Running statistics always stay with the client."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -1,15 +1,16 @@
 """What every method that exchanges weights shares: deltas against what the other side already knows."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.comm.flat import Message, Part, to_host
-from fedstil_mpi.methods.base import SAMPLES, Client, Setup, Traffic
+from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
+from fedstil_mpi.methods.base import SAMPLES, Client, Server, Setup, Traffic
 from fedstil_mpi.models.network import Tail, adaptive_parameters
+from fedstil_mpi.util.state_tree import State
 
 WEIGHTS = "weights"
 
@@ -71,6 +72,32 @@ class FederatedClient(Client):
 
     def sent(self, update: Message) -> None:
         self.load(self.start + update[WEIGHTS])
+
+
+class KeepingServer(Server):
+    """Keeps each client's weights as both ends know them; a client starts from what it is sent."""
+
+    def __init__(self, setup: Setup, options: Any):
+        super().__init__(setup, options)
+        self.theta_KP = setup.start.repeat(setup.clients, 1)
+        self.samples_K = torch.zeros(setup.clients, dtype=torch.int64)
+        """New images of each client's newest update, at least 1; 0 for one that was never seen."""
+
+    def sent(self, online: list[int], knowledge: Rows) -> None:
+        for client, theta_P in zip(online, knowledge[WEIGHTS], strict=True):
+            self.theta_KP[client] = theta_P
+
+    def collect(self, online: list[int], updates: Rows) -> None:
+        self.theta_KP.index_add_(0, torch.tensor(online), updates[WEIGHTS])
+        self.samples_K[online] = updates["samples"][:, 0].clamp(min=1)
+
+    def state(self) -> State:
+        return {"samples": self.samples_K}
+
+    def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
+        self.samples_K = state["samples"]
+        for client in range(self.setup.clients):
+            self.theta_KP[client] = theta_of(client)
 
 
 class Tying(NamedTuple):

@@ -11,7 +11,7 @@ In a round before which no bank came, it is the client's own column alone.
 So the tail is decomposed in training alone; between rounds it is a plain one, whose weights both ends know to the bit.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +24,9 @@ from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
 from fedstil_mpi.config.fields import FLOAT32, bounded, choice
-from fedstil_mpi.methods import base, fedstil
+from fedstil_mpi.methods import fedstil
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
-from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, Tying
+from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, KeepingServer, Tying
 from fedstil_mpi.models.adaptive import AttentiveAdaptive
 from fedstil_mpi.models.network import owner, part_name, trainable_parameters
 from fedstil_mpi.util.errors import InputError
@@ -163,44 +163,22 @@ def on_device(message: Tensor, device: torch.device) -> Tensor:
     return _ON_DEVICE[message]
 
 
-class Server(base.Server):
-    """Keeps each client's weights as both ends know them, and mixes nothing.
+class Server(KeepingServer):
+    """Sends what it keeps of all clients, and mixes nothing.
 
     A client that was never seen stands in the bank with the mean of the others: so the bank's mean is theirs, and a
     late joiner starts from it.
     """
 
-    transient = ("theta_KP",)  # it knows them from the clients
-
-    def __init__(self, setup: Setup, options: Options):
-        super().__init__(setup, options)
-        self.theta_KP = setup.start.repeat(setup.clients, 1)
-        self.seen_clients: set[int] = set()
-
     def knowledge(self, online: list[int]) -> Rows:
-        bank_KP, unseen = self.theta_KP, self.unseen_clients
-        if unseen:
+        bank_KP, seen = self.theta_KP, self.samples_K > 0
+        if not seen.all():
             bank_KP = self.theta_KP.clone()
-            bank_KP[unseen] = self.theta_KP[sorted(self.seen_clients)].mean(0)
+            bank_KP[~seen] = self.theta_KP[seen].mean(0)
         return {BANK: bank_KP.view(-1)}
-
-    @property
-    def unseen_clients(self) -> list[int]:
-        return [client for client in range(self.setup.clients) if client not in self.seen_clients]
 
     def sent(self, online: list[int], knowledge: Rows) -> None:
         """A late joiner holds its column."""
-        for client in set(online).intersection(self.unseen_clients):
-            self.theta_KP[client] = knowledge[BANK].view_as(self.theta_KP)[client]
-
-    def collect(self, online: list[int], updates: Rows) -> None:
-        self.theta_KP.index_add_(0, torch.tensor(online), updates[WEIGHTS])
-        self.seen_clients.update(online)
-
-    def state(self) -> State:
-        return {"seen clients": sorted(self.seen_clients)}
-
-    def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
-        self.seen_clients = set(state["seen clients"])
-        for client in range(self.setup.clients):
-            self.theta_KP[client] = theta_of(client)
+        for client in online:
+            if not self.samples_K[client]:
+                self.theta_KP[client] = knowledge[BANK].view_as(self.theta_KP)[client]

@@ -12,7 +12,9 @@ SETTINGS = {"train.steps": 2, "train.batch": 8, "rounds.per_task": 1, "memory.si
 STEADY = {"train.early_stop": False, "train.rate": "constant"}
 """With steps: what the reference code's presets have counts epochs."""
 PRESETS = [(name, preset) for name in methods.names() for preset in methods.load(name).PRESETS]
-FEDERATED = ("fedavg", "fedcurv", "fedprox", "fedstil", "fedstil_atten", "fedweit")
+REFERENCED = [name for name, preset in PRESETS if preset == "reference_code"]
+"""Methods that FedSTIL's reference code has, too."""
+FEDERATED = ("fedavg", "fedcurv", "fedper", "fedprox", "fedstil", "fedstil_atten", "fedweit", "pfedgraph")
 """Methods whose weights travel."""
 
 STRANGER = [tiny.task(1, 9, seed=10), tiny.task(2, 3, seed=11), tiny.task(4, 5, seed=12)]

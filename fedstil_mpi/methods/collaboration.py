@@ -1,0 +1,31 @@
+"""A collaboration graph: how much each client takes from each other one, as the quadratic programme of pFedGraph has it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def collaboration_graph(moved_KP: Tensor, samples_K: Tensor, alpha: float) -> Tensor:
+    """Weights [K, K]: row i minimises sum_j w_ij * (-cos(moved_i, moved_j)) + alpha * |w_i - p|^2 over the simplex.
+
+    moved_KP: how far each client's weights are from where all began; samples_K: of which p are the shares. Completing the
+    square, row i is the projection of p_j + cos(moved_i, moved_j) / 2 alpha. A client without samples is taken from by
+    nobody, and itself, as long as it has not moved, has the shares.
+    """
+    counted = samples_K.nonzero()[:, 0]
+    shares = (samples_K / samples_K.sum())[counted]
+    unit_KP = F.normalize(moved_KP)
+    nearest = project((shares + unit_KP @ unit_KP[counted].T / (2 * alpha)).double())
+    return moved_KP.new_zeros(2 * samples_K.shape).index_copy(1, counted, nearest.to(moved_KP.dtype))
+
+
+def project(rows: Tensor) -> Tensor:
+    """The nearest point of the simplex to each row, float [n, K] (Held, Wolfe and Crowder, 1974).
+
+    It is max(row - excess, 0) with the one excess that makes the sum 1: what the entries that stay positive, the largest
+    ones, exceed it by on average.
+    """
+    largest = rows.sort(dim=1, descending=True).values
+    excess = (largest.cumsum(1) - 1) / torch.arange(1, rows.shape[1] + 1, device=rows.device)
+    positive = (largest > excess).sum(1, keepdim=True)
+    return (rows - excess.gather(1, positive - 1)).clamp(min=0)

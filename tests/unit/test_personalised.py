@@ -1,0 +1,165 @@
+"""Personalised peers: what each of them keeps to itself, and what it takes from whom."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from fedstil_mpi import methods
+from fedstil_mpi.methods.collaboration import collaboration_graph, project
+from fedstil_mpi.models.network import adaptive_parameters, build, trainable_parameters
+from fedstil_mpi.util.errors import InputError
+from support import tiny
+from support.cases import STREAMS
+
+ALL = [0, 1, 2]
+
+
+def federation(method, settings=None, preset="best"):
+    common = {"train.steps": 3, "train.batch": 8, "rounds.per_task": 2, "memory.size": 6, "train.lr": 1e-2}
+    return tiny.federation(tiny.experiment(common | (settings or {}), method, preset), STREAMS)
+
+
+def after(rounds, method, settings=None):
+    """Played, with the last round's knowledge distributed."""
+    result = federation(method, settings)
+    for number in range(1, rounds + 1):
+        result.play(number, ALL)
+    result.distribute(rounds + 1, ALL)
+    return result
+
+
+def equal_names(result):
+    """The tensors that are the same at all clients."""
+    one, *others = (side.learner.tail.state_dict() for side in result.clients)
+    return {name for name in one if all(torch.equal(one[name], other[name]) for other in others)}
+
+
+# -- FedBN -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2"])
+def test_fedavg_with_local_norms_is_fedbn(backbone):
+    """All that learns travels, but for the batch norms."""
+    tail = build(backbone, num_classes=5, image_size=(32, 16)).tail
+    fedavg = methods.load("fedavg")
+    norms = {f"{name}." for name, layer in tail.named_modules() if isinstance(layer, torch.nn.BatchNorm2d)}
+    others = {name for name in trainable_parameters(tail) if not name.startswith(tuple(norms))}
+    assert set(fedavg.Client.travelling(tail, fedavg.Options())) == others != set(trainable_parameters(tail))
+
+
+# -- FedPer ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norms", ["local", "averaged"])
+def test_the_classifier_stays_with_its_client(norms):
+    result = after(2, "fedper", {"method.norms": norms})
+    base = {"trunk.conv.weight"} | ({"trunk.norm.weight", "trunk.norm.bias"} if norms == "averaged" else set())
+    assert set(result.clients[0].setup.layout.names) == base
+    constants = {"neck.weight", "neck.bias", "neck.num_batches_tracked", "trunk.norm.num_batches_tracked"}
+    assert equal_names(result) == base | constants
+
+
+def test_the_last_layers_stay_with_their_client():
+    tail = build("mobilenet_v2", num_classes=5, image_size=(32, 16), split="features.17").tail
+    fedper, layers = methods.load("fedper"), list(adaptive_parameters(tail))
+    for local in range(1, len(layers)):
+        options = fedper.Options(local_layers=local)
+        assert list(fedper.Client.travelling(tail, options)) == layers[:-local]
+    learns = list(trainable_parameters(tail))  # a norm after the last layer that travels travels with it
+    averaged = fedper.Options(local_layers=2, norms="averaged")
+    assert list(fedper.Client.travelling(tail, averaged)) == learns[: learns.index(layers[-2])]
+
+
+def test_something_has_to_travel():
+    with pytest.raises(InputError, match="local_layers = 2, but 2 layers learn; expected at most 1"):
+        federation("fedper", {"method.local_layers": 2})
+
+
+# -- pFedGraph ---------------------------------------------------------------------------------------------------------
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.8, 20.0])
+def test_the_graph_solves_the_quadratic_programme(alpha):
+    """Held against a general solver."""
+    moved, samples = torch.randn(4, 6, generator=rng(1)), torch.tensor([10, 3, 0, 7])
+    graph = collaboration_graph(moved, samples, alpha).double().numpy()
+    p = (samples / samples.sum()).double().numpy()
+    for i, row in enumerate(graph):
+        d = -torch.cosine_similarity(moved[i], moved, dim=1).double().numpy()
+
+        def loss(w, d=d):
+            return w @ d + alpha * ((w - p) ** 2).sum()
+
+        bounds = [(0, 1 if n else 0) for n in samples.tolist()]
+        whole = {"type": "eq", "fun": lambda w: w.sum() - 1}
+        best = minimize(loss, p, bounds=bounds, constraints=whole, method="SLSQP", options={"ftol": 1e-14})
+        assert best.success
+        np.testing.assert_allclose(row, best.x, atol=1e-5)
+
+
+def test_the_projection_is_the_nearest_point():
+    rows = 2 * torch.randn(50, 5, generator=rng(2), dtype=torch.float64)
+    nearest = project(rows)
+    torch.testing.assert_close(nearest.sum(1), torch.ones(50).double())
+    assert (nearest >= 0).all()
+    assert (nearest == 0).any()
+    corners = torch.eye(5, dtype=torch.float64)  # no way towards a corner leads nearer
+    assert ((rows - nearest) @ corners.T - ((rows - nearest) * nearest).sum(1, keepdim=True) <= 1e-12).all()
+    torch.testing.assert_close(project(nearest), nearest)
+
+
+def test_clients_that_move_alike_share_by_samples():
+    """And so does one that has not moved."""
+    samples = torch.tensor([1, 2, 5])
+    moved = torch.tensor([1.0, 2.0, 0.5])[:, None] * torch.randn(7, generator=rng(3))
+    shares = (samples / 8).expand(3, 3)
+    torch.testing.assert_close(collaboration_graph(moved, samples, 0.8), shares)
+    moved[1] = 0
+    torch.testing.assert_close(collaboration_graph(moved, samples, 0.8)[1], shares[1])
+
+
+def test_clients_that_move_apart_keep_to_themselves():
+    moved = torch.tensor([[1.0, 0, 0], [1.0, 0.1, 0], [-1.0, 0, 1.0]])
+    graph = collaboration_graph(moved, torch.tensor([5, 5, 5]), 0.1)
+    assert (graph[0, :2] > 0.4).all()
+    assert graph[2].tolist() == [0, 0, 1]
+
+
+def test_with_a_large_alpha_it_is_fedavg():
+    far, fedavg = after(1, "pfedgraph", {"method.alpha": 1e6, "method.pull": 0.0}), after(1, "fedavg")
+    for one, other in zip(far.clients, fedavg.clients, strict=True):
+        torch.testing.assert_close(one.theta(), other.theta(), rtol=0, atol=1e-6)
+
+
+def test_both_ends_know_the_same_weights_to_the_last_bit():
+    """Changing participation; client 2 joins in the third round."""
+    result = federation("pfedgraph", {"method.alpha": 0.3})
+    for number, online in enumerate([[0, 1], [1], [0, 2], ALL, [0], [1, 2], ALL], 1):
+        result.play(number, online)
+        for client in online:
+            assert torch.equal(result.server.theta_KP[client], result.clients[client].theta())
+    result.distribute(8, ALL)
+    torch.testing.assert_close(result.server.relevance_KK.sum(1), torch.ones(3))
+    assert len({side.theta().sum().item() for side in result.clients}) == 3
+
+
+def test_the_pull_turns_a_client_to_its_base():
+    """-lambda cos(theta, base): flat at the base, and against what turns away."""
+    result = after(1, "pfedgraph", {"method.pull": 2.0})
+    side, batch, scores = result.clients[0], tiny.batch(1, 2), torch.zeros(2, tiny.CLASSES)
+    assert tiny.penalty(side, batch, scores).item() == pytest.approx(-2)
+    side.load(-side.start)
+    assert tiny.penalty(side, batch, scores).item() == pytest.approx(2)
+    off = torch.randn(len(side.start), generator=rng(5))
+    off -= off @ side.start / (side.start @ side.start) * side.start
+    side.load(side.start + off * side.start.norm() / off.norm())
+    loss = tiny.penalty(side, batch, scores)
+    assert loss.item() == pytest.approx(-2 / 2**0.5)
+    loss.backward()
+    gradient = side.setup.layout.pack({name: parameter.grad for name, parameter in side.parameters.items()})
+    assert gradient @ off > 0 > gradient @ side.start
