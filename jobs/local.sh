@@ -6,7 +6,7 @@
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
-. "$(dirname "${BASH_SOURCE[0]}")/slurm/common.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 ranks=6 restarts=3
 while getopts n:r: option; do

@@ -15,9 +15,12 @@ ROOT = Path(__file__).parents[2]
 SLURM = {"SLURM_JOB_ID": "17"}
 ARRAY = {"SLURM_JOB_ID": "17", "SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "2"}
 
+PLAY = 'echo "$*" >> calls\neval "$(sed -n "$(wc -l < calls)p" plays)"'
+"""Does what the next line of the file `plays` says, and notes how it was called."""
 STANDS_IN = {
-    # does what the next line of the file `plays` says, and notes how it was called
-    "mpirun": 'echo "$*" >> calls\neval "$(sed -n "$(wc -l < calls)p" plays)"',
+    "mpirun": PLAY,
+    "flux": f'if [[ $1 == --parent ]]; then echo "$*" >> requeued; exit; fi\n{PLAY}',
+    "qsub": 'echo "$*" >> requeued',
     "python": "cat folders",  # which of these scripts calls jobs/folders.py alone
     "scontrol": 'echo "$*" >> requeued',
 }
@@ -121,6 +124,23 @@ def test_a_signal_before_the_start_starts_nothing(place):
     assert place.play([DONE], *RUN, **SLURM)[0] == 75
     assert not place.lines("calls")
     assert place.lines("requeued") == ["requeue 17"]
+
+
+PBS = ("pbs/run.pbs",), "-v ARGS=a.yaml seed=2 jobs/pbs/run.pbs", "--bind-to none --hostfile nodes"
+FLUX = ("flux/run.flux", "a.yaml", "seed=2"), "--parent batch jobs/flux/run.flux a.yaml seed=2", "run -n 6"
+
+
+@pytest.mark.parametrize(("script", "again", "launcher"), [PBS, FLUX])
+def test_other_schedulers_ask_for_a_checkpoint_themselves_and_submit_again(place, script, again, launcher):
+    file = place.folder / "jobs" / script[0]
+    file.write_text(file.read_text().replace("seconds=3600", "seconds=121"))
+    environment = {"PBS_O_WORKDIR": str(place.folder), "PBS_NODEFILE": "nodes", "ARGS": "a.yaml seed=2"}
+    assert place.play([LISTEN, DONE], *script, **environment)[0] == 75
+    assert (place.folder / "asked").exists()
+    assert place.lines("requeued") == [again]
+    assert place.play([LISTEN, DONE], *script, **environment)[0] == 0
+    assert place.lines("calls") == [f"{launcher} python -m fedstil_mpi.run --resume a.yaml seed=2"] * 2
+    assert place.lines("requeued") == [again]
 
 
 def test_a_comparison_has_a_seed_for_each_task_of_the_array(place):

@@ -9,7 +9,7 @@ launch=(mpirun --bind-to none)
 # launch=(srun --mpi=pmix --cpu-bind=none --kill-on-bad-exit)
 # Several networks between the nodes? Name one for mpirun: export OMPI_MCA_btl_tcp_if_include=ib0
 
-jobs=$(dirname "${BASH_SOURCE[0]}")/..
+jobs=$(dirname "${BASH_SOURCE[0]}")
 # shellcheck disable=SC1091  # made by `make setup`; without it python and mpirun are those of a module or of conda
 if [[ -f $jobs/../.venv/bin/activate ]]; then . "$jobs/../.venv/bin/activate"; fi
 
@@ -49,14 +49,24 @@ run_to_end() {
   return "$code"
 }
 
-# The same as a Slurm job: it goes back into the queue where it was asked to stop, and goes on when it is started again.
+# Put this job back into Slurm's queue; job files of other schedulers have their own. Of an array only this task: the
+# last one's SLURM_JOB_ID is that of the array.
+requeue() {
+  local job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+  scontrol requeue "${job:-$SLURM_JOB_ID}"
+}
+
+# For schedulers that send no signal before the time is over: stop at a checkpoint after so many seconds.
+stop_after() {
+  (sleep "$1" && kill -USR1 $$) </dev/null &>/dev/null &
+}
+
+# As a job: it goes back into the queue where it was asked to stop, and goes on when it is started again.
 run_job() {
   local code=0
-  # of an array only this task: the last one's SLURM_JOB_ID is that of the array
-  local job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
   run_to_end "$@" || code=$?
   if ((code == 75)); then
-    scontrol requeue "${job:-$SLURM_JOB_ID}" || echo "jobs: not requeued; submit it again, and it goes on" >&2
+    requeue || echo "jobs: not requeued; submit it again, and it goes on" >&2
   fi
   return "$code"
 }
