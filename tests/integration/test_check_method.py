@@ -1,15 +1,14 @@
 """The check of a method: the program's own pass it, and each kind of fault is found and named."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from fedstil_mpi import methods
 from support import SMALL
+from support.documents import example
 from support.launch import alone
 
-README = Path(__file__).parents[2] / "README.md"
 FINE = [
     "options  presets best, paper, reference_code load",
     "bytes    as predicted from the layouts, over all rounds",
@@ -68,8 +67,7 @@ def check(*arguments):
 
 
 def readme() -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    return code
+    return example("FedAvgM")
 
 
 def test_the_readmes_method_passes(tmp_path):

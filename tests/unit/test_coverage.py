@@ -1,6 +1,5 @@
 """A method that keeps more than its state holds is found out."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,8 @@ from fedstil_mpi import methods
 from fedstil_mpi.checkpoints import coverage
 from fedstil_mpi.util.errors import InputError
 from support import tiny
+from support.documents import example
 
-README = Path(__file__).parents[2] / "README.md"
 STREAMS = [[tiny.task(1, 2, seed=1)], [tiny.task(3, 2, seed=2)]]
 MOMENTUM = "momentum.py"
 CLIENT = """
@@ -27,8 +26,7 @@ class Client(fedavg.Client):
 
 
 def readme() -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    return code
+    return example("FedAvgM")
 
 
 def played(code: str, tmp_path: Path, **settings: object) -> tiny.Federation:

@@ -1,21 +1,18 @@
-"""The README's example of a method is a method."""
-
-import re
-from pathlib import Path
+"""The example of a method in docs/extending.md is a method."""
 
 import pytest
 import torch
 
 from support import tiny
+from support.documents import example
 
-README = Path(__file__).parents[2] / "README.md"
 STREAMS = [[tiny.task(1, 2, seed=1)], [tiny.task(3, 2, seed=2)], [tiny.task(5, 4, seed=3)]]
 
 
 @pytest.fixture
 def fedavgm(tmp_path) -> str:
-    """The README's method, in a file of the user's own."""
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    """The documented method, in a file of the user's own."""
+    code = example("FedAvgM")
     (tmp_path / "fedavgm.py").write_text(code)
     return str(tmp_path / "fedavgm.py")
 
