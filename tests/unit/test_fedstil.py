@@ -69,16 +69,18 @@ def test_golden_dispatch(path):
 
 def server_after(relevance: str, uploads: list[list[int]], **options) -> fedstil.Server:
     """A server of four clients that got updates of these online clients in successive rounds, with random weights."""
-    generator = torch.Generator().manual_seed(5)
+    generator, prototypes = torch.Generator().manual_seed(5), torch.Generator().manual_seed(6)
     layout = Layout.of({"w": torch.empty(6)})
     server = fedstil.Server(Setup(4, layout, 8, torch.zeros(6)), fedstil.Options(relevance=relevance, **options))
     for number, online in enumerate(uploads):
         people = [torch.tensor([[number], [10 * client], [10 * client + number]]) for client in online]
+        people = people if number % 2 == 0 else [ids[:0] for ids in people]
         updates = {
             "weights": torch.randn(len(online), 6, generator=generator),
             "token": torch.rand(len(online), 8, generator=generator),
             "header": torch.full((len(online), 1), number // 2),
-            "people": people if number % 2 == 0 else [ids[:0] for ids in people],
+            "prototypes": [torch.rand(len(ids), 8, generator=prototypes) for ids in people],
+            "people": people,
         }
         server.collect(online, updates)
     return server

@@ -22,14 +22,15 @@ def token_memories(case) -> list[list[Tensor]]:
     ]
 
 
-def history(clients: int = 4, seed: int = 0, tasks: tuple[int, ...] = (3, 1, 2, 2)) -> History:
+def history(kind: str, clients: int = 4, seed: int = 0, tasks: tuple[int, ...] = (3, 1, 2, 2)) -> History:
     """Clients with some people in common and random non-negative tokens."""
+    shape = (5, 20) if kind == "prototypes" else (20,)
     generator = torch.Generator().manual_seed(seed)
     noted = History.empty(clients)
     for client in range(clients):
         for task in range(tasks[client]):
             people = torch.randperm(12, generator=generator)[:5].tolist()
-            tokens = [torch.rand(20, generator=generator) for _ in range(2)]
+            tokens = [torch.rand(*shape, generator=generator) for _ in range(2)]
             noted.note(client, True, frozenset(people), tokens[0])
             noted.note(client, False, frozenset(), tokens[1])
             noted.uploads[client] += tokens
@@ -73,14 +74,14 @@ def test_golden_divergence(path):
 
 
 def test_reference_share_of_the_receiver_is_always_one_nth():
-    _, share, weights = reference_code_relevance(history().uploads, 3, 0.8)
+    _, share, weights = reference_code_relevance(history("reference_code").uploads, 3, 0.8)
     torch.testing.assert_close(share.diagonal(), torch.full((4,), 0.25, dtype=torch.float64))
     assert (weights > math.exp(-0.75) / 4).all()  # the second softmax leaves them nearly even
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_sum_to_1(kind):
-    weights = matrix(history(), kind)
+    weights = matrix(history(kind), kind)
     assert weights.shape == (4, 4)
     assert (weights >= 0).all()
     torch.testing.assert_close(weights.sum(1), torch.ones(4, dtype=weights.dtype))
@@ -88,27 +89,27 @@ def test_rows_sum_to_1(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_identical_clients_get_identical_weights(kind):
-    noted = reordered(history(), [0, 1, 2, 1])
+    noted = reordered(history(kind), [0, 1, 2, 1])
     weights = matrix(noted, kind)
     torch.testing.assert_close(weights[[0, 2], 1], weights[[0, 2], 3])
     torch.testing.assert_close(weights[1, [0, 2]], weights[3, [0, 2]])
     torch.testing.assert_close(weights[1, 3], weights[3, 1])
     torch.testing.assert_close(weights[1, 1], weights[3, 3])
-    everyone = matrix(reordered(history(), [2, 2, 2]), kind)
+    everyone = matrix(reordered(history(kind), [2, 2, 2]), kind)
     torch.testing.assert_close(everyone, torch.full_like(everyone, 1 / 3))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_permuting_clients_permutes_the_weights(kind):
     order = [2, 0, 3, 1]
-    weights = matrix(history(), kind)
-    torch.testing.assert_close(matrix(reordered(history(), order), kind), weights[order][:, order])
+    weights = matrix(history(kind), kind)
+    torch.testing.assert_close(matrix(reordered(history(kind), order), kind), weights[order][:, order])
     assert kind == "uniform" or weights.std() > 1e-4
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_client_alone_keeps_its_own(kind):
-    assert matrix(history(1), kind).tolist() == [[1.0]]
+    assert matrix(history(kind, 1), kind).tolist() == [[1.0]]
 
 
 def test_attention_by_hand():
@@ -158,6 +159,30 @@ def test_overlap_is_the_weighted_jaccard_index():
     both_old = people([{1}, {2}], [{1}, {3}])
     assert MEASURES["overlap"](both_old, 0.5)[0, 1] == pytest.approx(0.5 / 2.5)
     assert MEASURES["overlap"](both_old, 0.0)[0, 1] == 0
+
+
+def test_people_are_matched_across_cameras_that_see_in_another_light():
+    """Clients 0 and 1 share 30 of 40 people, client 2 has 40 others; each camera adds much the same to all that it sees."""
+    generator = torch.Generator().manual_seed(0)
+    looks = torch.randn(90, 10, generator=generator) @ torch.randn(10, 200, generator=generator)  # ten traits
+    light = 20 * torch.randn(3, 200, generator=generator)
+    seen = [range(40), range(10, 50), range(50, 90)]
+    noted = History.empty(3)
+    for client, pids in enumerate(seen):
+        shown = looks[list(pids)] + light[client] + 0.5 * torch.randn(40, 200, generator=generator)
+        for task in (shown[:20], shown[20:]):
+            noted.note(client, True, frozenset(), task)
+    found = MEASURES["prototypes"](noted, 1.0)
+    torch.testing.assert_close(found, found.T)
+    assert found[0, 1] == pytest.approx(30 / 50, abs=0.1)
+    assert found[:2, 2].tolist() == pytest.approx([0, 0], abs=0.1)
+    assert found.diagonal().tolist() == [0, 0, 0]
+
+
+def test_equal_prototypes_are_a_jaccard_index_of_1_and_none_are_0():
+    rows = torch.eye(6)
+    noted = History([[TaskRecord(frozenset(), rows)], [TaskRecord(frozenset(), 3 + rows.flip(0))], []], [])
+    assert MEASURES["prototypes"](noted, 1.0).tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
 
 
 def tokens(*tasks_of_clients: list[list[float]]) -> History:

@@ -31,6 +31,12 @@ def pids_of_begun_tasks(learner: Learner) -> Tensor:
     return torch.cat([torch.empty(0, dtype=torch.int64), *people])[:, None]
 
 
+def prototypes_of_begun_tasks(learner: Learner, representation: int) -> Tensor:
+    """Their prototypes, float32 [n, D]; representation: D."""
+    made = [learner.identity_prototypes(task) for task in learner.untold.begun_tasks]
+    return torch.cat([torch.empty(0, representation), *made])
+
+
 def add_parts(traffic: Traffic, setup: Setup) -> Traffic:
     """A method's traffic with the parts of this aid."""
     own = (PEOPLE, prototypes_part(setup))
@@ -49,8 +55,7 @@ class PrototypeClient(AidedClient):
         self.inner.absorb(knowledge)
 
     def update(self) -> Message:
-        made = [self.learner.identity_prototypes(task) for task in self.learner.untold.begun_tasks]
-        prototypes = torch.cat([torch.empty(0, self.setup.representation), *made])
+        prototypes = prototypes_of_begun_tasks(self.learner, self.setup.representation)
         return {PEOPLE.kind: pids_of_begun_tasks(self.learner), "prototypes": prototypes} | self.inner.update()
 
     def sent(self, update: Message) -> None:

@@ -14,7 +14,7 @@ class TaskRecord:
 
     people: frozenset[int]
     token: Tensor | None
-    """Mean representation [D]; None where the measure in use needs none."""
+    """Mean representation [D], or for the measure prototypes each person's [n, D]; None where the measure in use needs none."""
 
 
 @dataclass

@@ -35,7 +35,8 @@ class Options:
     tying: float = bounded(0.0, 0, FLOAT32)
     """Weight lambda of parameter tying, lambda * |theta - theta at receipt|_1."""
     relevance: str = choice(*mixing.NAMES, "none")
-    """overlap (of the people two clients know) | token_kl | token_js | token_cosine | uniform | reference_code | none (the
+    """overlap (of the people two clients know) | prototypes (the same, found by matching what people look like; ids need mean
+    nothing to other clients) | token_kl | token_js | token_cosine | uniform | reference_code | none (the
     server mixes nothing: no weights travel after first contact, and every client learns alone)."""
     forgetting: float = bounded(1.0, 0, 1)
     """Factor lambda_f by which a task counts less for each newer task of the same client."""
@@ -124,7 +125,7 @@ class Client(FederatedClient):
     def update(self) -> Message:
         if not self.options.mixes:
             return {}
-        return super().update() | mixing.report(self.options.relevance, self.learner)
+        return super().update() | mixing.report(self.options.relevance, self.learner, self.setup.representation)
 
     def sent(self, update: Message) -> None:
         if self.options.mixes:

@@ -10,10 +10,10 @@ from torch import Tensor
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Layout, Message, Part, Rows
 from fedstil_mpi.comm.wire import CLASSIFIER, places
-from fedstil_mpi.methods.aids.prototypes import PEOPLE, pids_of_begun_tasks
+from fedstil_mpi.methods.aids.prototypes import PEOPLE, pids_of_begun_tasks, prototypes_of_begun_tasks
 from fedstil_mpi.methods.fedstil.attention import attention, blend, reference_code_relevance
 from fedstil_mpi.methods.fedstil.history import History
-from fedstil_mpi.methods.fedstil.relevance import MEASURES
+from fedstil_mpi.methods.fedstil.relevance import MEASURES, OF_PEOPLE
 from fedstil_mpi.util.state_tree import State
 
 NAMES = (*MEASURES, "reference_code")
@@ -26,17 +26,22 @@ TASK = Part("header", 1, torch.int64)
 def parts(measure: str, representation: int) -> tuple[Part, ...]:
     """What a client sends each round for this measure; `representation` is D, the length of a task token."""
     token = Part("token", representation)
-    if measure == "overlap":
-        return (PEOPLE,)
+    if measure in OF_PEOPLE:
+        return (PEOPLE,) if measure == "overlap" else (PEOPLE, Part("prototypes", representation, ragged=True))
     if measure == "reference_code":
         return (token,)
     return (token, TASK) if measure.startswith("token") else ()
 
 
-def report(measure: str, learner: Learner) -> Message:
+def report(measure: str, learner: Learner, representation: int) -> Message:
     """The client's message with these parts, after its training."""
-    if measure == "overlap":
-        return {PEOPLE.kind: pids_of_begun_tasks(learner)}
+    if measure in OF_PEOPLE:
+        people = {PEOPLE.kind: pids_of_begun_tasks(learner)}
+        return (
+            people
+            if measure == "overlap"
+            else people | {"prototypes": prototypes_of_begun_tasks(learner, representation)}
+        )
     if measure == "uniform":
         return {}
     token = {"token": learner.token()}
@@ -89,8 +94,10 @@ class Attention:
         """Take in the reports of the online clients, rows in the order of `online`."""
         for row, client in enumerate(online):
             pids = updates[PEOPLE.kind][row][:, 0].tolist() if PEOPLE.kind in self._reported else []
-            token = updates["token"][row].clone() if "token" in self._reported else None
             begins = bool(pids) or not self.history.tasks[client]
+            token = updates["token"][row].clone() if "token" in self._reported else None
+            if "prototypes" in self._reported:  # they come once
+                token = updates["prototypes"][row].clone() if begins else self.history.tasks[client][-1].token
             if TASK.kind in self._reported:
                 task = int(updates[TASK.kind][row])
                 begins = task != self._newest_task.get(client)
@@ -122,7 +129,7 @@ class Attention:
         else:
             similarity_KK = MEASURES[self.measure](self.history, self.forgetting)
             scores_KK, mean_score = similarity_KK / self.tau, -math.inf
-            if self.measure == "overlap":  # log(exp(score) - 1): nothing in common, -inf, says nothing for a client
+            if self.measure in OF_PEOPLE:  # log(exp(score) - 1): nothing in common, -inf, says nothing for a client
                 scores_KK, mean_score = scores_KK + torch.log(-torch.expm1(-scores_KK)), 0.0
             own = 1 / self.clients if self.self_weight is None else self.self_weight
             relevance_KK = attention(scores_KK, mean_score, own, seen_clients)

@@ -5,6 +5,7 @@ A measure turns what the server has seen, a `History`, into a similarity matrix 
 
 import math
 from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -58,6 +59,36 @@ def _shared(weights: list[dict[int, float]]) -> np.ndarray:
     return both.reshape(clients, clients)
 
 
+def prototypes(history: History, forgetting: float) -> Tensor:
+    """The overlap as far as it shows in identity prototypes, for cameras whose ids mean nothing to each other.
+
+    A camera shows everybody in its own light and from its own side, so each client's mean is taken off first. Two
+    prototypes are a pair where each is, by cosine, the nearest of all that either client has sent. Pairs within a client
+    are of different people and tell how many come about by chance; as many are taken off those between the clients, and
+    what is left counts as people in common, for a Jaccard index. All tasks count alike, whatever `forgetting` is.
+    """
+    clients = len(history.tasks)
+    result = torch.zeros(clients, clients)
+    centred = [_centred([task.token for task in tasks if task.token is not None]) for tasks in history.tasks]
+    for i, j in combinations([client for client, rows in enumerate(centred) if len(rows)], 2):
+        rows = torch.cat([centred[i], centred[j]])
+        nearest = (rows @ rows.T).fill_diagonal_(-torch.inf).argmax(1)
+        place = torch.arange(len(rows))
+        paired = nearest[nearest] == place
+        between = paired & ((place < len(centred[i])) != (nearest < len(centred[i])))
+        both = max(0, int(between.sum()) - int((paired & ~between).sum())) // 2
+        result[i, j] = result[j, i] = both / (len(rows) - both)
+    return result
+
+
+def _centred(tokens: list[Tensor]) -> Tensor:
+    """All rows of [n, D] without their mean, of length 1; [0, 0] where there are none."""
+    if not tokens:
+        return torch.empty(0, 0)
+    rows = torch.cat(tokens)
+    return torch.nn.functional.normalize(rows - rows.mean(0), dim=1)
+
+
 def token_kl(history: History, forgetting: float) -> Tensor:
     """Minus the KL divergence of client j's task tokens from client i's newest, tokens read as distributions."""
 
@@ -95,8 +126,11 @@ def uniform(history: History, forgetting: float) -> Tensor:
     return torch.zeros(len(history.tasks), len(history.tasks))
 
 
+OF_PEOPLE = ("overlap", "prototypes")
+"""Measures of people met in common, which are 0 where nothing speaks for a client."""
 MEASURES: dict[str, Measure] = {
     "overlap": overlap,
+    "prototypes": prototypes,
     "token_kl": token_kl,
     "token_js": token_js,
     "token_cosine": token_cosine,
