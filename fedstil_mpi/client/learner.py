@@ -130,21 +130,38 @@ class Learner:
         accuracy of the round (of its last epoch where epochs are counted); the loss is nan where training has diverged.
         Raises InputError there, unless `train.on_divergence` is continue.
         """
-        torch.manual_seed(self._seed("train", round))
-        self.samples = 0
         self.training = LocalTraining(self.tail, shortened(self.experiment.train, effort), self._rate)
         if self.interrupted is not None:
             self.training.restore(self.interrupted)
             self.interrupted = None
+        report = self._run(self.training, round, penalty, context, stop)
+        self.untold.samples += self.samples
+        self.remember()
+        return report
+
+    def train_beside(
+        self, tail: Tail, round: int, effort: float = 1.0, stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Before `train`: train another model in the same way, without a penalty, on the same batches. Raises as `train`.
+
+        Where it is stopped nothing says how far it came: it begins anew.
+        """
+        training = LocalTraining(tail, shortened(self.experiment.train, effort), replace(self._rate))
+        self._run(training, round, lambda *given: None, None, stop)
+
+    def _run(
+        self, training: LocalTraining, round: int, penalty: Penalty, context: Any, stop: Callable[[], bool]
+    ) -> Epoch:
+        torch.manual_seed(self._seed("train", round))
+        self.samples = 0
         try:
-            report = self.training.run(partial(self._epoch, round), self.allowed(), penalty, context, stop)
+            report = training.run(partial(self._epoch, round), self.allowed(), penalty, context, stop)
         except Diverged as error:
             raise self._diverged(f"round {round}, {error}") from None
-        if not is_finite(trainable_parameters(self.tail).values()):
+        if not is_finite(trainable_parameters(training.tail).values()):
             report = replace(report, loss=math.nan)
             if self.experiment.train.on_divergence == "stop":
                 raise self._diverged(f"round {round}: the weights are not finite after its last step")
-        self.remember()
         return report
 
     def _diverged(self, where: str) -> InputError:
@@ -161,9 +178,7 @@ class Learner:
         generator = torch.Generator().manual_seed(self._seed("batches", round, epoch))
         indices = batch_indices(new, 0 if old is None else len(old), size, share, generator)
         for index, make in make_batches(indices, new, partial(self._new_samples, round, epoch), old):
-            seen = int((index < new).sum())
-            self.samples += seen
-            self.untold.samples += seen
+            self.samples += int((index < new).sum())
             self.forward_counts["train"] += len(index)
             yield make
 

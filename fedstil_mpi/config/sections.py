@@ -184,7 +184,7 @@ class Serving:
     average: float = bounded(0.0, 0, 0.99)
     """Share of the past in the weights that a client is searched with after an exchange: the running mean
     m <- average * m + (1 - average) * theta of those that each exchange left it with; it trains on from the newest ones.
-    0: searched with the newest, too. For methods that exchange weights."""
+    0: searched with the newest, too. For methods that search with the weights that they exchange."""
 
 
 @dataclass(kw_only=True)

@@ -180,7 +180,9 @@ def connect(
     server: Server | None = method.Server(schema.setup, options) if exchange.is_server else None
     if past := experiment.serving.average:  # it costs nothing that a plan counts
         averaged = [
-            side for side in clients.values() if isinstance(side, FederatedClient) and not side.learner.counts_only
+            side
+            for side in clients.values()
+            if isinstance(side, FederatedClient) and side.serves_received and not side.learner.counts_only
         ]
         clients |= {side.learner.client: AveragedClient(side, past) for side in averaged}
     if experiment.prototypes.exchange:

@@ -38,6 +38,8 @@ class OneByOne:
         for client, effort in zip(clients, efforts, strict=True):
             learner = client.learner
             self.at(client=learner.client, task=learner.task)
+            if client.beside is not None:
+                learner.train_beside(client.beside, round, effort, stop)
             epochs.append(learner.train(round, client.penalty, client.context(), effort, stop))
         return epochs
 

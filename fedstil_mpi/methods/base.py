@@ -63,6 +63,8 @@ class Client:
     """Attributes of this class that are no state: given to the constructor, or made again from the rest where missing."""
     transient: tuple[str, ...] = ()
     """Attributes of this class that every round sets before anything reads them; a state need not hold them."""
+    beside: Tail | None = None
+    """Another model of the client, trained in every round before the learner's own, by the plain loss; None: there is none."""
 
     def __init__(self, learner: Learner, setup: Setup, options: Any):
         self.learner = learner

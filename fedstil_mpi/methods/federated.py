@@ -22,6 +22,9 @@ class FederatedClient(Client):
     last bit. This arithmetic runs on the CPU at both ends. From receipt to the next update may be several rounds.
     """
 
+    serves_received = True
+    """Whether the weights that travel are those of the model that is searched."""
+
     def __init__(self, learner: Learner, setup: Setup, options: Any):
         super().__init__(learner, setup, options)
         self.parameters = self.travelling(learner.tail, options)

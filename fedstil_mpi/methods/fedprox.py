@@ -13,6 +13,7 @@ from fedstil_mpi.comm.flat import Message, to_device
 from fedstil_mpi.config.fields import FLOAT32, bounded, choice
 from fedstil_mpi.methods import fedavg
 from fedstil_mpi.methods.fedavg import Server
+from fedstil_mpi.methods.federated import FederatedClient
 
 __all__ = ["PRESETS", "Client", "Options", "Server"]
 
@@ -37,6 +38,12 @@ class Proximity(NamedTuple):
     mu: float
     anchors: Mapping[str, Tensor]
     """Parameter -> where it is pulled to."""
+
+
+def to_start(side: FederatedClient, weight: float) -> Proximity | None:
+    """To the weights that the client received last; None without a weight."""
+    anchors = side.setup.layout.unpack(to_device(side.start, side.learner.device))
+    return Proximity(weight, anchors) if weight else None
 
 
 class Client(fedavg.Client):

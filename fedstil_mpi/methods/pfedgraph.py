@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedstil_mpi.client.batches import Batch
-from fedstil_mpi.comm.flat import Rows, to_device
+from fedstil_mpi.comm.flat import Rows
 from fedstil_mpi.config.fields import FLOAT32, bounded
 from fedstil_mpi.methods import fedavg
 from fedstil_mpi.methods.collaboration import collaboration_graph
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, KeepingServer
-from fedstil_mpi.methods.fedprox import Proximity
+from fedstil_mpi.methods.fedprox import Proximity, to_start
 
 
 @dataclass(kw_only=True)
@@ -37,8 +37,7 @@ class Client(fedavg.Client):
     traffic = staticmethod(FederatedClient.traffic)
 
     def context(self) -> Proximity | None:
-        base = self.setup.layout.unpack(to_device(self.start, self.learner.device))
-        return Proximity(self.options.pull, base) if self.options.pull else None
+        return to_start(self, self.options.pull)
 
     @staticmethod
     def penalty(parameters: Mapping[str, Tensor], context: Proximity, batch: Batch, scores: Tensor) -> Tensor:

@@ -40,7 +40,9 @@ class CountingTrainer:
     ) -> list[Epoch]:
         for client, effort in zip(clients, efforts, strict=True):
             assert isinstance(client.learner, CountingLearner)
-            client.learner.count_training(effort)
+            if client.beside is not None:
+                client.learner.train_beside(client.beside, round, effort)
+            client.learner.count_training(round, effort)
         return [Epoch(NUMBER, NUMBER, 0)] * len(clients)
 
     def evaluate(self, search: Search, scopes: Sequence[str], everywhere: Gallery | None) -> np.ndarray:
@@ -86,8 +88,18 @@ class CountingLearner(Learner):
         zeros = torch.zeros(n, dtype=torch.int64)
         return Samples(torch.zeros(n, 1), zeros, zeros) if n else None
 
-    def count_training(self, effort: float) -> None:
-        """As `train`.
+    def count_training(self, round: int, effort: float) -> None:
+        """As `train`."""
+        self._count_passes(round, effort)
+        self.remember()
+
+    def train_beside(
+        self, tail: Tail, round: int, effort: float = 1.0, stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._count_passes(round, effort)
+
+    def _count_passes(self, round: int, effort: float) -> None:
+        """Of local training.
 
         How many batches there are is known without making them; to make them, of a thousand clients, would take minutes.
         """
@@ -96,12 +108,8 @@ class CountingLearner(Learner):
         batches = _batch_sizes(new, self.remembered(), train.batch, self.experiment.memory.share)
         epochs = math.ceil(train.steps / len(batches)) if train.steps else train.epochs
         self.forward_counts["train"] += sum(islice(cycle(batches), train.steps or epochs * len(batches)))
-        if Augmentation.of(train).active:
-            views = {"task": int(self.task_is_new), "round": 1, "epoch": epochs}[train.refresh]
-            self.forward_counts["stem"] += views * new
-        else:
-            self.views.clean(self.task, "train")
-        self.remember()
+        for epoch in range(epochs):
+            self.views.count(self.task, round, epoch)
 
     def remember(self) -> None:
         if self.experiment.memory.size:

@@ -1,7 +1,7 @@
 """How much memory a rank needs: what follows from sizes and counts alone.
 
 The estimate counts the tensors and images that are there together at the busiest moment. It leaves out the interpreter
-and its libraries, temporaries of the arithmetic, and what a method keeps besides weights (importances, masks).
+and its libraries, temporaries of the arithmetic, and what a method keeps besides the weights of one model (importances, masks, Ditto's second model).
 """
 
 from collections import Counter, defaultdict

@@ -2,11 +2,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedstil_mpi import methods
 from fedstil_mpi.federation import rounds
 from fedstil_mpi.methods.aids.averaging import AveragedClient
 from support import tiny
-from support.cases import STEADY
+from support.cases import PRESETS, STEADY
 
 STREAMS = [
     [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2)],
@@ -81,8 +80,7 @@ def test_a_client_that_stayed_away_since_it_trained_is_searched_as_it_is():
         assert torch.equal(result.clients[0].inner.theta(), newest)
 
 
-@pytest.mark.parametrize("method", methods.names())
-@pytest.mark.parametrize("preset", ["best", "reference_code"])
+@pytest.mark.parametrize(("method", "preset"), [of for of in PRESETS if of[1] != "paper"])
 def test_training_goes_on_from_the_newest_weights_to_the_last_bit(method, preset):
     result = federation(0.75, method, preset)
     for number in (1, 2, 3):

@@ -76,6 +76,63 @@ def test_something_has_to_travel():
         federation("fedper", {"method.local_layers": 2})
 
 
+# -- Ditto -------------------------------------------------------------------------------------------------------------
+
+
+def personal(result):
+    """Travelling weights of the personal models, [K, P]."""
+    setup = result.clients[0].setup
+    return torch.stack([setup.layout.pack(dict(side.learner.tail.named_parameters())) for side in result.clients])
+
+
+@pytest.mark.parametrize("augment", [{}, {"train.augment": "default", "train.refresh": "epoch"}])
+def test_without_a_pull_the_personal_model_learns_alone(augment):
+    """And what goes to the server is FedAvg's; both to the last bit."""
+    alone, fedavg = after(3, "single", augment), after(3, "fedavg", augment | {"memory.size": 0})
+    ditto = after(3, "ditto", augment | {"method.pull": 0.0})
+    for one, other in zip(ditto.clients, alone.clients, strict=True):
+        assert one.learner.fingerprint() == other.learner.fingerprint()
+        assert one.learner.memory.state().keys() == other.learner.memory.state().keys()
+        assert one.learner.samples == other.learner.samples
+    without = after(3, "ditto", augment | {"memory.size": 0})
+    assert torch.equal(without.server.theta_P, fedavg.server.theta_P)
+    assert len({side.learner.fingerprint() for side in without.clients}) == 3
+
+
+def test_training_twice_passes_twice_the_images():
+    counts = [after(3, method).clients[0].learner.forward_counts for method in ("fedavg", "ditto")]
+    assert counts[1] == counts[0] | {"train": 2 * counts[0]["train"]}
+
+
+def test_a_strong_pull_keeps_the_personal_model_at_the_global_one():
+    """Adam's steps are about 0.01 each, three a round: what is farther than that is left behind by no pull alone."""
+    distances = []
+    for pull in (0.0, 0.1, 1e4):
+        result = federation("ditto", {"method.pull": pull})
+        for number in range(1, 7):
+            result.play(number, ALL)
+        received = torch.stack([side.start for side in result.clients])
+        distances.append((personal(result) - received).norm().item())
+    assert distances[0] > distances[1] > 2 * distances[2]
+
+
+def test_the_pull_by_hand():
+    result = after(1, "ditto", {"method.pull": 3.0})
+    side, gap = result.clients[0], personal(result)[0] - result.clients[0].start
+    assert gap.norm() > 0
+    loss = tiny.penalty(side, tiny.batch(1, 2), torch.zeros(2, tiny.CLASSES))
+    assert loss.item() == pytest.approx(1.5 * (gap @ gap).item(), rel=1e-4)
+
+
+def test_a_late_joiner_begins_with_the_global_model_twice():
+    result = federation("ditto")
+    result.play(1, [0, 1])
+    result.distribute(2, ALL)
+    assert torch.equal(personal(result)[2], result.server.theta_P)
+    assert torch.equal(result.clients[2].theta(), result.server.theta_P)
+    assert not torch.equal(personal(result)[0], result.server.theta_P)
+
+
 # -- pFedGraph ---------------------------------------------------------------------------------------------------------
 
 

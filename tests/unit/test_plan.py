@@ -117,7 +117,7 @@ def counting(settings, *tasks):
 
 def trained(learner):
     learner.begin_round()
-    learner.count_training(1.0)
+    learner.count_training(learner.draws, 1.0)
     return learner
 
 

@@ -17,6 +17,7 @@ class AidedClient(Client):
         super().__init__(inner.learner, inner.setup, inner.options)
         self.inner = inner
         self.task_aware = inner.task_aware
+        self.beside = inner.beside
 
     def begin(self) -> None:
         self.inner.begin()
