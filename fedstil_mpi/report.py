@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedstil_mpi.config.command_line import Parser, cli_main
-from fedstil_mpi.evaluation.scopes import headline
+from fedstil_mpi.evaluation.scopes import headline, words
 from fedstil_mpi.results.reading import runs
 from fedstil_mpi.results.reading.variants import Variant, group, scopes, warnings
 from fedstil_mpi.results.report import edge_links, paired, plots, sections, tables
@@ -117,10 +117,12 @@ def parts(comparison: Comparison) -> dict[str, str]:
         "Report": _remarks(comparison),
         "What was compared": sections.compared(variants),
         "Results": tables.as_markdown(tables.main_table(variants), starred)
-        + f"\n\nAfter the last round, gallery {_headlines(variants)}; bold: best of the column. All terms are defined below.",
-        "By gallery": "Served rank-1, by where a query is searched:\n\n"
-        + tables.as_markdown(tables.scopes_table(variants), starred),
+        + f"\n\nAfter the last round, {_headlines(variants)}; bold: best of the column. All terms are defined below.",
     }
+    if len(scopes(variants)) > 1:
+        found["By scope"] = "Served rank-1, by where queries are searched, and whose:\n\n" + tables.as_markdown(
+            tables.scopes_table(variants), starred
+        )
     if starred:
         found["Without knowing a query's task"] = (
             "\\* These search each task with a model of its own. With their newest model on all tasks:\n\n"
@@ -153,7 +155,8 @@ def _remarks(comparison: Comparison) -> str:
 
 
 def _headlines(variants: Sequence[Variant]) -> str:
-    return ", ".join(dict.fromkeys(headline(run.scopes) for variant in variants for run in variant.runs))
+    found = dict.fromkeys(headline(run.scopes) for variant in variants for run in variant.runs)
+    return f"scope {', '.join(map(words, found))}"
 
 
 def show(comparison: Comparison, file: Path) -> None:
@@ -162,7 +165,7 @@ def show(comparison: Comparison, file: Path) -> None:
     starred = comparison.task_aware
     console.print(tables.printed(tables.main_table(comparison.variants), starred))
     if len(scopes(comparison.variants)) > 1:
-        console.print("\nserved rank-1 by gallery")
+        console.print("\nserved rank-1 by scope")
         console.print(tables.printed(tables.scopes_table(comparison.variants), starred))
     if starred:
         console.print("* searches each task with a model of its own; without: see the report")

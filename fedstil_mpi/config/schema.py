@@ -118,10 +118,11 @@ def check(experiment: Experiment) -> None:
     if not all(isinstance(client, int) for client in experiment.data.clients or []):  # OmegaConf lets [[1]] pass
         raise InputError(f"data.clients = {experiment.data.clients}; expected a list of numbers, or null for all")
     people = experiment.data.synthetic
-    if (sightings := people.clients * experiment.data.tasks * people.people_per_task) > MOST_SIGHTINGS:
+    in_task = people.people_per_task + people.strangers
+    if (sightings := people.clients * experiment.data.tasks * in_task) > MOST_SIGHTINGS:
         raise InputError(
-            f"data.synthetic has {people.clients} clients x {experiment.data.tasks} tasks x {people.people_per_task} people = "
-            f"{sightings:,}; expected at most {MOST_SIGHTINGS:,} in all"
+            f"data.synthetic has {people.clients} clients x {experiment.data.tasks} tasks x {in_task} people = {sightings:,}; "
+            f"expected at most {MOST_SIGHTINGS:,} in all"
         )
     pad, side = experiment.train.crop_pad, min(experiment.data.height, experiment.data.width)
     if pad >= side:

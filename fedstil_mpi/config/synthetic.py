@@ -18,6 +18,9 @@ class SyntheticOptions:
     """People in every task of every client."""
     walkers: float = bounded(0.5, 0, 1)
     """Share of a task's people who turn up at a camera next door, one or two tasks later."""
+    strangers: int = bounded(0, 0, 50_000)
+    """People in every task of every client besides who are only searched: nobody ever trains on them, and they turn up nowhere
+    again. Their gallery images stand among those of the others."""
     train_images: int = bounded(5, 1, 10**4)
     """Training images a person and task."""
     query_images: int = bounded(2, 1, 10**4)

@@ -1,6 +1,6 @@
 """Where the queries of a client are searched: in their task's gallery, in all of the client's, or in those of all clients.
 
-These are the scopes `task`, `client` and `all` of `evaluation.gallery`. A client's joined gallery has an image once, even
+These are the galleries `task`, `client` and `all` of `evaluation.gallery`. A client's joined gallery has an image once, even
 where several of its tasks have it. The joined gallery of all clients has it once for each client, as each extracts
 features with a model of its own.
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.evaluation import retrieval
 from fedstil_mpi.evaluation.lifelong import METRICS
+from fedstil_mpi.evaluation.scopes import Scopes
 from fedstil_mpi.models.network import Tail
 
 TailFor = Callable[[int], Tail]
@@ -54,25 +55,28 @@ class Search:
         self._tail_for = tail_for or (lambda task: learner.tail)
         self._galleries: dict[int, Gallery] = {}
 
-    def evaluate(self, scopes: Sequence[str], everywhere: Gallery | None, score: Score = score) -> np.ndarray:
-        """Retrieval metrics, float64 [scopes, tasks, len(METRICS)]; nan for tasks that are not evaluated.
+    def evaluate(self, scopes: Scopes, everywhere: Gallery | None, score: Score = score) -> np.ndarray:
+        """Retrieval metrics, float64 [scopes, tasks, len(METRICS)]; nan for tasks that are not evaluated, or have no queries.
 
-        everywhere: what `gather` returned, needed for the scope all.
+        everywhere: what `gather` returned, needed for the gallery all.
         """
-        metrics = np.full((len(scopes), len(self.learner.tasks), len(METRICS)), np.nan)
+        protocol = self.learner.experiment.evaluation.protocol
+        metrics = np.full((len(scopes.names), len(self.learner.tasks), len(METRICS)), np.nan)
         for task in self.learner.searched:
             tail = self._tail_for(task)
             query = self.learner.extract_features(task, "query", tail)
             labels = self.learner.tasks[task].query.labels
-            for row, scope in enumerate(scopes):
-                gallery = everywhere if scope == "all" else self._near(scope, task, tail)
+            rows = scopes.queries(labels[:, 0])
+            for number, (strange, where) in enumerate(scopes):
+                gallery = everywhere if where == "all" else self._near(where, task, tail)
                 assert gallery is not None
-                metrics[row, task] = score(query, labels, gallery, self.learner.experiment.evaluation.protocol)
+                if len(asked := labels[rows[strange]]):
+                    metrics[number, task] = score(query[rows[strange]], asked, gallery, protocol)
         return metrics
 
-    def _near(self, scope: str, task: int, tail: Tail) -> Gallery:
+    def _near(self, gallery: str, task: int, tail: Tail) -> Gallery:
         """What a task's queries are searched in at this client. tail: of the task."""
-        if scope == "task":
+        if gallery == "task":
             return self._of(task, tail)
         if not self.by_task:
             return self.joined
@@ -89,9 +93,8 @@ class Search:
         """Without images that an earlier one has. galleries: of the tasks that are evaluated."""
         parts = []
         for gallery, shown in zip(galleries, self.learner.shown, strict=False):
-            parts.append(
-                Gallery(gallery.features[torch.from_numpy(shown).to(self.learner.device)], gallery.labels[shown])
-            )
+            features = gallery.features[torch.from_numpy(shown).to(self.learner.device)]
+            parts.append(Gallery(features, gallery.labels[shown]))
         return _join(parts, self.learner.feature_length, self.learner.device)
 
     def _of(self, task: int, tail: Tail) -> Gallery:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.evaluation.scopes import Scopes
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.methods.base import MethodModule
 
@@ -15,6 +16,7 @@ class Plan:
     method: MethodModule
     schedule: Schedule
     num_classes: int
+    scopes: Scopes
 
     @property
     def learners_experiment(self) -> Experiment:

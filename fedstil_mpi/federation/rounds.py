@@ -153,8 +153,8 @@ def search(f: Federation, left: Mapping[int, Client], round: int, model: str, *,
     searches among all clients' images, it is searched again.
     """
     searches = {client: Search(side.learner, side.tail_for if by_task else None) for client, side in left.items()}
-    everywhere = join_galleries(f, searches) if "all" in f.scopes else None
-    metrics = np.full((len(f.clients), len(f.scopes), f.schedule.tasks, len(METRICS)), np.nan)
+    everywhere = join_galleries(f, searches) if "all" in f.scopes.galleries else None
+    metrics = np.full((len(f.clients), len(f.scopes.names), f.schedule.tasks, len(METRICS)), np.nan)
     with f.verdict(), f.clock("evaluate"):
         for row, client in enumerate(f.clients):
             if client in left:

@@ -16,6 +16,7 @@ from fedstil_mpi.comm.world import World
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.inspection.remarks import count_unknown, unknown_cameras
 from fedstil_mpi.data.streams.base import Stream, Task
+from fedstil_mpi.evaluation.scopes import Scopes
 from fedstil_mpi.evaluation.searchable import is_searchable
 from fedstil_mpi.federation import schedule
 from fedstil_mpi.federation.messages import MessageSchema, message_schema
@@ -44,7 +45,8 @@ def make_plan(experiment: Experiment, method: MethodModule, stream: Stream) -> P
 
     Raises InputError where the stream does not fit the config.
     """
-    largest = max(int(stream.pids(c, t).max()) for c in range(stream.clients) for t in range(stream.tasks))
+    labels = [stream.labels(c, t) for c in range(stream.clients) for t in range(stream.tasks)]
+    largest = max(int(of_task["train"].max()) for of_task in labels)
     num_classes = experiment.model.num_classes or largest + 1
     if largest >= num_classes:
         raise InputError(
@@ -73,7 +75,8 @@ def make_plan(experiment: Experiment, method: MethodModule, stream: Stream) -> P
     drawn = r.clients_per_round or stream.clients
     if rounds.total * drawn > MOST_TURNS:
         raise InputError(f"{rounds.total:,} rounds of {drawn:,} clients; expected at most {MOST_TURNS:,} in all")
-    return Plan(experiment, method, rounds, num_classes)
+    scopes = Scopes.of(experiment.evaluation.gallery, largest + 1, (of_task["query"] for of_task in labels))
+    return Plan(experiment, method, rounds, num_classes, scopes)
 
 
 def _check_cameras(experiment: Experiment, unknown: int, images: int) -> None:
@@ -201,7 +204,7 @@ def connect(
         trainer=trainer,
         initial_model=schema.initial_model,
         traffic=schema.traffic,
-        scopes=experiment.evaluation.gallery,
+        scopes=plan.scopes,
         clients=clients,
         server=server,
         task_aware=method.Client.task_aware,

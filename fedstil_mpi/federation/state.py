@@ -1,6 +1,6 @@
 """Everything that takes part in a run, as one rank sees it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from fedstil_mpi.comm.exchange import Exchange
+from fedstil_mpi.evaluation.scopes import Scopes
 from fedstil_mpi.federation.initial_model import InitialModel
 from fedstil_mpi.federation.observer import Observer
 from fedstil_mpi.federation.schedule import Schedule
@@ -33,8 +34,8 @@ class Federation:
     trainer: LocalTrainer
     initial_model: InitialModel
     traffic: Traffic
-    scopes: Sequence[str]
-    """Where queries are searched: `evaluation.gallery`."""
+    scopes: Scopes
+    """Where queries are searched, and whose."""
     clients: dict[int, Client]
     """This rank's clients."""
     server: Server | None
@@ -53,7 +54,7 @@ class Federation:
     at: Callable[..., None] = nowhere
     """Notes what this rank is doing (`World.at`), for the message should it fail."""
     found: dict[int, dict[bool, np.ndarray]] = field(default_factory=dict)
-    """This rank's client -> by task or not -> what its model found, float64 [tasks, METRICS], as long as it is the same."""
+    """This rank's client -> by task or not -> what its model found, float64 [scopes, tasks, METRICS], as long as it is the same."""
     changed: set[int] = field(default_factory=set)
     """This rank's clients whose states are no longer those of the newest checkpoint."""
 

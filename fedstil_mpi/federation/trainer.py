@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from fedstil_mpi.client.epochs import Epoch
+from fedstil_mpi.evaluation.scopes import Scopes
 from fedstil_mpi.evaluation.search import Gallery, Search
 from fedstil_mpi.methods.base import Client
 
@@ -20,7 +21,7 @@ class LocalTrainer(Protocol):
         which `learner.training` says how far each has come.
         """
 
-    def evaluate(self, search: Search, scopes: Sequence[str], everywhere: Gallery | None) -> np.ndarray:
+    def evaluate(self, search: Search, scopes: Scopes, everywhere: Gallery | None) -> np.ndarray:
         """Retrieval metrics by scope and task, as `Search.evaluate` returns them."""
 
 
@@ -43,5 +44,5 @@ class OneByOne:
             epochs.append(learner.train(round, client.penalty, client.context(), effort, stop))
         return epochs
 
-    def evaluate(self, search: Search, scopes: Sequence[str], everywhere: Gallery | None) -> np.ndarray:
+    def evaluate(self, search: Search, scopes: Scopes, everywhere: Gallery | None) -> np.ndarray:
         return search.evaluate(scopes, everywhere)

@@ -24,6 +24,7 @@ from fedstil_mpi.client.rehearsal import Memory, Samples
 from fedstil_mpi.client.representations import PLAIN
 from fedstil_mpi.data.streams.base import SPLITS, Images, Stream, Task
 from fedstil_mpi.evaluation.lifelong import METRICS
+from fedstil_mpi.evaluation.scopes import Scopes
 from fedstil_mpi.evaluation.search import Gallery, Search
 from fedstil_mpi.methods.base import Client
 from fedstil_mpi.models.network import Tail
@@ -45,7 +46,7 @@ class CountingTrainer:
             client.learner.count_training(round, effort)
         return [Epoch(NUMBER, NUMBER, 0)] * len(clients)
 
-    def evaluate(self, search: Search, scopes: Sequence[str], everywhere: Gallery | None) -> np.ndarray:
+    def evaluate(self, search: Search, scopes: Scopes, everywhere: Gallery | None) -> np.ndarray:
         return search.evaluate(scopes, everywhere, _made_up)
 
 

@@ -112,7 +112,7 @@ def make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Foreca
     kinds = RoundKinds(f)
     with TemporaryDirectory(prefix="fedstil_mpi-") as name:
         folder = RunFolder(Path(name))
-        record = Record(folder, schedule, f.exchange.ledger, f.events, f.scopes)
+        record = Record(folder, schedule, f.exchange.ledger, f.events, f.scopes.names)
         f.observer = Observers(record, kinds)
         run_rounds(f, NoCheckpoints())
         record.write_lines()

@@ -17,7 +17,7 @@ EXPERIMENTS = {
     "fedstil": ["prototypes.exchange=true", "rounds.per_task=2", "train.refresh=task"],
     "late": ["rounds.clients_per_round=2", "rounds.total=5", "warmup.steps=2", "evaluation.tasks=all"],
     "seldom": ["rounds.exchange_every=2", "rounds.total=5", "rounds.clients_per_round=2"],
-    "own": ["method.name=multi", "evaluation.gallery=[all,client,task]"],
+    "own": ["method.name=multi", "evaluation.gallery=[all,client,task]", "data.synthetic.strangers=1"],
     "global_gallery": ["method.name=fedavg", "evaluation.gallery=all", "rounds.clients_per_round=2"],
     "elastic": ["rounds.total=5", *(f"participation.{s}" for s in ("late=0.4", "away=[[0,2,2]]", "stragglers=0.5"))],
     "stops": ["method.preset=reference_code", "memory.size=30", "train.steps=0", "train.epochs=6"],

@@ -51,7 +51,10 @@ ALL = {
     "fedstil": ["method.name=fedstil"],  # with MobileNetV2
     "paper": [SMALL, "method.preset=paper"],
     "losses": [SMALL, "train.contrast=1", "train.triplet=1", "save_models=true"],
-    "late": [SMALL, "warmup.steps=2", "rounds.clients_per_round=1", "rounds.total=5", "evaluation.tasks=all"],
+    "late": [
+        *(SMALL, "warmup.steps=2", "rounds.clients_per_round=1", "rounds.total=5", "evaluation.tasks=all"),
+        "data.synthetic.strangers=1",
+    ],
     "elastic": [
         SMALL,
         "rounds.total=5",

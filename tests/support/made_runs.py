@@ -10,6 +10,7 @@ import torch
 from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.config.schema import Experiment, Method, Participation
 from fedstil_mpi.evaluation.lifelong import METRICS
+from fedstil_mpi.evaluation.scopes import gallery
 from fedstil_mpi.federation.schedule import plan
 from fedstil_mpi.results import RESULTS_FILE
 from fedstil_mpi.results.writing.record import Record
@@ -45,13 +46,13 @@ def write(
     relevances=None,
     seconds=SECONDS,
     label=None,
-    gallery=MappingProxyType({"task": 0}),
+    scopes=MappingProxyType({"task": 0}),
     **sections,
 ):
     """A complete run; returns its folder.
 
     served, local (else served) and task_free: rank-1 as fractions [evaluations, clients, tasks], nan where a task is not
-    searched; rank-3 to rank-10 are 1 and mAP is half of rank-1. gallery: scope -> what
+    searched; rank-3 to rank-10 are 1 and mAP is half of rank-1. scopes: scope -> what
     its rank-1 has more. rounds: when they were evaluated, else after each.
     drawn: clients in a round. ledger: round, client, direction, kind, raw bytes and, if it differs, encoded bytes.
     relevances: {round: matrix}. sections: of the config, for example memory={"size": 3}.
@@ -63,7 +64,7 @@ def write(
     schedule = plan(seed, clients, tasks, per_task, rounds[-1], drawn, 1, participation)
     experiment = Experiment(name=folder.name, output=str(folder.parent), seed=seed)
     experiment.method = Method(name=method, preset=preset, options=options or {}, overridden=overridden or {})
-    experiment.evaluation.gallery = list(gallery)
+    experiment.evaluation.gallery = list(dict.fromkeys(map(gallery, scopes)))
     experiment.rounds.per_task, experiment.data.tasks, experiment.rounds.clients_per_round = per_task, tasks, drawn
     for section, values in sections.items():
         setattr(experiment, section, replace(getattr(experiment, section), **values))
@@ -71,7 +72,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     run_folder = RunFolder(folder)
     run_folder.create(experiment, [{"rank": rank} for rank in range(len(seconds))])
-    record = Record(run_folder, schedule, Ledger(), [], list(gallery))
+    record = Record(run_folder, schedule, Ledger(), [], list(scopes))
     for entry in ledger:
         record.ledger.book(*entry)
     for round, online in schedule.rounds():
@@ -82,9 +83,9 @@ def write(
     for model, values in {"served": served, "local": local, "served_task_free": task_free}.items():
         for round, rank1 in zip(rounds, np.array(served if values is None else values, dtype=float), strict=True):
             if model != "served_task_free" or values is not None:
-                record.evaluation(round, model, _metrics(rank1, gallery))
+                record.evaluation(round, model, _metrics(rank1, scopes))
                 if model == "served_task_free":
-                    record.evaluation(round, "local_task_free", _metrics(rank1, gallery))
+                    record.evaluation(round, "local_task_free", _metrics(rank1, scopes))
     for round, matrix in (relevances or {}).items():
         record.relevance(round, torch.tensor(matrix))
     record.write_lines()
@@ -94,8 +95,8 @@ def write(
     return folder
 
 
-def _metrics(rank1, gallery):
-    rank1 = np.stack([rank1 + more for more in gallery.values()], axis=1)
+def _metrics(rank1, scopes):
+    rank1 = np.stack([rank1 + more for more in scopes.values()], axis=1)
     metrics = np.where(np.isnan(rank1)[..., None], np.nan, np.ones((*rank1.shape, len(METRICS))))
     metrics[..., METRICS.index("rank1")] = rank1
     metrics[..., METRICS.index("map")] = rank1 / 2

@@ -10,6 +10,7 @@ from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.exchange import InProcessExchange
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Stream, Task
+from fedstil_mpi.evaluation.scopes import Scopes
 from fedstil_mpi.federation.messages import message_schema
 from fedstil_mpi.federation.observer import Observer
 from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
@@ -50,7 +51,7 @@ class Given(Stream):
 
 def plan_of(config: Experiment, schedule: Schedule, height: int = 16, width: int = 8) -> Plan:
     config = replace(config, data=replace(config.data, height=height, width=width))
-    return Plan(config, methods.load(config.method.name), schedule, tiny.CLASSES)
+    return Plan(config, methods.load(config.method.name), schedule, tiny.CLASSES, Scopes(config.evaluation.gallery))
 
 
 def federation(

@@ -18,6 +18,7 @@ from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Images, Task
+from fedstil_mpi.evaluation.scopes import Scopes
 from fedstil_mpi.evaluation.search import Search, TailFor
 from fedstil_mpi.federation import rounds, state
 from fedstil_mpi.federation.messages import message_schema
@@ -132,14 +133,14 @@ def federation(config: Experiment, streams: Sequence[Sequence[Task]], start: Net
     schedule = Schedule(
         1, len(streams), len(streams[0]), r.per_task, 100, len(streams), 1, exchange_every=r.exchange_every
     )
-    plan = Plan(config, methods.load(config.method.name), schedule, CLASSES)
+    plan = Plan(config, methods.load(config.method.name), schedule, CLASSES, Scopes(config.evaluation.gallery))
     schema = message_schema(config, plan.method, len(streams), start)
     return Federation(connect(plan, schema, learners, InProcessExchange(), OneByOne(state.nowhere)))
 
 
 def search(learner: Learner, tail_for: TailFor | None = None) -> np.ndarray:
     """What a client finds in its tasks' galleries, [tasks, metrics]."""
-    return Search(learner, tail_for).evaluate(["task"], None)[0]
+    return Search(learner, tail_for).evaluate(Scopes(["task"]), None)[0]
 
 
 def penalty(side: Client, batch: Batch, scores: Tensor) -> Tensor | None:

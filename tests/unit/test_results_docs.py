@@ -26,7 +26,7 @@ def folder(tmp_path, monkeypatch):
         tmp_path / "runs" / "quickstart",
         SERVED,
         relevances={2: made_runs.UNIFORM},
-        gallery={"task": -0.25, "client": 0},
+        scopes={"task": -0.25, "client": 0},
     )
 
 

@@ -15,6 +15,7 @@ from fedstil_mpi.comm.exchange import InProcessExchange
 from fedstil_mpi.data.streams.base import Images, Task
 from fedstil_mpi.evaluation import retrieval
 from fedstil_mpi.evaluation.lifelong import METRICS
+from fedstil_mpi.evaluation.scopes import Scopes, headline
 from fedstil_mpi.evaluation.search import Search, gather
 from fedstil_mpi.models.network import Network, Stem, Tail
 from fedstil_mpi.results.reading.measures import at_end
@@ -77,7 +78,7 @@ SECOND = (
 def search(*searches: Search) -> dict[str, np.ndarray]:
     """All clients' metrics by scope, [clients, tasks, metrics]."""
     everywhere = gather(InProcessExchange().share, [search.joined for search in searches], 2)
-    found = np.stack([search.evaluate(SCOPES, everywhere) for search in searches], axis=1)
+    found = np.stack([search.evaluate(Scopes(SCOPES), everywhere) for search in searches], axis=1)
     return dict(zip(SCOPES, found, strict=True))
 
 
@@ -126,6 +127,34 @@ def test_an_image_that_two_clients_hold_is_there_for_each():
     found = search(Search(client(0, mine)), Search(client(1, theirs, turn=25)))["all"][0, 0]
     # 2 at 10, 1 at 30, 2 at 35, 1 at 55
     np.testing.assert_allclose(found[MAP], (1 / 2 + 2 / 4) / 2)
+
+
+# -- strangers ---------------------------------------------------------------------------------------------------------
+
+
+def test_strangers_are_measured_apart_in_the_same_galleries():
+    """Person 7 at 5 comes before 1 at 30; from 20, 1 at 30 comes before 7, which was at 5."""
+    tasks = ([(1, 0, 0), (7, 20, 0)], [(1, 30, 9), (7, 5, 9)]), ([(3, 90, 0)], [(3, 100, 9)])
+    scopes = Scopes.of(["task", "client"], 7, [images(queries).pids for queries, _ in tasks])
+    assert scopes.names == ["task", "client", "strangers_task", "strangers_client"]
+    found = Search(client(0, *tasks)).evaluate(scopes, None)
+    np.testing.assert_allclose(found[:, :, MAP], [[1 / 2, 1], [1 / 2, 1], [1 / 2, np.nan], [1 / 2, np.nan]])
+    assert np.isnan(found[2:, 1]).all()  # counted, too
+
+
+@pytest.mark.parametrize(
+    ("queries", "names", "first"),
+    [
+        ([[0, 6], [3]], ["all", "client"], "client"),
+        ([[7], [9]], ["strangers_all", "strangers_client"], "strangers_client"),
+        ([[0], [9]], ["all", "client", "strangers_all", "strangers_client"], "client"),
+    ],
+)
+def test_a_scope_is_there_where_somebody_asks(queries, names, first):
+    """Of 7 people trained on: nobody knows of which group a stream's people are but the stream."""
+    scopes = Scopes.of(["all", "client"], 7, map(np.array, queries))
+    assert (scopes.names, headline(scopes.names)) == (names, first)
+    assert headline(["all", "task"]) == "all"
 
 
 # -- clients that learn ------------------------------------------------------------------------------------------------
@@ -276,13 +305,13 @@ def test_memory_by_hand():
 
 def test_reports_name_the_scope_and_compare_no_two(tmp_path):
     for scope in SCOPES:
-        made_runs.write(tmp_path / scope, made_runs.FIRST, method="fedavg", gallery={scope: 0})
+        made_runs.write(tmp_path / scope, made_runs.FIRST, method="fedavg", scopes={scope: 0})
     text = report.text(report.load([tmp_path], None), [])
     assert "**Warning: not comparable.** evaluation.gallery is not the same" in text
-    assert all(f"- **gallery {scope}**:" in text for scope in SCOPES)
+    assert all(f"- **scope {scope}**:" in text for scope in SCOPES)
     text = report.text(report.load([tmp_path / "task"], None), [])
     assert "not comparable" not in text
-    assert [scope for scope in SCOPES if f"- **gallery {scope}**:" in text] == ["task"]
+    assert [scope for scope in SCOPES if f"- **scope {scope}**:" in text] == ["task"]
 
 
 def without_scopes(path):
@@ -313,23 +342,35 @@ def test_runs_that_did_not_know_of_scopes_searched_their_tasks_galleries(tmp_pat
     assert variant.seeds == [1, 2]
     assert [run.scopes for run in variant.runs] == [("task",)] * 2
     assert [at_end(run, "served", "rank1", "task") for run in variant.runs] == [pytest.approx(60)] * 2
-    made_runs.write(tmp_path / "other", made_runs.SECOND, gallery={"all": 0})
+    made_runs.write(tmp_path / "other", made_runs.SECOND, scopes={"all": 0})
     assert "evaluation.gallery is not the same" in report.text(report.load([tmp_path], None), [])
 
 
 def test_reports_have_every_scope_side_by_side(tmp_path):
     """FedAvg ends at 60 and 70, FedSTIL at 70 and 70 in the client's galleries, and both 10 higher in their tasks'."""
     for seed, served in ((1, made_runs.FIRST), (2, made_runs.SECOND)):
-        made_runs.write(tmp_path / f"a{seed}", served, method="fedavg", seed=seed, gallery={"task": 0.1, "client": 0})
-        made_runs.write(tmp_path / f"b{seed}", made_runs.SECOND, seed=seed, gallery={"task": 0.2, "client": 0})
+        made_runs.write(tmp_path / f"a{seed}", served, method="fedavg", seed=seed, scopes={"task": 0.1, "client": 0})
+        made_runs.write(tmp_path / f"b{seed}", made_runs.SECOND, seed=seed, scopes={"task": 0.2, "client": 0})
     loaded = report.load([tmp_path], None)
     text = report.text(loaded, [])
     assert "| fedavg | 2 | 75.0 ± 7.1 | 65.0 ± 7.1 |" in text
     assert "| fedavg | task | 2 | +15.0 | – | +10.0 | +20.0 | – |" in text
     assert "| fedavg | client | 2 | +5.0 | – | +0.0 | +10.0 | – |" in text
-    assert "After the last round, gallery client;" in text
+    assert "After the last round, scope client;" in text
     (accuracy, *_), _ = tables.main_table(loaded.variants).rows.values()
     assert accuracy.mean == pytest.approx(65)
     rows = [(row["variant"], row["seed"], row["scope"], row["served_rank1"]) for row in paired.by_seed(loaded.variants)]
     assert rows[:2] == [("fedavg", 1, "task", pytest.approx(70)), ("fedavg", 1, "client", pytest.approx(60))]
     assert len(rows) == 8
+
+
+def test_reports_tell_of_strangers_where_there_are_any(tmp_path):
+    made_runs.write(tmp_path / "a", made_runs.FIRST, scopes={"client": 0, "strangers_client": -0.25})
+    text = report.text(report.load([tmp_path], None), [])
+    assert "| fedstil | 1 | 60.0 | 35.0 |" in text
+    assert "After the last round, scope client;" in text
+    assert "- **strangers**: " in text
+    made_runs.write(tmp_path / "b" / "c", made_runs.FIRST, scopes={"client": 0})
+    text = report.text(report.load([tmp_path / "b"], None), [])
+    assert "strangers" not in text
+    assert "## By scope" not in text

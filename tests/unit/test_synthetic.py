@@ -96,6 +96,31 @@ def test_nobody_walks_without_walkers() -> None:
     assert [len(visits) for visits in stops(stream).values()] == [1] * (3 * 3 * 4)
 
 
+def test_strangers_are_searched_and_never_trained_on() -> None:
+    """And known people's images are what they are without them."""
+    alone, stream = open_stream(SMALL), open_stream(dataclasses.replace(SMALL, strangers=2))
+    known = len(stops(alone))
+    met: Counter[int] = Counter()
+    for client, number in np.ndindex(3, 3):
+        task, usual = stream.task(client, number), alone.task(client, number)
+        for split in SPLITS:
+            images: Images = getattr(task, split)
+            assert np.array_equal(images.pids, stream.labels(client, number)[split])
+            of_known = images.select(images.pids < known)
+            assert all(
+                np.array_equal(*pair) for pair in zip(astuple(of_known), astuple(getattr(usual, split)), strict=True)
+            )
+            strange = images.select(images.pids >= known)
+            assert len(strange) == (0 if split == "train" else 2 * 2)
+            assert ((strange.cameras == client) == (split == "query")).all()
+        met.update(strange.people.tolist())
+    assert met == Counter(range(known, known + 3 * 3 * 2))
+
+
+def astuple(images: Images) -> tuple[np.ndarray, ...]:
+    return images.pixels, images.pids, images.cameras
+
+
 def test_splits_hold_the_same_people(small: SyntheticStream, tasks: dict[tuple[int, int], Task]) -> None:
     counts = {"train": 3, "query": 2, "gallery": 2}
     for (client, number), task in tasks.items():

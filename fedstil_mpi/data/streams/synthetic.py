@@ -1,7 +1,7 @@
 """A stream of drawn people who walk from camera to camera: the data set that needs no download.
 
 A client is a camera; the cameras stand in a ring. A share of the people that a camera meets in a task turn up at a camera
-next door one or two tasks later. Every picture is drawn when it is asked for, so any rank can open any task and finds the
+next door one or two tasks later. Strangers are searched in one task of one camera, and never trained on. Every picture is drawn when it is asked for, so any rank can open any task and finds the
 same bytes. To look at the pictures:
 
     python -m fedstil_mpi.data pack configs/quickstart.yaml seed=1 --out drawn.h5
@@ -23,7 +23,7 @@ from fedstil_mpi.util.errors import InputError
 
 
 class SyntheticStream(Stream):
-    """The tasks of all clients. Person ids count from 0 without gaps."""
+    """The tasks of all clients. Person ids count from 0 without gaps, strangers' behind those of all others."""
 
     def __init__(self, options: SyntheticOptions, seed: int, *, tasks: int, height: int, width: int):
         """Images of height x width pixels; people are drawn for about twice the width. Raises InputError if too small."""
@@ -34,23 +34,28 @@ class SyntheticStream(Stream):
         self._pids = walk(
             seed, clients=self.clients, tasks=tasks, size=options.people_per_task, walkers=options.walkers
         )
+        strangers = np.arange(self.clients * tasks * options.strangers).reshape(self.clients, tasks, options.strangers)
+        self._searched = np.concatenate([self._pids, self._pids.max() + 1 + strangers], axis=2)
         self._size = height, width
 
     def pids(self, client: int, task: int) -> np.ndarray:
         return self._pids[client, task]
 
     def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
-        o = self.options
-        counts = {"train": o.train_images, "query": o.query_images, "gallery": o.gallery_images}
-        return {split: np.repeat(self._pids[client, task], count) for split, count in counts.items()}
+        o, searched = self.options, self._searched[client, task]
+        return {
+            "train": np.repeat(self._pids[client, task], o.train_images),
+            "query": np.repeat(searched, o.query_images),
+            "gallery": np.repeat(searched, o.gallery_images),
+        }
 
     def task(self, client: int, task: int) -> Task:
-        o, people = self.options, self._pids[client, task].tolist()
+        o, trained, searched = self.options, self._pids[client, task].tolist(), self._searched[client, task].tolist()
         splits = {
             split: [Shot(split, p, client, task, i, client, task) for p in people for i in range(count)]
-            for split, count in (("train", o.train_images), ("query", o.query_images))
+            for split, people, count in (("train", trained, o.train_images), ("query", searched, o.query_images))
         }
-        splits["gallery"] = [shot for person in people for shot in self._gallery(person, client, task)]
+        splits["gallery"] = [shot for person in searched for shot in self._gallery(person, client, task)]
         return Task(**{split: self._images("person", shots) for split, shots in splits.items()})
 
     def warmup(self) -> Images | None:
@@ -77,7 +82,7 @@ class SyntheticStream(Stream):
 
     @cached_property
     def _stops(self) -> list[list[tuple[int, int]]]:
-        return stops(self._pids)
+        return stops(self._searched)
 
     @cached_property
     def _painter(self) -> Painter:

@@ -53,7 +53,7 @@ class Run:
     metrics: tuple[str, ...]
     """Names of the last axis of Evaluations.metrics."""
     scopes: tuple[str, ...]
-    """Where queries were searched."""
+    """Where queries were searched, and whose, see `evaluation.scopes`."""
     evaluations: dict[tuple[str, str], Evaluations]
     """Model and scope -> evaluations: of MODELS, and where tasks have models of their own of TASK_FREE."""
     online: np.ndarray

@@ -19,7 +19,7 @@ SHARED = ("data", "model", "warmup", "rounds", "participation", "evaluation")
 NOT_SHARED = ("rounds.exchange_every",)
 """Keys of these sections that decide what a result costs, and not what it is measured on."""
 KEYS_IN_LABEL = 3
-ALWAYS = {"evaluation.gallery": '["task"]', "rounds.exchange_every": "1"}
+ALWAYS = {"evaluation.gallery": '["task"]', "rounds.exchange_every": "1", "data.synthetic.strangers": "0"}
 """What runs did whose configs do not know the key yet."""
 
 
@@ -76,7 +76,7 @@ def group(runs: Sequence[Run]) -> tuple[list[Variant], list[str]]:
 
 
 def scopes(variants: Sequence[Variant]) -> list[str]:
-    """Where queries were searched in any of their runs."""
+    """Of any of their runs."""
     return list(dict.fromkeys(scope for variant in variants for run in variant.runs for scope in run.scopes))
 
 

@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 
+from fedstil_mpi.evaluation.scopes import words
 from fedstil_mpi.results.reading.measures import at_end, megabytes, spread
 from fedstil_mpi.results.reading.variants import Variant, scopes
 from fedstil_mpi.results.report.tables import Rows
@@ -26,15 +27,13 @@ def section(variants: Sequence[Variant], reference: Variant) -> str:
                 between = "–" if np.isnan(low) else f"{low:+.1f} to {high:+.1f}"
                 ends = f"{points.min():+.1f}", f"{points.max():+.1f}"
                 cells = [f"{spread(points).mean:+.1f}", between, *ends, verdict(low, high)]
-            rows.append([variant.label, scope, str(len(points)), *cells])
+            rows.append([variant.label, words(scope), str(len(points)), *cells])
     return (
         f"Served rank-1 of **{reference.label}** minus that of the variant, in points, seed by seed. Positive: "
         f"{reference.label} is better. It is *ahead* or *behind* where the 95 % interval of the mean (bootstrap, BCa) "
         f"leaves out 0, *level* where it lies within ± {LEVEL}, else *undecided*. "
         "Every seed's accuracy: [by_seed.csv](by_seed.csv).\n\n"
-        + markdown(
-            ["variant", "gallery", "n", "mean", "95 % interval", "smallest", "largest", reference.label], rows, 2
-        )
+        + markdown(["variant", "scope", "n", "mean", "95 % interval", "smallest", "largest", reference.label], rows, 2)
     )
 
 

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from fedstil_mpi.comm.ledger import DOWN, UP
+from fedstil_mpi.evaluation.scopes import STRANGERS, gallery, words
 from fedstil_mpi.results.reading.measures import megabytes, over_seeds, spread
 from fedstil_mpi.results.reading.variants import Variant, differences, is_shared, listed, scopes
 from fedstil_mpi.results.report.tables import mb
@@ -25,18 +26,23 @@ DEFINITIONS = """\
 - **time**: training, evaluation and exchange of the rank that worked longest; it depends on machine and ranks."""
 
 GALLERIES = {
-    "client": "- **gallery client**: a query is searched in the galleries of all evaluated tasks of its client.",
-    "task": "- **gallery task**: a query is searched in its task's gallery; the smaller a gallery, the easier.",
+    "client": "- **scope client**: a query is searched in the galleries of all evaluated tasks of its client.",
+    "task": "- **scope task**: a query is searched in its task's gallery; the smaller a gallery, the easier.",
     "all": """\
-- **gallery all**: a query is searched in the galleries of all clients and their evaluated tasks, each described by its own
+- **scope all**: a query is searched in the galleries of all clients and their evaluated tasks, each described by its own
   client's model; features of different models fit together only as far as the models agree. **MB** has none of this.""",
 }
-"""What to know of the scopes of `evaluation.gallery`."""
+"""What to know of the galleries of `evaluation.gallery`."""
+WHOSE = """\
+- **strangers**: people who are searched but whom nobody ever trains on. They and the others are searched in the same galleries,
+  each among the other."""
 
 
 def definitions(variants: Sequence[Variant]) -> str:
     """What the terms of a report on these variants mean."""
-    return "\n".join([DEFINITIONS, *(GALLERIES[scope] for scope in scopes(variants) if scope in GALLERIES)])
+    found = scopes(variants)
+    of_galleries = [text for name, text in GALLERIES.items() if name in map(gallery, found)]
+    return "\n".join([DEFINITIONS, *of_galleries, *[WHOSE] * any(name.startswith(STRANGERS) for name in found)])
 
 
 def compared(variants: Sequence[Variant]) -> str:
@@ -47,7 +53,7 @@ def compared(variants: Sequence[Variant]) -> str:
         "pixels (height x width)",
         f"- model: {_values(variants, 'model.backbone')}, weights {_weights(variants)}, warm-up steps "
         f"{_values(variants, 'warmup.steps')}",
-        f"- searched: {_values(variants, 'evaluation.tasks')} tasks, galleries {', '.join(scopes(variants))}, "
+        f"- searched: {_values(variants, 'evaluation.tasks')} tasks, scopes {', '.join(map(words, scopes(variants)))}, "
         f"protocol {_values(variants, 'evaluation.protocol')}",
         f"- clients: {_each([run.clients for run in runs])}; tasks per client: {_each([run.tasks for run in runs])}; "
         f"rounds: {_each([len(run.online) for run in runs])}",

@@ -11,6 +11,7 @@ from rich.table import Table as Printed
 from rich.text import Text
 
 from fedstil_mpi.comm.ledger import DOWN, UP
+from fedstil_mpi.evaluation.scopes import words
 from fedstil_mpi.results.reading.measures import Spread, at_end, megabytes, over_seeds, seconds, spread
 from fedstil_mpi.results.reading.runs import Run
 from fedstil_mpi.results.reading.variants import Variant, scopes
@@ -72,12 +73,14 @@ def main_table(variants: Sequence[Variant]) -> Table:
 
 
 def scopes_table(variants: Sequence[Variant]) -> Table:
-    """What is served in the end, by where it is searched."""
+    """What is served in the end, by scope."""
 
     def rank1(scope: str) -> Callable[[Run], float]:
         return lambda run: at_end(run, "served", "rank1", scope)
 
-    return _table(variants, [Column(f"{name}_rank1", name, PERCENT, max, rank1(name)) for name in scopes(variants)])
+    return _table(
+        variants, [Column(f"{name}_rank1", words(name), PERCENT, max, rank1(name)) for name in scopes(variants)]
+    )
 
 
 def task_free_table(variants: Sequence[Variant]) -> Table:

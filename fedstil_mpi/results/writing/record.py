@@ -38,7 +38,7 @@ class Record(Observer):
     def __init__(
         self, folder: RunFolder, schedule: Schedule, ledger: Ledger, events: list[dict[str, Any]], scopes: Sequence[str]
     ):
-        """events: the interruptions of the run so far (`Federation.events`); scopes: `Federation.scopes`."""
+        """events: the interruptions of the run so far (`Federation.events`); scopes: their names."""
         self.folder = folder
         self.schedule = schedule
         self.ledger = ledger

@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fedstil_mpi.evaluation.scopes import words
 from fedstil_mpi.federation.observer import Observer, Observers
 from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.state import LOST, Federation
@@ -69,7 +70,7 @@ class RunOutput:
         self.placements = placements
         self.folder.create(self.plan.experiment, placements, self.mpi)
         self.log.open()
-        self.record = Record(self.folder, f.schedule, f.exchange.ledger, f.events, f.scopes)
+        self.record = Record(self.folder, f.schedule, f.exchange.ledger, f.events, f.scopes.names)
         self.progress.begin(self.record, done)
         self.tracking.close()
         tracking = Tracking(self.record, open_trackers(self.plan.experiment.tracking, self.folder.path))
@@ -92,7 +93,7 @@ class RunOutput:
         """
         record = self.record
         tables = {
-            f"After the last round, mean over tasks, gallery {record.scopes[record.headline]} (%)": (
+            f"After the last round, mean over tasks, {words(record.scopes[record.headline])} (%)": (
                 summary.results_table(record)
             ),
             "What crossed the edge links, all clients and rounds": summary.bytes_table(record),
@@ -100,7 +101,7 @@ class RunOutput:
             **more,
         }
         if len(record.scopes) > 1:
-            tables["By gallery, mean over clients and tasks (%)"] = summary.scopes_table(record)
+            tables["By scope, mean over clients and tasks (%)"] = summary.scopes_table(record)
         lost = [summary.event_line(event) for event in self.record.events if event["event"] == LOST]
         remarks = [*lost, *summary.doubts(self.record)]
         shown: list[RenderableType] = []

@@ -10,6 +10,7 @@ from rich.table import Table
 from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.evaluation.lifelong import mean_of_known
+from fedstil_mpi.evaluation.scopes import words
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.state import RESUMED
 from fedstil_mpi.results.writing.record import Record
@@ -111,10 +112,10 @@ def results_table(record: Record) -> Table:
 def scopes_table(record: Record) -> Table:
     """Per scope: what is served in the end, mean over clients."""
     measured = _measured(record)
-    table = plain("searched in", *measured, left=["searched in"])
+    table = plain("scope", *measured, left=["scope"])
     for at, scope in enumerate(record.scopes):
         row = (_number(mean_of_known(column[:, at])) for column in measured.values())
-        table.add_row(scope, *row, style="bold" if at == record.headline else "")
+        table.add_row(words(scope), *row, style="bold" if at == record.headline else "")
     return table
 
 
