@@ -219,6 +219,9 @@ class Evaluation:
     reference_code (FedSTIL's: first match only)."""
     allow_unknown_cameras: bool = False
     """Score by protocol market although the cameras of only some images are known: its rule then holds for those alone."""
+    rerank: bool = False
+    """Sort galleries by k-reciprocal re-ranking (Zhong et al., CVPR 2017; k1 20, k2 6, lambda 0.3) of queries and gallery
+    instead of by cosine alone. Takes time and memory with the square of their number."""
     tasks: str = choice("seen", "all")
     """seen | all (future tasks too)."""
     gallery: list[str] = field(

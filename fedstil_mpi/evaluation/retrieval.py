@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from fedstil_mpi.evaluation.reranking import reranked
 from fedstil_mpi.util.errors import InputError
 
 PROTOCOLS = ("market", "reference_code")
@@ -44,11 +45,13 @@ def evaluate(
     query_cameras: torch.Tensor | np.ndarray | None = None,
     gallery_cameras: torch.Tensor | np.ndarray | None = None,
     protocol: str = "market",
+    rerank: bool = False,
 ) -> Retrieval:
     """Sort the gallery by cosine similarity to each query and score the order.
 
     `query` [q, d] and `gallery` [g, d] are floating-point features on one device, of any length (they are L2-normalised
     here, in float64); pids and cameras are integers [q] and [g]. Equal similarities keep the order of the gallery.
+    rerank: by k-reciprocal re-ranking (`reranking.reranked`) of the distances of queries and gallery.
 
     Protocol "market" (Market-1501): gallery images of the query's person *and* camera are junk, they take no rank; this
     needs the cameras of both sides, and a camera below 0 is unknown and makes no junk. Queries without a match do not
@@ -62,7 +65,8 @@ def evaluate(
     if protocol not in PROTOCOLS:
         raise InputError(f"evaluation protocol '{protocol}' is unknown: choose one of {', '.join(PROTOCOLS)}")
     market = protocol == "market"
-    similarity = normalize(query.double(), dim=1) @ normalize(gallery.double(), dim=1).T
+    query, gallery = (normalize(features.double(), dim=1) for features in (query, gallery))
+    similarity = query @ gallery.T
     device = similarity.device
     good = _equal(query_pids, gallery_pids, device)
     junk = torch.zeros_like(good)
@@ -70,7 +74,11 @@ def evaluate(
         known = (torch.as_tensor(query_cameras, device=device) >= 0)[:, None]
         junk = good & known & _equal(query_cameras, gallery_cameras, device)
 
-    similarity = similarity.where(found := similarity.isfinite(), -torch.inf)
+    found = similarity.isfinite()
+    if rerank:
+        both = torch.cat([query, gallery]).nan_to_num(0, 0, 0)
+        similarity = -reranked((2 - 2 * both @ both.T).clamp(min=0), len(query))
+    similarity = similarity.where(found, -torch.inf)
     nearest = similarity.argsort(dim=1, descending=True, stable=True)
     good = (good & ~junk).gather(1, nearest)
     matches = good.sum(1)

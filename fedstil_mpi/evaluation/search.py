@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.config.sections import Evaluation
 from fedstil_mpi.evaluation import retrieval
 from fedstil_mpi.evaluation.lifelong import METRICS
 from fedstil_mpi.evaluation.scopes import Scopes
@@ -32,15 +33,15 @@ class Gallery(NamedTuple):
     """int64 [n, 2]: person and camera."""
 
 
-Score = Callable[[Tensor, np.ndarray, Gallery, str], Sequence[float]]
-"""METRICS of queries, given as features [n, F] and their labels as a gallery's, in a gallery, by a protocol."""
+Score = Callable[[Tensor, np.ndarray, Gallery, Evaluation], Sequence[float]]
+"""METRICS of queries, given as features [n, F] and their labels as a gallery's, in a gallery, as a config says."""
 
 
-def score(features: Tensor, labels: np.ndarray, gallery: Gallery, protocol: str) -> Sequence[float]:
+def score(features: Tensor, labels: np.ndarray, gallery: Gallery, how: Evaluation) -> Sequence[float]:
     """The metrics of `retrieval.evaluate`."""
     (pids, cameras), (gallery_pids, gallery_cameras) = labels.T, gallery.labels.T
     result = retrieval.evaluate(
-        features, pids, gallery.features, gallery_pids, cameras, gallery_cameras, protocol=protocol
+        features, pids, gallery.features, gallery_pids, cameras, gallery_cameras, how.protocol, how.rerank
     )
     return [*(result.rank(k) for k in (1, 3, 5, 10)), result.map, result.counted]
 
@@ -60,7 +61,7 @@ class Search:
 
         everywhere: what `gather` returned, needed for the gallery all.
         """
-        protocol = self.learner.experiment.evaluation.protocol
+        how = self.learner.experiment.evaluation
         metrics = np.full((len(scopes.names), len(self.learner.tasks), len(METRICS)), np.nan)
         for task in self.learner.searched:
             tail = self._tail_for(task)
@@ -71,7 +72,7 @@ class Search:
                 gallery = everywhere if where == "all" else self._near(where, task, tail)
                 assert gallery is not None
                 if len(asked := labels[rows[strange]]):
-                    metrics[number, task] = score(query[rows[strange]], asked, gallery, protocol)
+                    metrics[number, task] = score(query[rows[strange]], asked, gallery, how)
         return metrics
 
     def _near(self, gallery: str, task: int, tail: Tail) -> Gallery:

@@ -32,6 +32,9 @@ their buffers and the weights that deltas are taken against; what the server kee
 ON_GPU = {"model", "warm-up", "tails", "activations", "cache", "memory", "search"}
 """What is on the GPU where a rank has one."""
 
+RERANKING = 52
+"""Bytes for two images that are re-ranked together: four numbers of eight bytes, five of four."""
+
 
 @dataclass(frozen=True)
 class Footprint:
@@ -146,13 +149,15 @@ def _search(experiment: Experiment, sizes: Sizes, learners: Sequence[CountingLea
     """Bytes to search, on a rank; global_gallery: its images, 0 without one.
 
     The features of each task's gallery, of one client or, to be sent, of all; of what they are joined to again, and once
-    more in double precision; and of each query and image four numbers that say how near it is.
+    more in double precision; and of each query and image four numbers that say how near it is. With re-ranking, matrices of
+    all of them by all of them.
     """
     own = [learner.images_searched_in for learner in learners]
     held = sum(own) if global_gallery else max(own)
     joined = global_gallery + max(own) * ("client" in experiment.evaluation.gallery)
     queries = max(len(task.query) for learner in learners for task in learner.tasks)
-    return held * sizes.feature + joined * (3 * sizes.feature + 4 * 8 * queries)
+    together = max(joined, max(own)) + queries if experiment.evaluation.rerank else 0
+    return held * sizes.feature + joined * (3 * sizes.feature + 4 * 8 * queries) + RERANKING * together**2
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -54,7 +54,7 @@ def compared(variants: Sequence[Variant]) -> str:
         f"- model: {_values(variants, 'model.backbone')}, weights {_weights(variants)}, warm-up steps "
         f"{_values(variants, 'warmup.steps')}",
         f"- searched: {_values(variants, 'evaluation.tasks')} tasks, scopes {', '.join(map(words, scopes(variants)))}, "
-        f"protocol {_values(variants, 'evaluation.protocol')}",
+        f"protocol {_values(variants, 'evaluation.protocol')}, re-ranked: {_values(variants, 'evaluation.rerank')}",
         f"- clients: {_each([run.clients for run in runs])}; tasks per client: {_each([run.tasks for run in runs])}; "
         f"rounds: {_each([len(run.online) for run in runs])}",
         f"- seeds: {_each([seed for variant in variants for seed in variant.seeds])}",
