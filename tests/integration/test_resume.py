@@ -29,7 +29,13 @@ ALL = {
     },
     **{f"{name}_seldom": [f"method.name={name}", *LONGER, "rounds.exchange_every=3"] for name in FEDERATED},
     "late": [*LONGER, "warmup.steps=2", "rounds.clients_per_round=2", "train.augment=default"],
-    "memory": [*LONGER, "method.server_memory=0.5", "train.refresh=task", "participation.dropout=0.3"],
+    "memory": [
+        *LONGER,
+        "method.server_memory=0.5",
+        "serving.average=0.5",
+        "train.refresh=task",
+        "participation.dropout=0.3",
+    ],
     "curves": ["method.name=fedcurv", *LONGER, "prototypes.exchange=true", "participation.late=0.6"],
 }
 SHORT = ("icarl", "fedstil", "fedweit_reference", "fedstil_seldom", "late", "memory", "curves")

@@ -68,7 +68,7 @@ class Options:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "best": {"method.mean_share": 0.5, "serving.average": 0.5, "prototypes.exchange": True, "train.contrast": 0.3},
+    "best": {"method.mean_share": 0.5, "prototypes.exchange": True, "train.contrast": 0.3},
     "paper": {
         "method.alpha": 0.9,
         "method.tying": 1e-4,
