@@ -56,7 +56,7 @@ def test_nobody_trains_otherwise_for_it():
 def test_only_what_is_searched_after_an_exchange_is_the_mean():
     result, searched = federation(0.75), []
     side = result.clients[0]
-    nothing = torch.full((len(result.parts.scopes), 2, 6), torch.nan).numpy()
+    nothing = torch.full((len(result.parts.scopes.names), 2, 6), torch.nan).numpy()
     result.parts.trainer.evaluate = lambda *_: searched.append(side.inner.theta()) or nothing
     for number in (1, 2):
         result.play(number, ALL)
