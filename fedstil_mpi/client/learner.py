@@ -84,8 +84,8 @@ class Learner:
         self.interrupted: State | None = None
         """How far training had come when the run was interrupted in it."""
         self._rate = ReferenceRate(experiment.train.lr)
-        before = representations if representations is not None else {}
-        self.views = Views(client, experiment, tasks, self.represent, self.forward_counts, before)
+        made = {} if representations is None else representations
+        self.views = Views(client, experiment, tasks, self.represent, self.forward_counts, made)
 
     def start_from(self, tail: Mapping[str, Tensor]) -> None:
         """Take over the start model's tail, given by its tensors; what was learned before is lost."""
@@ -139,13 +139,8 @@ class Learner:
         self.remember()
         return report
 
-    def train_beside(
-        self, tail: Tail, round: int, effort: float = 1.0, stop: Callable[[], bool] = lambda: False
-    ) -> None:
-        """Before `train`: train another model in the same way, without a penalty, on the same batches. Raises as `train`.
-
-        Where it is stopped nothing says how far it came: it begins anew.
-        """
+    def train_beside(self, tail: Tail, round: int, effort: float, stop: Callable[[], bool]) -> None:
+        """Before `train`, and as it, but without a penalty: train another model on the same batches; stopped, it begins anew."""
         training = LocalTraining(tail, shortened(self.experiment.train, effort), replace(self._rate))
         self._run(training, round, lambda *given: None, None, stop)
 
@@ -173,18 +168,14 @@ class Learner:
     def _epoch(self, round: int, epoch: int) -> Iterator[MakeBatch]:
         """The batches of one pass over the task's training images, mixed with remembered ones."""
         self.views.count(self.task, round, epoch)
-        new, old = len(self.tasks[self.task].train), self.rehearsed()
+        new, old = len(self.views.pids_trained_on(self.task)), self.rehearsed()
         size, share = self.experiment.train.batch, self.experiment.memory.share
         generator = torch.Generator().manual_seed(self._seed("batches", round, epoch))
         indices = batch_indices(new, 0 if old is None else len(old), size, share, generator)
-        for index, make in make_batches(indices, new, partial(self._new_samples, round, epoch), old):
+        for index, make in make_batches(indices, new, partial(self.views.trained_on, self.task, round, epoch), old):
             self.samples += int((index < new).sum())
             self.forward_counts["train"] += len(index)
             yield make
-
-    def _new_samples(self, round: int, epoch: int) -> Samples:
-        """The task's training images through the stem with this refresh's augmentation."""
-        return self._labelled(self.task, self.views.trained_on(self.task, round, epoch))
 
     def rehearsed(self) -> Samples | None:
         """What is rehearsed in this round: exemplars of people who are not in the current task, then relayed prototypes."""
@@ -204,7 +195,7 @@ class Learner:
         """Choose exemplars of the current task's people."""
         if self.experiment.memory.size == 0:
             return
-        samples = self.clean_samples()
+        samples = self.views.trained(self.task, self.clean_samples())
         self.tail.eval()
         self.forward_counts["search"] += len(samples)
         self.memory.store(samples, self.tail.features(samples.representations))
@@ -217,7 +208,7 @@ class Learner:
     def clean_samples(self, task: int | None = None) -> Samples:
         """A task's training images, not augmented; None: the current one's."""
         task = self.task if task is None else task
-        return self._labelled(task, self.views.clean(task, "train"))
+        return self.views.labelled(task, self.views.clean(task, "train"))
 
     def token(self) -> Tensor:
         """Task token: the mean representation of the current task's training images, [D] on the CPU."""
@@ -225,28 +216,17 @@ class Learner:
 
     def identity_prototypes(self, task: int) -> Tensor:
         """The mean representation of each person of a task in the order of pids, [n, D] on the CPU."""
-        samples = self.clean_samples(task)
-        people = samples.pids.unique()
-        means = [samples.representations[samples.pids == person].flatten(1).mean(0) for person in people]
-        return torch.stack(means).cpu()
+        return self.clean_samples(task).means().cpu()
 
     def receive_prototypes(self, pids: Tensor, prototypes: Tensor) -> None:
         """Add relayed prototypes ([n, D], of pids int64 [n]) to what is rehearsed."""
         if not len(pids):
             return
         shape = self.views.clean(self.task if self.task >= 0 else 0, "train").shape[1:]
+        images = prototypes.to(self.device, copy=True).view(-1, *shape)
         self.relayed.append(
-            Samples(
-                prototypes.to(self.device, copy=True).view(-1, *shape),
-                pids.to(self.device, copy=True),
-                torch.full((len(pids),), -1, device=self.device),
-            )
+            Samples(images, pids.to(self.device, copy=True), -torch.ones_like(pids, device=self.device))
         )
-
-    def _labelled(self, task: int, representations: Tensor) -> Samples:
-        images = self.tasks[task].train
-        labels = images.pids, np.searchsorted(images.people, images.pids)
-        return Samples(representations, *(torch.from_numpy(label).to(self.device) for label in labels))
 
     def represent(self, pixels: np.ndarray, how: Augmentation = PLAIN, seed: int = 0) -> Tensor:
         """The stem's output for images, as `representations.represent`."""

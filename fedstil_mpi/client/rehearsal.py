@@ -79,6 +79,12 @@ class Samples:
             torch.cat([p.indices for p in parts]),
         )
 
+    def means(self) -> Tensor:
+        """The mean representation of each person in the order of pids, [people, D]."""
+        return torch.stack(
+            [self.representations[self.pids == person].flatten(1).mean(0) for person in self.pids.unique()]
+        )
+
     def state(self) -> State:
         return dict(vars(self))
 

@@ -4,12 +4,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fedstil_mpi.client.augmentation import Augmentation
+from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.client.representations import PLAIN
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Task
+from fedstil_mpi.data.streams.validation import last_of_each
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.state_tree import State
 
@@ -42,6 +45,8 @@ class Views:
         self.counts = counts
         self.made: dict[tuple[int, str], Tensor | None] = {}
         """(task, split) -> without augmentation; None: counted, but not made in this process."""
+        self.held_out = 0
+        """So many of each person's images in a task, but never all, are kept from training, for a method to try models on."""
         self._before = before
         self._viewed: tuple[int, ...] = ()
         """(task, round, epoch) of the last augmented view that is counted, as far as `train.refresh` asks."""
@@ -58,16 +63,41 @@ class Views:
             self.made[task, split] = self._before[self.client, task, split] = made
         return made
 
-    def trained_on(self, task: int, round: int, epoch: int) -> Tensor:
-        """Of the task's training images, with this refresh's augmentation."""
+    def trained_on(self, task: int, round: int, epoch: int) -> Samples:
+        """The task's training images that are not held out, with this refresh's augmentation."""
         self.count(task, round, epoch)
         how = Augmentation.of(self.experiment.train)
-        if not how.active:
-            return self.clean(task, "train")
-        if self._view is None:
+        if how.active and self._view is None:
             seed = seeding.integer(self.experiment.seed, "augment", self.client, *self._viewed)
             self._view = self.represent(self.tasks[task].train.pixels, how, seed)
-        return self._view
+        view = self._view if how.active else self.clean(task, "train")
+        assert view is not None
+        return self.trained(task, self.labelled(task, view))
+
+    def labelled(self, task: int, representations: Tensor) -> Samples:
+        """All training images of a task."""
+        images = self.tasks[task].train
+        labels = images.pids, np.searchsorted(images.people, images.pids)
+        return Samples(representations, *(torch.from_numpy(label).to(representations.device) for label in labels))
+
+    def held(self, task: int) -> np.ndarray:
+        """bool [n]: which of the task's training images are held out; none where that would leave less than two."""
+        held = last_of_each(self.tasks[task].train.pids, self.held_out)
+        return held if np.count_nonzero(~held) > 1 else np.zeros_like(held)
+
+    def pids_trained_on(self, task: int) -> np.ndarray:
+        """Of the images that are not held out, int64 [n]."""
+        pids = self.tasks[task].train.pids
+        return pids[~self.held(task)] if self.held_out else pids
+
+    def trained(self, task: int, samples: Samples) -> Samples:
+        """Those of all training images of a task that are not held out."""
+        return samples[np.flatnonzero(~self.held(task)).tolist()] if self.held_out else samples
+
+    def tried(self, task: int) -> Samples:
+        """The task's images that are held out, not augmented; where none are, those that are trained with."""
+        samples, rows = self.labelled(task, self.clean(task, "train")), np.flatnonzero(self.held(task)).tolist()
+        return samples[rows] if rows else samples
 
     def count(self, task: int, round: int, epoch: int) -> None:
         """Count what `trained_on` makes, without making it: of an epoch that was trained on before an interruption."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fedstil_mpi.methods.base import MethodModule
 
 BUILT_IN = (
-    *("ditto", "ewc", "fedavg", "fedcurv", "fedper", "fedprox", "fedstil", "fedstil_atten", "fedweit"),
+    *("ditto", "ewc", "fedavg", "fedcurv", "fedfomo", "fedper", "fedprox", "fedstil", "fedstil_atten", "fedweit"),
     *("icarl", "mas", "multi", "pfedgraph", "single"),
 )
 KEY = "method.name"

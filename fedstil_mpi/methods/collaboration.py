@@ -1,4 +1,4 @@
-"""A collaboration graph: how much each client takes from each other one, as the quadratic programme of pFedGraph has it."""
+"""How much clients take from each other: by the quadratic programme of pFedGraph, by the first-order weights of FedFomo."""
 
 import torch
 import torch.nn.functional as F
@@ -29,3 +29,13 @@ def project(rows: Tensor) -> Tensor:
     excess = (largest.cumsum(1) - 1) / torch.arange(1, rows.shape[1] + 1, device=rows.device)
     positive = (largest > excess).sum(1, keepdim=True)
     return (rows - excess.gather(1, positive - 1)).clamp(min=0)
+
+
+def first_order_weights(losses_K: Tensor, theta_KP: Tensor, own: int) -> Tensor:
+    """w [K] of the client at place `own`: what each model gains it, max(0, loss of its own - loss), by the way to it.
+
+    Scaled to a sum of 1; all 0 where none of the others has less loss on the client's images.
+    """
+    gains_K = (losses_K[own] - losses_K) / (theta_KP - theta_KP[own]).norm(dim=1)
+    gains_K = gains_K.nan_to_num(0, 0, 0).clamp(min=0)
+    return gains_K / gains_K.sum() if gains_K.any() else gains_K

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
 from fedstil_mpi.methods.base import SAMPLES, Client, Server, Setup, Traffic
+from fedstil_mpi.models.losses import smoothed_cross_entropy
 from fedstil_mpi.models.network import Tail, adaptive_parameters
 from fedstil_mpi.util.state_tree import State
 
@@ -69,6 +71,17 @@ class FederatedClient(Client):
     def received(self, base_P: Tensor) -> Tensor:
         """The weights to start from when this base arrives."""
         return base_P
+
+    @torch.no_grad()
+    def losses(self, theta_KP: Tensor, samples: Samples) -> Tensor:
+        """The cross entropy of samples with each of these weights, [K] on the CPU. Leaves the model with the last ones."""
+        learner, losses_K = self.learner, torch.zeros(len(theta_KP))
+        learner.forward_counts["search"] += len(theta_KP) * len(samples)
+        for place, theta_P in enumerate(() if learner.counts_only else theta_KP):
+            self.load(theta_P)
+            scores, _ = learner.tail.eval()(samples.representations)
+            losses_K[place] = smoothed_cross_entropy(scores, samples.pids, 0.0, learner.allowed())
+        return losses_K
 
     def update(self) -> Message:
         return {WEIGHTS: self.theta() - self.start, "samples": torch.tensor([self.learner.untold.samples])}

@@ -43,7 +43,7 @@ class CountingTrainer:
         for client, effort in zip(clients, efforts, strict=True):
             assert isinstance(client.learner, CountingLearner)
             if client.beside is not None:
-                client.learner.train_beside(client.beside, round, effort)
+                client.learner.train_beside(client.beside, round, effort, stop)
             client.learner.count_training(round, effort)
         return [Epoch(NUMBER, NUMBER, 0)] * len(clients)
 
@@ -95,9 +95,7 @@ class CountingLearner(Learner):
         self._count_passes(round, effort)
         self.remember()
 
-    def train_beside(
-        self, tail: Tail, round: int, effort: float = 1.0, stop: Callable[[], bool] = lambda: False
-    ) -> None:
+    def train_beside(self, tail: Tail, round: int, effort: float, stop: Callable[[], bool]) -> None:
         self._count_passes(round, effort)
 
     def _count_passes(self, round: int, effort: float) -> None:
@@ -106,7 +104,7 @@ class CountingLearner(Learner):
         How many batches there are is known without making them; to make them, of a thousand clients, would take minutes.
         """
         train = shortened(self.experiment.train, effort)
-        new = len(self.tasks[self.task].train)
+        new = len(self.views.pids_trained_on(self.task))
         batches = _batch_sizes(new, self.remembered(), train.batch, self.experiment.memory.share)
         epochs = math.ceil(train.steps / len(batches)) if train.steps else train.epochs
         self.forward_counts["train"] += sum(islice(cycle(batches), train.steps or epochs * len(batches)))
@@ -115,10 +113,10 @@ class CountingLearner(Learner):
 
     def remember(self) -> None:
         if self.experiment.memory.size:
-            images = self.tasks[self.task].train
+            pids = self.views.pids_trained_on(self.task)
             self.views.clean(self.task, "train")
-            self.forward_counts["search"] += len(images)
-            self.memory.count(Counter(images.pids.tolist()))
+            self.forward_counts["search"] += len(pids)
+            self.memory.count(Counter(pids.tolist()))
 
     def represent(self, pixels: np.ndarray, how: Augmentation = PLAIN, seed: int = 0) -> Tensor:
         return _zeros(len(pixels), 1)

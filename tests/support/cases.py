@@ -14,7 +14,18 @@ STEADY = {"train.early_stop": False, "train.rate": "constant"}
 PRESETS = [(name, preset) for name in methods.names() for preset in methods.load(name).PRESETS]
 REFERENCED = [name for name, preset in PRESETS if preset == "reference_code"]
 """Methods that FedSTIL's reference code has, too."""
-FEDERATED = ("ditto", "fedavg", "fedcurv", "fedper", "fedprox", "fedstil", "fedstil_atten", "fedweit", "pfedgraph")
+FEDERATED = (
+    "ditto",
+    "fedavg",
+    "fedcurv",
+    "fedfomo",
+    "fedper",
+    "fedprox",
+    "fedstil",
+    "fedstil_atten",
+    "fedweit",
+    "pfedgraph",
+)
 """Methods whose weights travel."""
 
 STRANGER = [tiny.task(1, 9, seed=10), tiny.task(2, 3, seed=11), tiny.task(4, 5, seed=12)]
@@ -22,5 +33,5 @@ STRANGER = [tiny.task(1, 9, seed=10), tiny.task(2, 3, seed=11), tiny.task(4, 5, 
 
 EPOCHS = {"train.steps": 0, "train.epochs": 2}
 
-OF_THEIR_OWN = {"ewc", "mas", "fedcurv", "icarl"}
+OF_THEIR_OWN = {"fedfomo", "ewc", "mas", "fedcurv", "icarl"}
 """Methods that pass images for importances, or for an old model's logits."""

@@ -314,7 +314,7 @@ def test_each_setting_alone_is_an_augmentation(setting):
     learner = Learner(0, experiment, [task], tiny.network())
     learner.begin_round()
     learner.train(1, lambda *given: None, None)
-    clean, view = learner.clean_samples().representations, learner._new_samples(1, 0).representations
+    clean, view = learner.clean_samples().representations, learner.views.trained_on(0, 1, 0).representations
     assert not torch.equal(view, clean)
     assert learner.forward_counts["stem"] == 24  # of the view, and of the clean ones that were asked for above
 

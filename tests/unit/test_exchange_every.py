@@ -109,7 +109,7 @@ AWAY = {"late": 0.5, "late_until": 4, "dropout": 0.3}
 @pytest.mark.parametrize(
     "codecs", [{}, {"compression__up": "ternary", "compression__down": "int4", "compression__rows": "known"}]
 )
-@pytest.mark.parametrize("method", ["fedstil", "fedstil_atten", "pfedgraph"])
+@pytest.mark.parametrize("method", ["fedfomo", "fedstil", "fedstil_atten", "pfedgraph"])
 def test_the_server_knows_every_client_to_the_last_bit(method, codecs):
     """Also late joiners that come between two exchanges."""
     f = played.play(config(method, 3, **codecs), played.FOUR, seldom(replace(FEW, total=12), 3, **AWAY))

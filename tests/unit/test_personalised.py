@@ -6,7 +6,8 @@ import torch
 from scipy.optimize import minimize
 
 from fedstil_mpi import methods
-from fedstil_mpi.methods.collaboration import collaboration_graph, project
+from fedstil_mpi.comm.ledger import DOWN
+from fedstil_mpi.methods.collaboration import collaboration_graph, first_order_weights, project
 from fedstil_mpi.models.network import adaptive_parameters, build, trainable_parameters
 from fedstil_mpi.util.errors import InputError
 from support import tiny
@@ -220,3 +221,77 @@ def test_the_pull_turns_a_client_to_its_base():
     loss.backward()
     gradient = side.setup.layout.pack({name: parameter.grad for name, parameter in side.parameters.items()})
     assert gradient @ off > 0 > gradient @ side.start
+
+
+# -- FedFomo -----------------------------------------------------------------------------------------------------------
+
+
+def test_weights_by_hand():
+    """Gains 2, 1 and -3 over ways of 4, 1 and 1: 0.5, 1 and nothing."""
+    theta, losses = torch.tensor([[0.0, 0], [0, 4], [1, 0], [-1, 0]]), torch.tensor([5.0, 3, 4, 8])
+    torch.testing.assert_close(first_order_weights(losses, theta, 0), torch.tensor([0, 1 / 3, 2 / 3, 0]))
+    assert first_order_weights(torch.tensor([2.0, 3, 4, 8]), theta, 0).tolist() == [0, 0, 0, 0]
+    assert first_order_weights(torch.full((4,), torch.nan), theta, 0).tolist() == [0, 0, 0, 0]
+    twins = theta[[0, 0, 1, 2]]  # a model that is its own, from another client, changes nothing
+    assert first_order_weights(torch.tensor([5.0, 5, 3, 4]), twins, 0)[1] == 0
+
+
+@pytest.mark.parametrize("held_out", [0, 1])
+def test_a_client_with_the_best_model_keeps_it(held_out):
+    """To the last bit; the others come over to it, as far as it is alone to be better."""
+    result = federation("fedfomo", {"method.held_out": held_out})
+    for number in (1, 2):
+        result.play(number, ALL)
+    kept, noise = result.clients[0].theta(), 3 * torch.randn(2, 288, generator=rng(6))
+    result.server.theta_KP[1:] = noise
+    result.distribute(3, ALL)
+    assert torch.equal(result.clients[0].theta(), kept)
+    for side in result.clients[1:]:
+        losses = side.losses(result.server.theta_KP, side.learner.views.tried(side.learner.task))
+        weights = first_order_weights(losses, result.server.theta_KP, side.learner.client)
+        assert weights.sum() == pytest.approx(1)
+    result.server.theta_KP[:] = kept
+    result.server.theta_KP[1] = noise[0]
+    result.distribute(3, ALL)
+    torch.testing.assert_close(result.clients[1].theta(), kept, rtol=0, atol=1e-5)
+
+
+def test_what_is_held_out_is_not_trained_with():
+    """One of four images of each person; what is counted, sent and remembered is about the others."""
+    settings = {"train.steps": 0, "train.epochs": 2, "memory.size": 100, "train.augment": "none"}
+    result = federation("fedfomo", settings)
+    result.play(1, ALL)
+    learner = result.clients[0].learner
+    sets = [learner.views.trained_on(0, 1, 0), learner.views.tried(0), learner.memory.recall()]
+    trained, tried, remembered = ({row.numpy().tobytes() for row in of.representations} for of in sets)
+    assert (len(trained), len(tried)) == (6, 2)
+    assert trained == remembered
+    assert not trained & tried
+    assert sets[1].pids.tolist() == [1, 2]
+    assert learner.samples == 2 * 6
+
+
+@pytest.mark.parametrize(("images", "held"), [(1, 0), (2, 0), (3, 1)])
+def test_two_images_are_always_left_to_train_with(images, held):
+    """Where none can be held out, models are tried on what is trained with."""
+    result = tiny.federation(tiny.experiment({}, "fedfomo"), [[tiny.task(1, images=images)]])
+    views = result.clients[0].learner.views
+    assert views.held(0).sum() == held
+    assert len(views.tried(0)) == (held or images)
+    assert len(views.pids_trained_on(0)) == images - held
+
+
+def test_all_models_come_down_to_each():
+    result = after(2, "fedfomo")
+    booked = [entry for entry in result.ledger.entries if entry.direction == DOWN]
+    assert [(entry.round, entry.client) for entry in booked] == [(n, client) for n in (2, 3) for client in ALL]
+    assert {entry.raw for entry in booked} == {4 * 3 * 288}
+
+
+def test_trying_passes_every_model_over_what_is_held_out():
+    result, fedavg = federation("fedfomo", {"memory.size": 0}), federation("fedavg", {"memory.size": 0})
+    for each in (result, fedavg):
+        each.play(1, ALL)
+        each.distribute(2, ALL)
+    counts = [of.clients[0].learner.forward_counts["search"] for of in (result, fedavg)]
+    assert counts == [3 * 2, 0]

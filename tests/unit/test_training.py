@@ -418,7 +418,7 @@ def test_the_stream_moves_on_with_every_draw():
 def rehearsed(side: Learner, number: int) -> tuple[list[int], list[int]]:
     """Persons of the new and of the old samples in the batches of one pass."""
     new, old = [], []
-    fresh = {row.flatten().numpy().tobytes() for row in side._new_samples(number, 0).representations}
+    fresh = {row.flatten().numpy().tobytes() for row in side.views.trained_on(side.task, number, 0).representations}
     for batch in (make().samples for make in side._epoch(number, 0)):
         for row, person in zip(batch.representations, batch.pids.tolist(), strict=True):
             (new if row.flatten().numpy().tobytes() in fresh else old).append(person)
@@ -452,7 +452,7 @@ def test_augmentation_is_renewed_as_often_as_asked(refresh):
     views = []
     for number in (1, 2, 3):
         side.begin_round()
-        views += [side._new_samples(number, epoch).representations for epoch in (0, 1)]
+        views += [side.views.trained_on(side.task, number, epoch).representations for epoch in (0, 1)]
     same_views = [torch.equal(one, other) for one, other in pairwise(views) if one.shape == other.shape]
     # Rounds 1 and 2 are on task 0; the pairs are: within round 1, round 1 to 2, within round 2, within round 3.
     assert same_views == {"task": [True] * 4, "round": [True, False, True, True], "epoch": [False] * 4}[refresh]

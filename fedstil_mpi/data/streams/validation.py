@@ -54,14 +54,14 @@ class ValidationStream(View):
         cameras = self.source.cameras(client, task)
         if cameras is None:
             return None
-        held = _last_of_each(self.source.labels(client, task)["train"], self.held_out)
+        held = last_of_each(self.source.labels(client, task)["train"], self.held_out)
         return cameras["train"][~held], cameras["train"][held]
 
     def _labels(self, client: int, task: int) -> dict[str, np.ndarray]:
         """Who stays in training and who is held out of it, as in `_divide`."""
         if (client, task) not in self._divided_labels:
             train = self.source.labels(client, task)["train"]
-            held = _last_of_each(train, self.held_out)
+            held = last_of_each(train, self.held_out)
             self._divided_labels[client, task] = {"train": train[~held], "query": train[held]}
         return self._divided_labels[client, task]
 
@@ -69,7 +69,7 @@ class ValidationStream(View):
         key = client, task
         if key not in self._divided:
             train = self.source.task(client, task).train
-            held = _last_of_each(train.pids, self.held_out)
+            held = last_of_each(train.pids, self.held_out)
             if not held.any():
                 raise InputError(
                     f"client {client}, task {task}: nobody has two training images, so data.validation can hold none "
@@ -79,7 +79,7 @@ class ValidationStream(View):
         return self._divided[key]
 
 
-def _last_of_each(pids: np.ndarray, count: int) -> np.ndarray:
+def last_of_each(pids: np.ndarray, count: int) -> np.ndarray:
     """bool [n]: the last `count` images of each person, one fewer than there are where that would be all."""
     held = np.zeros(len(pids), bool)
     for person in np.unique(pids):
