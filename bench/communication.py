@@ -22,6 +22,7 @@ from typing import Any
 import pages
 import traffic_cases as cases
 import traffic_ranks as played
+import traffic_summary
 import traffic_tables as tables
 from reference_traffic import BANK, REFERENCE_SWIN, Counts
 from traffic_cases import IMAGE, Case
@@ -34,7 +35,9 @@ from fedstil_mpi.util.tables import markdown
 BACKBONES = ("resnet18", "resnet50", "mobilenet_v2", "swin_t")
 CLIENTS = (2, 5, 16, 64)
 
-INTRODUCTION = """# Communication: what every method sends
+TITLE = "# Communication: what every method sends"
+
+INTRODUCTION = """## How it was made
 
     {command}
 
@@ -96,7 +99,13 @@ def page(options: argparse.Namespace) -> str:
     networks = {backbone: cases.network(backbone) for backbone in options.backbones}
     counts = {backbone: Counts.of(network, IMAGE) for backbone, network in networks.items()}
     first = options.backbones[0]
-    sections = [introduction(), "## Networks", tables.network_table(counts)]
+    sections = [
+        TITLE,
+        *summed_up(options, networks[first], counts[first]),
+        introduction(),
+        "## Networks",
+        tables.network_table(counts),
+    ]
     sections += [swin(counts["swin_t"])] if "swin_t" in counts else []
     for backbone, network in networks.items():
         sections += [f"## {backbone}", "Reference code:", tables.reference_table(counts[backbone])]
@@ -110,6 +119,16 @@ def page(options: argparse.Namespace) -> str:
     sections += ["## Measured", MEASURED.format(**length, ranks=options.ranks, memory=options.memory)]
     sections += [measured_table(options, networks)]
     return "\n\n".join(sections) + "\n"
+
+
+def summed_up(options: argparse.Namespace, network: Network, counts: Counts) -> list[str]:
+    """The summary, with its picture beside the page; nothing where the page is printed."""
+    if options.output is None:
+        return []
+    backbone, picture = options.backbones[0], options.output.with_suffix(".png")
+    found = traffic_summary.totals(backbone, network, counts)
+    traffic_summary.draw(found, picture)
+    return [traffic_summary.summary(backbone, network, found, picture.name)]
 
 
 def introduction() -> str:
