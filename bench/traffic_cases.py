@@ -12,6 +12,7 @@ from fedstil_mpi.config import loading
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.base import Stream
+from fedstil_mpi.evaluation.scopes import Scopes
 from fedstil_mpi.federation.messages import MessageSchema, message_schema
 from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.federation.schedule import Schedule
@@ -89,7 +90,7 @@ def nonzeros(part: Part) -> int:
 def plan_of(case: Case, rounds: Schedule) -> Plan:
     config = experiment(case)
     config.data.tasks, config.rounds.per_task = rounds.tasks, rounds.per_task
-    return Plan(config, methods.load(case.method), rounds, CLASSES)
+    return Plan(config, methods.load(case.method), rounds, CLASSES, Scopes(config.evaluation.gallery))
 
 
 def predicted(case: Case, start: Network, rounds: Schedule) -> Ledger:
