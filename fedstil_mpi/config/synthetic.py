@@ -18,6 +18,9 @@ class SyntheticOptions:
     """People in every task of every client."""
     walkers: float = bounded(0.5, 0, 1)
     """Share of a task's people who turn up at a camera next door, one or two tasks later."""
+    neighbours: str = choice("ring", "pairs")
+    """Which cameras are next door to each other: ring (the one before and the one after, the last and the first, too) | pairs
+    (0 and 1, 2 and 3, and so on; of an odd number of cameras the last shares nobody with any)."""
     strangers: int = bounded(0, 0, 50_000)
     """People in every task of every client besides who are only searched: nobody ever trains on them, and they turn up nowhere
     again. Their gallery images stand among those of the others."""

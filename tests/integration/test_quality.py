@@ -42,7 +42,7 @@ def rank1(tmp_path):
 @pytest.mark.long
 def test_exchange_pays_on_the_synthetic_stream(rank1):
     """Two of the quickstart's six tasks; all six are in bench/quickstart.md."""
-    found = rank1(("single", "fedavg", "fedstil"), "quickstart.yaml", "data.tasks=2")
+    found = rank1(("single", "fedavg", "fedstil"), "quickstart.yaml", "data.tasks=2", "data.synthetic.strangers=0")
     assert found["fedstil"] > found["single"] + 4
     assert found["fedstil"] > found["fedavg"]
 

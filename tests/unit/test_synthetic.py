@@ -91,6 +91,14 @@ def test_walkers_go_next_door_one_or_two_tasks_later() -> None:
     assert set(steps) == {(1, 1), (1, 4), (2, 1), (2, 4)}
 
 
+@pytest.mark.parametrize("clients", [4, 5])
+def test_pairs_of_cameras_share_people_and_the_last_of_an_odd_number_nobody(clients: int) -> None:
+    visits = stops(open_stream(SyntheticOptions(clients=clients, neighbours="pairs"), tasks=6))
+    together = {frozenset(camera for _, camera in of_person) for of_person in visits.values()}
+    alone = {frozenset({camera}) for camera in range(clients)}
+    assert together - alone == {frozenset({0, 1}), frozenset({2, 3})}
+
+
 def test_nobody_walks_without_walkers() -> None:
     stream = open_stream(dataclasses.replace(SMALL, walkers=0.0))
     assert [len(visits) for visits in stops(stream).values()] == [1] * (3 * 3 * 4)

@@ -1,7 +1,7 @@
 """A stream of drawn people who walk from camera to camera: the data set that needs no download.
 
-A client is a camera; the cameras stand in a ring. A share of the people that a camera meets in a task turn up at a camera
-next door one or two tasks later. Strangers are searched in one task of one camera, and never trained on. Every picture is drawn when it is asked for, so any rank can open any task and finds the
+A client is a camera; the cameras stand in a ring, or in pairs. A share of the people that a camera meets in a task turn up at a
+camera next door one or two tasks later. Strangers are searched in one task of one camera, and never trained on. Every picture is drawn when it is asked for, so any rank can open any task and finds the
 same bytes. To look at the pictures:
 
     python -m fedstil_mpi.data pack configs/quickstart.yaml seed=1 --out drawn.h5
@@ -32,7 +32,12 @@ class SyntheticStream(Stream):
                 raise InputError(f"synthetic data: {name} is {value}, expected {low} or more; raise it")
         self.options, self.seed, self.clients, self.tasks = options, seed, options.clients, tasks
         self._pids = walk(
-            seed, clients=self.clients, tasks=tasks, size=options.people_per_task, walkers=options.walkers
+            seed,
+            clients=self.clients,
+            tasks=tasks,
+            size=options.people_per_task,
+            walkers=options.walkers,
+            neighbours=options.neighbours,
         )
         strangers = np.arange(self.clients * tasks * options.strangers).reshape(self.clients, tasks, options.strangers)
         self._searched = np.concatenate([self._pids, self._pids.max() + 1 + strangers], axis=2)

@@ -1,16 +1,16 @@
-"""Which camera sees which people: they walk from camera to camera, around the ring in which the cameras stand."""
+"""Which camera sees which people: they walk from camera to camera, to those next door."""
 
 import numpy as np
 
 from fedstil_mpi.util import seeding
 
 
-def walk(seed: int, *, clients: int, tasks: int, size: int, walkers: float) -> np.ndarray:
+def walk(seed: int, *, clients: int, tasks: int, size: int, walkers: float, neighbours: str = "ring") -> np.ndarray:
     """Who is where: sorted person ids, int64 [clients, tasks, size].
 
     Task by task, every camera fills up with new people to `size`, then a share `walkers` of its people is drawn who
-    walk on, each to one of the two cameras next door, one or two tasks later, as long as a place is free. A walker may
-    walk on again.
+    walk on, each to one of the cameras next door, one or two tasks later, as long as a place is free. A walker may
+    walk on again. neighbours: ring or pairs, see `next_door`.
     """
     cells: list[list[list[int]]] = [[[] for _ in range(tasks)] for _ in range(clients)]
     newcomer = 0
@@ -21,7 +21,7 @@ def walk(seed: int, *, clients: int, tasks: int, size: int, walkers: float) -> n
             cell.extend(range(newcomer, newcomer + missing))
             newcomer += missing
         for client in range(clients):
-            doors = sorted({(client - 1) % clients, (client + 1) % clients})
+            doors = next_door(client, clients, neighbours)
             later = range(task + 1, min(task + 3, tasks))
             generator = seeding.generator(seed, "synthetic", "walk", client, task)
             for person in generator.permutation(cells[client][task])[: round(walkers * size)].tolist():
@@ -29,6 +29,13 @@ def walk(seed: int, *, clients: int, tasks: int, size: int, walkers: float) -> n
                 if free:
                     free[generator.integers(len(free))].append(person)
     return np.sort(np.array(cells, np.int64), axis=2)
+
+
+def next_door(client: int, clients: int, neighbours: str) -> list[int]:
+    """The cameras to which people walk on; in pairs the last of an odd number of cameras has none."""
+    if neighbours == "pairs":
+        return [client ^ 1] if client ^ 1 < clients else []
+    return sorted({(client - 1) % clients, (client + 1) % clients})
 
 
 def stops(people: np.ndarray) -> list[list[tuple[int, int]]]:

@@ -19,7 +19,12 @@ SHARED = ("data", "model", "warmup", "rounds", "participation", "evaluation")
 NOT_SHARED = ("rounds.exchange_every",)
 """Keys of these sections that decide what a result costs, and not what it is measured on."""
 KEYS_IN_LABEL = 3
-ALWAYS = {"evaluation.gallery": '["task"]', "rounds.exchange_every": "1", "data.synthetic.strangers": "0"}
+ALWAYS = {
+    "evaluation.gallery": '["task"]',
+    "rounds.exchange_every": "1",
+    "data.synthetic.neighbours": "ring",
+    "data.synthetic.strangers": "0",
+}
 """What runs did whose configs do not know the key yet."""
 
 
