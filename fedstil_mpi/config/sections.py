@@ -257,3 +257,5 @@ class Placement:
     """How many GPUs of a node to use; null: all that are visible. Asking for more than present is an error."""
     threads: int | None = bounded(None, 1, 4096)
     """CPU threads of each rank; null: OMP_NUM_THREADS if set, else the cores divided by the ranks that share them."""
+    nvtx: bool = False
+    """Name what a rank does (train, evaluate, exchange, ...) in the traces of Nsight Systems; takes torch with CUDA."""

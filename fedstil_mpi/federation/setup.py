@@ -27,6 +27,7 @@ from fedstil_mpi.federation.start_model import Kept, load_network, start_network
 from fedstil_mpi.federation.state import Federation
 from fedstil_mpi.federation.trainer import LocalTrainer, OneByOne
 from fedstil_mpi.launch.placement import assign_clients
+from fedstil_mpi.launch.tracing import ranges
 from fedstil_mpi.methods.aids.averaging import AveragedClient
 from fedstil_mpi.methods.aids.compression import CompressedClient, CompressedServer
 from fedstil_mpi.methods.aids.prototypes import PrototypeClient, PrototypeServer
@@ -155,8 +156,10 @@ def load_tasks(stream: Stream, clients: Sequence[int]) -> dict[int, list[Task]]:
 
 def assemble(world: World, plan: Plan, resources: SharedResources) -> Federation:
     """The federation of a run, once data and model are there. Collective: all ranks must call."""
-    network, clock = resources.network, Clock()
+    network = resources.network
     assert network is not None
+    with world.verdict():
+        clock = Clock(ranges(plan.experiment.placement.nvtx))
     learners = [
         Learner(client, plan.learners_experiment, resources.tasks[client], network, resources.representations)
         for client in resources.placement.clients

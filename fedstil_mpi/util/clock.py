@@ -2,8 +2,8 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 CPU = "cpu"
@@ -24,14 +24,17 @@ class Moment(NamedTuple):
 class Clock:
     """Seconds of wall time by activity, and of CPU time, added up over a run; of this rank only."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: Callable[[str], AbstractContextManager] = nullcontext) -> None:
+        """mark: is entered while an activity of a name lasts."""
+        self._mark = mark
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._cpu_from = Moment.now().cpu
 
     @contextmanager
     def __call__(self, activity: str) -> Iterator[None]:
         start = time.perf_counter()
-        yield
+        with self._mark(activity):
+            yield
         self.seconds[activity] += time.perf_counter() - start
 
     def end_set_up(self, began: Moment) -> None:
