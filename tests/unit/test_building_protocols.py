@@ -259,6 +259,16 @@ def test_open_trains_on_the_share_of_people_asked_for():
         assert len(set(division.person[division.role == ROLES.index("train")])) == 20 * share + 5
 
 
+def test_open_tests_somebody_in_every_task_however_the_draw_falls():
+    """Two cameras, three tasks of four people: half of twelve drawn at random leaves a task out in one of ten draws."""
+    pool = made_pool({(person, camera): 4 for person in range(12) for camera in (0, 1)})
+    for seed in range(40):
+        division = divide(pool, pool.cameras, pool.pids % 3, 2, 3, Protocol(name="open"), seed)
+        for role in ("train", "query"):
+            assert (np.diff(division.splits[role].offsets) > 0).all()
+        assert len(set(division.person[division.role == ROLES.index("query")])) in (6, 7)
+
+
 # reference_code
 
 
