@@ -72,7 +72,7 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
         return
     console = terminal.console()
     console.print(summary.headline(experiment, plan.schedule), soft_wrap=True)
-    for line in plan_tables.warnings(predicted):
+    for line in (*plan_tables.server_lines(predicted), *plan_tables.warnings(predicted)):
         console.print(line, soft_wrap=True)
     for line in remarks(stream):
         terminal.show(line)

@@ -43,7 +43,9 @@ def check(clients: Iterable[Client], server: Server | None, network: Network, *,
             if thorough or _is_plugin(_inner(side)):
                 missing += forgotten_by_client(side, network)
         if server is not None and (thorough or _is_plugin(_inner(server))):
-            unknown = torch.full_like(server.setup.start, torch.nan)  # so that what follows from it is not compared
+            unknown = torch.full_like(
+                _inner(server).setup.start, torch.nan
+            )  # so that what follows from it is not compared
             missing += forgotten_by_server(server, lambda client: unknown)
     if missing:
         raise InputError(report(list(dict.fromkeys(missing))))

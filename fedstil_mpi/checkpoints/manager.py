@@ -161,12 +161,13 @@ class CheckpointManager:
                 server = checkpoint.read("server")
                 assert server is not None
                 f.server.restore(server, partial(_theta, f.server, checkpoint))
+            if f.exchange.is_server:
                 for name in checkpoint.names("history-"):
                     history = checkpoint.read(name)
                     assert history is not None
                     f.exchange.ledger.restore(history["ledger"])
                     f.observer.restore(history["observer"])
-            if f.server is not None and (interruptions := self._interruptions(checkpoint)) is not None:
+            if f.exchange.is_server and (interruptions := self._interruptions(checkpoint)) is not None:
                 f.events[:] = interruptions["events"]
 
     def settle(self, *, free_space: bool = False) -> None:
@@ -220,8 +221,9 @@ def _states(f: Federation, seconds: list[dict[str, float]] | None, last: int) ->
         for client, side in f.clients.items()
         if side.learner.draws and client in f.changed
     }
-    if f.server is not None and seconds is not None:
-        states["server"] = f.server.state()
+    server = f.server.state() if f.server is not None else None  # collective where ranks share it
+    if server is not None and seconds is not None:
+        states["server"] = server
         states["progress"] = {
             "met": sorted(f.initial_model.met),
             "moved": f.exchange.moved,

@@ -24,9 +24,12 @@ class Exchange(Protocol):
     moved: int
     """Bytes that MPI moved between different ranks, complete on rank 0."""
 
+    columns: slice | None
+    """Which columns of all clients' P weights the server has here; None: none of the server is here."""
+
     @property
     def is_server(self) -> bool:
-        """Whether the server is here."""
+        """Whether this is rank 0, where the server decides and the ledger is kept."""
 
     def down(self, round: int, parts: Sequence[Part], online: Sequence[int], knowledge: Rows) -> dict[int, Message]:
         """Send every online client its knowledge (valid on rank 0); returns the messages of this rank's online clients.
@@ -54,6 +57,7 @@ class InProcessExchange:
     """Server and clients in one process. Raises ValueError where a message is not what its parts say."""
 
     is_server = True
+    columns: slice | None = slice(None)
 
     def __init__(self) -> None:
         self.ledger = Ledger()

@@ -97,6 +97,8 @@ class Part:
     """Bytes of an item, of a message of bytes all in all, as dense scalars, where the sender has compressed it."""
     at_most: int | None = None
     """Of a message of bytes whose number varies: the largest number."""
+    columns: int = 0
+    """Of how many vectors of P scalars an item consists, which ranks that share the server's work cut alike; 0: of none."""
 
     @property
     def itemsize(self) -> int:

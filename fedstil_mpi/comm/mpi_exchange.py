@@ -44,13 +44,13 @@ class MpiExchange:
         """Bytes that MPI moved between different ranks in this object's collectives; the same on every rank for
         fixed parts, complete on rank 0."""
         self.is_server = world.is_server
+        self.columns: slice | None = slice(None) if world.is_server else None
         self._world = world
         self._clock = clock
         self._comm = world.duplicate("exchange")
-        self._clients_of = [tuple(c) for c in clients_of]
-        self._own = frozenset(clients_of[world.rank])
+        self._rank_of = {client: rank for rank, clients in enumerate(clients_of) for client in clients}
         self._buffers: dict[tuple[str, Part], Tensor] = {}
-        self._types: dict[Part, Any] = {}
+        self._types: dict[Any, Any] = {}
 
     def close(self) -> None:
         """Free the communicator and the datatypes, of which MPI has a limited number. Collective: all ranks must call."""
@@ -68,19 +68,11 @@ class MpiExchange:
         messages: dict[int, Message] = {client: {} for client in mine}
         with self._timed():
             for part in parts:
-                sent = knowledge[part.kind] if self.is_server else None
-                written = None
-                if part.shared:
-                    rows: Sequence[Tensor] = [self._broadcast(part, sent)] * len(mine)
-                elif part.ragged:
-                    written = codec.encode_all(part, sent) if sent is not None else None
-                    rows = codec.decode_all(part, self._scatter_ragged(codec.encoded_part(part), online, written))
-                else:
-                    rows = list(self._scatter(part, online, sent))
+                rows, written = self._down(part, online, knowledge)
                 for client, row in zip(mine, rows, strict=True):
                     messages[client][part.kind] = row
                 if self.is_server:
-                    self.ledger.book_rows(round, DOWN, part, online, sent, written)
+                    self.ledger.book_rows(round, DOWN, part, online, knowledge[part.kind], written)
         return messages
 
     def broadcast(self, round: int, parts: Sequence[Part], online: Sequence[int], knowledge: Message) -> Message:
@@ -101,16 +93,10 @@ class MpiExchange:
         gathered: Rows = {}
         with self._timed():
             for part in parts:
-                rows = [updates[client][part.kind] for client in mine]
-                items: Any
-                written = None
-                if part.ragged:
-                    written = self._gather_ragged(codec.encoded_part(part), online, codec.encode_all(part, rows))
-                    items = codec.decode_all(part, written)
-                else:
-                    items = self._gather(part, online, rows)
+                items, written = self._up(part, online, [updates[client][part.kind] for client in mine])
                 if self.is_server:
                     self.ledger.book_rows(round, UP, part, online, items, written)
+                if self.columns is not None:
                     gathered[part.kind] = items
         return gathered
 
@@ -121,6 +107,23 @@ class MpiExchange:
         return self._world.allgather_rows(rows)
 
     # -- one part ------------------------------------------------------------------------------------------------------
+
+    def _down(self, part: Part, online: Sequence[int], knowledge: Rows) -> tuple[Sequence[Tensor], Any]:
+        """What this rank's online clients get of a part, and what a codec made of it on rank 0."""
+        sent = knowledge[part.kind] if self.is_server else None
+        if part.shared:
+            return [self._broadcast(part, sent)] * len(self._mine(online)), None
+        if not part.ragged:
+            return list(self._scatter(part, online, sent)), None
+        written = codec.encode_all(part, sent) if sent is not None else None
+        return codec.decode_all(part, self._scatter_ragged(codec.encoded_part(part), online, written)), written
+
+    def _up(self, part: Part, online: Sequence[int], rows: Sequence[Tensor]) -> tuple[Any, Any]:
+        """A part of what all online clients send, and what a codec made of it; on rank 0. rows: of this rank's."""
+        if not part.ragged:
+            return self._gather(part, online, rows), None
+        written = self._gather_ragged(codec.encoded_part(part), online, codec.encode_all(part, rows))
+        return codec.decode_all(part, written), written
 
     def _broadcast(self, part: Part, value: Tensor | None) -> Tensor:
         buffer = self._buffer(DOWN, part, 1)[0]
@@ -145,7 +148,7 @@ class MpiExchange:
         received = torch.empty(sum(my_sizes), part.scalars, dtype=part.dtype)
         flat, counts = None, None
         if items is not None:
-            flat = _flat(part, items)
+            flat = flat_rows(part, items)
             counts = self._per_rank(online, [len(i) for i in items])
         self._scatterv(part, counts, flat, received)
         return list(received.split(my_sizes))
@@ -165,7 +168,7 @@ class MpiExchange:
     def _gather_ragged(self, part: Part, online: Sequence[int], rows: Sequence[Tensor]) -> list[Tensor]:
         sizes_part = Part(part.kind, 1, torch.int64)
         sizes = self._gather(sizes_part, online, [torch.tensor([len(r)]) for r in rows])[:, 0].tolist()
-        sent, received, counts = _flat(part, rows), None, None
+        sent, received, counts = flat_rows(part, rows), None, None
         if self.is_server:
             received = torch.empty(sum(sizes), part.scalars, dtype=part.dtype)
             counts = self._per_rank(online, sizes)
@@ -192,11 +195,13 @@ class MpiExchange:
     # -- bookkeeping ---------------------------------------------------------------------------------------------------
 
     def _mine(self, online: Sequence[int]) -> list[int]:
-        return [client for client in online if client in self._own]
+        return [client for client in online if self._rank_of[client] == self._world.rank]
 
     def _per_rank(self, online: Sequence[int], sizes: Sequence[int]) -> list[int]:
-        size_of = dict(zip(online, sizes, strict=True))
-        return [sum(size_of.get(client, 0) for client in clients) for clients in self._clients_of]
+        sums = [0] * self._world.size
+        for client, size in zip(online, sizes, strict=True):
+            sums[self._rank_of[client]] += size
+        return sums
 
     def _counts(self, online: Sequence[int]) -> list[int]:
         return self._per_rank(online, [1] * len(online))
@@ -222,7 +227,7 @@ class MpiExchange:
             yield
 
 
-def _flat(part: Part, items: Sequence[Tensor]) -> Tensor:
+def flat_rows(part: Part, items: Sequence[Tensor]) -> Tensor:
     """The clients' items of a ragged part, one below the other, [items, scalars] in host memory."""
     return torch.cat([torch.empty(0, part.scalars, dtype=part.dtype), *(i.to(part.dtype).cpu() for i in items)])
 

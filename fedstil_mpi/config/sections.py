@@ -259,3 +259,7 @@ class Placement:
     """CPU threads of each rank; null: OMP_NUM_THREADS if set, else the cores divided by the ranks that share them."""
     nvtx: bool = False
     """Name what a rank does (train, evaluate, exchange, ...) in the traces of Nsight Systems; takes torch with CUDA."""
+    server: str = choice("auto", "rank_0", "all_ranks")
+    """Where the server keeps the clients' weights: rank_0 (as a server of real edges would) | all_ranks (each has some
+    of the columns of all clients and computes with these; FedAvg and its kin, FedCurv and FedSTIL, without codecs of weights) |
+    auto (all_ranks where that is possible and all clients' weights take 1 GiB or more). Results are the same."""

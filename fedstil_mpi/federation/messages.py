@@ -20,6 +20,8 @@ class MessageSchema:
     """The shape of a representation."""
     traffic: Traffic
     """The method's, with the parts of aids that the config adds."""
+    plain: Traffic
+    """The method's alone."""
     initial_model: InitialModel
     codecs: Codecs
 
@@ -31,7 +33,7 @@ def message_schema(experiment: Experiment, method: MethodModule, clients: int, n
     layout = Layout.of(travelling)
     shape = representation_shape(network, (experiment.data.height, experiment.data.width))
     setup = Setup(clients, layout, torch.Size(shape).numel(), torch.empty(0), experiment.seed)
-    traffic = method.Client.traffic(setup, options)
+    traffic = plain = method.Client.traffic(setup, options)
     codecs = Codecs.of(compression, layout, traffic)
     # Compressed knowledge is only the difference to the start model, which has to be there first.
     from_knowledge = travelling if traffic.down and codecs.down is None else ()
@@ -40,4 +42,4 @@ def message_schema(experiment: Experiment, method: MethodModule, clients: int, n
     setup = replace(setup, start=to_host(layout.pack(travelling)))
     if experiment.prototypes.exchange:
         traffic = add_parts(traffic, setup)
-    return MessageSchema(setup, shape, codecs.compress(traffic), initial_model, codecs)
+    return MessageSchema(setup, shape, codecs.compress(traffic), plain, initial_model, codecs)

@@ -15,8 +15,8 @@ class Observer:
     def begin_round(self, round: int, online: Sequence[int]) -> None:
         """Before the server distributes. After the last round one more distribution follows, which begins no round."""
 
-    def relevance(self, round: int, relevance_KK: Tensor | None) -> None:
-        """The mixing matrix that the round's distribution used, float32 [K, K]; None: the method has none."""
+    def relevance(self, round: int, receivers: Sequence[int], relevance_OK: Tensor | None) -> None:
+        """How the server mixed what each receiver gets, float32 [receivers, K]; None: the method mixes nothing."""
 
     def training(self, round: int, reports: np.ndarray | None) -> None:
         """float64 [clients, 3]: loss, accuracy and new images of the local training; nan where a client was offline."""

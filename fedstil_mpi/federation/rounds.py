@@ -85,7 +85,7 @@ def distribute(f: Federation, round: int, receivers: list[int]) -> None:
     knowledge = {}
     if f.server is not None:
         knowledge = f.server.knowledge(receivers) if parts else {}
-        f.observer.relevance(round, f.server.relevance_KK if parts else None)
+        f.observer.relevance(round, receivers, f.server.relevance_OK if parts else None)
     for client, message in f.exchange.down(round, parts, receivers, knowledge).items():
         f.at(client=client)
         f.change(client)

@@ -5,10 +5,13 @@ In this order: `make_plan` (of numbers and labels alone), `load_data_and_model`,
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.comm.column_exchange import ColumnExchange
 from fedstil_mpi.comm.exchange import Exchange, InProcessExchange
 from fedstil_mpi.comm.flat import to_host
 from fedstil_mpi.comm.mpi_exchange import MpiExchange
@@ -22,6 +25,7 @@ from fedstil_mpi.federation import schedule
 from fedstil_mpi.federation.messages import MessageSchema, message_schema
 from fedstil_mpi.federation.participation import check_away
 from fedstil_mpi.federation.plan import Plan
+from fedstil_mpi.federation.server_place import is_shared
 from fedstil_mpi.federation.shared_resources import SharedResources
 from fedstil_mpi.federation.start_model import Kept, load_network, start_network, warmup_images
 from fedstil_mpi.federation.state import Federation
@@ -32,6 +36,7 @@ from fedstil_mpi.methods.aids.averaging import AveragedClient
 from fedstil_mpi.methods.aids.compression import CompressedClient, CompressedServer
 from fedstil_mpi.methods.aids.prototypes import PrototypeClient, PrototypeServer
 from fedstil_mpi.methods.base import Client, MethodModule, Server
+from fedstil_mpi.methods.columns import ColumnServer
 from fedstil_mpi.methods.federated import FederatedClient
 from fedstil_mpi.models.network import Tail
 from fedstil_mpi.util.clock import Clock
@@ -164,14 +169,33 @@ def assemble(world: World, plan: Plan, resources: SharedResources) -> Federation
         Learner(client, plan.learners_experiment, resources.tasks[client], network, resources.representations)
         for client in resources.placement.clients
     ]
-    exchange: Exchange = InProcessExchange()
-    if world.size > 1:
-        exchange = MpiExchange(world, assign_clients(plan.schedule.clients, world.size), clock)
     with world.verdict():
         schema = message_schema(plan.experiment, plan.method, plan.schedule.clients, network)
-    f = connect(plan, schema, learners, exchange, OneByOne(world.at))
+    f = connect(plan, schema, learners, open_exchange(world, plan, schema, clock), OneByOne(world.at))
     models = plan.experiment.folder if plan.experiment.save_models else None
     return replace(f, clock=clock, at=world.at, verdict=world.verdict, models=models)
+
+
+def open_exchange(world: World, plan: Plan, schema: MessageSchema, clock: Clock) -> Exchange:
+    """Between the ranks of a run. Collective: all ranks must call."""
+    if world.size == 1:
+        return InProcessExchange()
+    clients_of = assign_clients(plan.schedule.clients, world.size)
+    with world.verdict():
+        shared = is_shared(plan.experiment, plan.method, schema, world.size)
+    if not shared:
+        return MpiExchange(world, clients_of, clock)
+    told = frozenset(part.kind for part in schema.plain.up)
+    return ColumnExchange(world, clients_of, clock, schema.setup.layout.scalars, told)
+
+
+def make_server(method: MethodModule, schema: MessageSchema, options: Any, exchange: Exchange) -> Server | None:
+    """The method's server, or its part, where the exchange has it. Collective: all ranks must call."""
+    if not isinstance(exchange, ColumnExchange):
+        return method.Server(schema.setup, options) if exchange.is_server else None
+    start = exchange.share(schema.setup.start.numpy()[None][: int(exchange.is_server)])
+    setup = replace(schema.setup, start=torch.from_numpy(start[0]))
+    return ColumnServer(method.Server, setup, options, exchange.own, exchange.join)
 
 
 def connect(
@@ -183,7 +207,7 @@ def connect(
     clients: dict[int, Client] = {
         learner.client: method.Client.create(learner, schema.setup, options) for learner in learners
     }
-    server: Server | None = method.Server(schema.setup, options) if exchange.is_server else None
+    server = make_server(method, schema, options, exchange)
     if past := experiment.serving.average:  # it costs nothing that a plan counts
         averaged = [
             side
@@ -193,7 +217,7 @@ def connect(
         clients |= {side.learner.client: AveragedClient(side, past) for side in averaged}
     if experiment.prototypes.exchange:
         clients = {client: PrototypeClient(side) for client, side in clients.items()}
-        server = PrototypeServer(server) if server is not None else None
+        server = PrototypeServer(server) if server is not None and exchange.is_server else server
     if schema.codecs.any:
 
         def start_of(tail: Tail) -> Tensor:

@@ -83,5 +83,6 @@ def reassign_clients(world: World, resources: SharedResources) -> None:
 
 
 def _settings(experiment: Experiment) -> str:
-    parts = experiment.seed, experiment.data, experiment.model, experiment.warmup
-    return json.dumps([part if isinstance(part, int) else asdict(part) for part in parts])
+    first_contact = experiment.compression.first_contact  # after which the start model is what it has left of it
+    parts = asdict(experiment.data), asdict(experiment.model), asdict(experiment.warmup)
+    return json.dumps([experiment.seed, first_contact, *parts])

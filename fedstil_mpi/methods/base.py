@@ -11,7 +11,7 @@ are.
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -40,6 +40,11 @@ class Setup:
     """The travelling parameters every client begins with, float32 [P] on the CPU; to be read on rank 0."""
     seed: int = 0
     """The experiment's, for what a server draws."""
+
+    def cut(self, columns: slice) -> "Setup":
+        """As if only these of the P scalars travelled."""
+        start = self.start[columns]
+        return replace(self, layout=Layout.of({"columns": start}), start=start)
 
 
 @dataclass(frozen=True)
@@ -141,16 +146,25 @@ class Server:
     """The server's side of a method. This one sends nothing."""
 
     derived: tuple[str, ...] = ("setup", "options")
-    transient: tuple[str, ...] = ("relevance_KK", "known")
+    transient: tuple[str, ...] = ("relevance_OK", "known")
     """As of a client."""
     known: Sequence[Set[int]] | None = None
     """The people each client knows, where only their rows of the classifier travel; None: all rows do."""
-    relevance_KK: Tensor | None = None  # noqa: N815
-    """The mixing matrix of the last `knowledge`, [K, K]; None where a method has none."""
+    relevance_OK: Tensor | None = None  # noqa: N815
+    """How the last `knowledge` was mixed for each who gets it, [online, K]; None where a method mixes nothing."""
+
+    columns: tuple[str, ...] = ()
+    """What of `state`, by key, has the P travelling scalars as its last axis."""
 
     def __init__(self, setup: Setup, options: Any):
         self.setup = setup
         self.options = options
+
+    @staticmethod
+    def by_columns(options: Any) -> bool:
+        """Whether each of the P scalars is treated by itself, so that ranks can share them: of all that is sent only parts with
+        `columns` are P long, and a sum over clients comes out alike for any selection of scalars (`comm.columns.mix`)."""
+        return False
 
     def knowledge(self, online: list[int]) -> Rows:
         """What the online clients get, by part: [scalars], [online, scalars] or a list of [items, scalars]."""

@@ -1,7 +1,7 @@
 """FedAvg (McMahan et al., AISTATS 2017): all clients continue from the sample-weighted mean of their models."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -36,11 +36,17 @@ class Client(FederatedClient):
 
     @staticmethod
     def traffic(setup: Setup, options: Options) -> Traffic:
-        scalars = setup.layout.scalars
-        return Traffic(down=(Part(WEIGHTS, scalars, shared=True),), up=(Part(WEIGHTS, scalars), SAMPLES))
+        own = Part(WEIGHTS, setup.layout.scalars, columns=1)
+        return Traffic(down=(replace(own, shared=True),), up=(own, SAMPLES))
 
 
 class Server(base.Server):
+    columns: tuple[str, ...] = ("theta",)
+
+    @staticmethod
+    def by_columns(options: Options) -> bool:
+        return True
+
     def __init__(self, setup: Setup, options: Options):
         super().__init__(setup, options)
         self.theta_P: Tensor = setup.start.clone()

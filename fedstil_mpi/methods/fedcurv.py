@@ -84,7 +84,7 @@ class Client(fedavg.Client):
         if options.dispatch == "lists":
             lists = Part(IMPORTANCE, setup.clients * 2 * scalars, shared=True)
             return Traffic((*plain.down, lists), (*plain.up, Part(IMPORTANCE, scalars)))
-        sums = Part(IMPORTANCE, 2 * scalars, ragged=True)
+        sums = Part(IMPORTANCE, 2 * scalars, ragged=True, columns=2)
         return Traffic((*plain.down, sums), (*plain.up, sums))
 
     def absorb(self, knowledge: Message) -> None:
@@ -138,7 +138,12 @@ class Client(fedavg.Client):
 
 
 class Server(fedavg.Server):
+    columns = ("theta", "sums")
     options: Options
+
+    @staticmethod
+    def by_columns(options: Any) -> bool:
+        return options.dispatch == "sums"
 
     def __init__(self, setup: Setup, options: Options):
         super().__init__(setup, options)
@@ -160,7 +165,9 @@ class Server(fedavg.Server):
         """
         if not clients:
             return {}
-        total_2P = self.sums_K2P.sum(0, dtype=torch.float64)
+        total_2P = torch.zeros(2, self.setup.layout.scalars, dtype=torch.float64)
+        for sums_2P in self.sums_K2P:
+            total_2P += sums_2P
         return {client: (total_2P - self.sums_K2P[client]).float().view(1, -1) for client in clients}
 
     def collect(self, online: list[int], updates: Rows) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.rehearsal import Samples
+from fedstil_mpi.comm.columns import mix
 from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
 from fedstil_mpi.methods.base import SAMPLES, Client, Server, Setup, Traffic
 from fedstil_mpi.models.losses import smoothed_cross_entropy
@@ -38,7 +39,7 @@ class FederatedClient(Client):
 
     @staticmethod
     def traffic(setup: Setup, options: Any) -> Traffic:
-        weights = Part(WEIGHTS, setup.layout.scalars)
+        weights = Part(WEIGHTS, setup.layout.scalars, columns=1)
         return Traffic(down=(weights,), up=(weights, SAMPLES))
 
     def theta(self) -> Tensor:
@@ -133,4 +134,4 @@ def weighted_mean(rows_KP: Tensor, samples_K: Tensor) -> Tensor:
     weights = samples_K.to(rows_KP.dtype)
     if not weights.any():
         weights = torch.ones_like(weights)
-    return (weights / weights.sum()) @ rows_KP
+    return mix(weights / weights.sum(), rows_KP)

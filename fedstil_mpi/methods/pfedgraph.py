@@ -48,5 +48,5 @@ class Client(fedavg.Client):
 class Server(KeepingServer):
     def knowledge(self, online: list[int]) -> Rows:
         moved_KP = self.theta_KP - self.setup.start
-        self.relevance_KK = collaboration_graph(moved_KP, self.samples_K, self.options.alpha)
-        return {WEIGHTS: self.relevance_KK[online] @ self.theta_KP}
+        self.relevance_OK = collaboration_graph(moved_KP, self.samples_K, self.options.alpha)[online]
+        return {WEIGHTS: self.relevance_OK @ self.theta_KP}

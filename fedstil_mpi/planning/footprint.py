@@ -18,7 +18,9 @@ from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import SPLITS
 from fedstil_mpi.federation.messages import MessageSchema
+from fedstil_mpi.federation.server_place import shares
 from fedstil_mpi.methods.base import MethodModule
+from fedstil_mpi.methods.client_matrix import ClientMatrix
 from fedstil_mpi.models.activations import Passing, measure_passing
 from fedstil_mpi.models.inference import has_form
 from fedstil_mpi.models.network import Network, network_state, trainable_parameters
@@ -103,7 +105,8 @@ def estimate(
 ) -> list[Footprint]:
     """Every rank's. network: on the device meta; ledger: as predicted; placements: the ranks' rows of `placement.table`."""
     sizes, codecs = measure(experiment, schema, network), schema.codecs
-    messages = _largest_messages(schema, ledger, [placement["clients"] for placement in placements])
+    of_server = shares(experiment, method, schema, len(placements))
+    messages = _largest_messages(schema, ledger, [placement["clients"] for placement in placements], of_server)
     all_galleries = sum(learner.images_searched_in for learner in learners)
     global_gallery = all_galleries if "all" in experiment.evaluation.gallery else 0
     footprints = []
@@ -122,7 +125,11 @@ def estimate(
             parts["exchange"] += kept * len(mine) * sizes.travels
         footprints.append(Footprint(parts, placement["device"] == "cuda"))
     held = len(learners) * sizes.travels if codecs.down else 0
-    footprints[0].parts["server"] = _server(method, schema, experiment) + _reports(ledger) + held
+    drawn = sum(learner.draws > 0 for learner in learners)
+    for place, share in zip(footprints, of_server, strict=True):
+        if share:
+            place.parts["server"] = int(share * _server(method, schema, experiment, drawn))
+    footprints[0].parts["server"] = footprints[0].parts.get("server", 0) + _reports(ledger) + held
     footprints[0].parts["warm-up"] = _warm_up(experiment, network, sizes)
     return footprints
 
@@ -164,10 +171,12 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
-def _largest_messages(schema: MessageSchema, ledger: Ledger, clients_of: Sequence[Sequence[int]]) -> list[int]:
+def _largest_messages(
+    schema: MessageSchema, ledger: Ledger, clients_of: Sequence[Sequence[int]], shares: Sequence[float]
+) -> list[int]:
     """Bytes, one number a rank: of each kind the largest that is there in a round, with the buffer it goes through.
 
-    Within one process messages are handed over without buffers.
+    shares: of the server's columns, by rank. Within one process messages are handed over without buffers.
     """
     shared = {
         (DOWN, part.kind) for part in (*schema.traffic.down, *schema.initial_model.parts(complete=True)) if part.shared
@@ -183,24 +192,32 @@ def _largest_messages(schema: MessageSchema, ledger: Ledger, clients_of: Sequenc
     buffers = int(len(clients_of) > 1)
     copies = {DOWN: (2, buffers), UP: (1, 1 + buffers)}
     messages = [common.total() * (1 + buffers * (rank == 0)) for rank in range(len(clients_of))]
-    for (direction, _), of_kind in sums.items():
+    columns = {part.kind for part in (*schema.traffic.down, *schema.traffic.up) if part.columns}
+    for (direction, kind), of_kind in sums.items():
         of_server: Counter[int] = Counter()
         of_rank: Counter[int] = Counter()
         for (rank, round), raw in of_kind.items():
             of_server[round] += raw
             of_rank[rank] = max(of_rank[rank], raw)
         at_server, at_clients = copies[direction]
-        messages[0] += at_server * max(of_server.values())
+        for rank, share in enumerate(shares):
+            part = share if kind in columns else float(rank == 0)
+            messages[rank] += int(part * at_server * max(of_server.values()))
         for rank, raw in of_rank.items():
             messages[rank] += at_clients * raw
     return messages
 
 
-def _server(method: MethodModule, schema: MessageSchema, experiment: Experiment) -> int:
-    """The tensors that the method's server begins with; on the device meta, which costs nothing."""
+def _server(method: MethodModule, schema: MessageSchema, experiment: Experiment, drawn: int) -> int:
+    """The tensors that the method's server begins with; on the device meta, which costs nothing.
+
+    drawn: clients that take part at all, of which alone a `ClientMatrix` has rows.
+    """
     with torch.device("meta"):
-        server = method.Server(schema.setup, experiment.method.options)
-    return _bytes(value for value in vars(server).values() if isinstance(value, Tensor))
+        kept = vars(method.Server(schema.setup, experiment.method.options)).values()
+    matrices = {id(value): value for value in kept if isinstance(value, ClientMatrix)}.values()
+    rows = sum(min(drawn, len(matrix.rows_KP)) * matrix.start.nbytes + matrix.sum_P.nbytes for matrix in matrices)
+    return rows + _bytes(value for value in kept if isinstance(value, Tensor))
 
 
 def _reports(ledger: Ledger) -> int:

@@ -21,6 +21,7 @@ from fedstil_mpi.federation.observer import Observers
 from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.federation.server_place import is_shared
 from fedstil_mpi.federation.setup import connect
 from fedstil_mpi.federation.start_model import build_network
 from fedstil_mpi.federation.state import Federation
@@ -58,6 +59,8 @@ class Forecast:
     """Bytes by file name."""
     checkpoints: int
     """Bytes at least, while the run lasts: the start model, and of two rounds the clients' models."""
+    shared: bool = False
+    """Whether all ranks share what the server keeps of all clients' weights."""
 
     @property
     def forward_counts(self) -> Counter[str]:
@@ -78,6 +81,7 @@ class Forecast:
         kinds = self.ledger.by_kind()
         return {
             "placement": self.placements,
+            "server": "all_ranks" if self.shared else "rank_0",
             "rounds": [group._asdict() for group in self.rounds],
             "bytes": {
                 **{way: self.ledger.total(way) for way in (DOWN, UP)},
@@ -131,6 +135,7 @@ def make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Foreca
         footprint.estimate(experiment, method, schema, network, learners, ledger, placements),
         files,
         _checkpoints(network, schedule.clients) if experiment.checkpoint.every else 0,
+        is_shared(experiment, method, schema, len(placements)),
     )
 
 

@@ -88,6 +88,14 @@ def warnings(forecast: Forecast) -> list[str]:
     ]
 
 
+def server_lines(forecast: Forecast) -> list[str]:
+    """One line where the server's work is shared out."""
+    if not forecast.shared:
+        return []
+    held = sum(footprint.parts.get("server", 0) for footprint in forecast.footprints)
+    return [f"server: {_whole(held)} MB, by columns on all {len(forecast.placements)} ranks (placement.server)"]
+
+
 def verdict(forecast: Forecast, measured: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
     """One line each on forward passes and files; folder: of the run."""
     counts: Counter[str] = sum((Counter(found["forward_counts"]) for found in measured), Counter())

@@ -87,7 +87,7 @@ def write(
                 if model == "served_task_free":
                     record.evaluation(round, "local_task_free", _metrics(rank1, scopes))
     for round, matrix in (relevances or {}).items():
-        record.relevance(round, torch.tensor(matrix))
+        record.relevance(round, range(len(matrix)), torch.tensor(matrix))
     record.write_lines()
     write_results(folder / RESULTS_FILE, record, list(seconds), [""] * clients)
     if label is not None:

@@ -61,7 +61,7 @@ def test_golden_dispatch(path):
         deltas = [sent[client] / case["lengths"][client] for client in online]
         server.collect(online, {"weights": torch.stack(deltas), "token": case["tokens"][online, upload]})
     base_KP = server.knowledge(list(range(clients)))["weights"]
-    torch.testing.assert_close(server.relevance_KK.sum(1), torch.ones(clients))
+    torch.testing.assert_close(server.relevance_OK.sum(1), torch.ones(clients))
     for client in range(clients):
         for name, value in layout.unpack(base_KP[client]).items():
             torch.testing.assert_close(value, case[f"dispatched_{name}"][client], rtol=1e-4, atol=1e-5)
@@ -90,21 +90,23 @@ def server_after(relevance: str, uploads: list[list[int]], **options) -> fedstil
 def test_rows_of_the_mixing_matrix_sum_to_1_whichever_clients_were_seen(relevance):
     for uploads in ([[0, 1, 2, 3]] * 4, [[1, 2]], [[3]], [[0, 3], [1], [0, 1], [3]]):
         server = server_after(relevance, uploads)
-        weights = server.attention.matrix()
+        weights = server.attention.rows(range(4))
         seen_clients = sorted(set().union(*uploads))
         unseen = [client for client in range(4) if client not in seen_clients]
         torch.testing.assert_close(weights.sum(1), torch.ones(4))
         assert (weights[:, unseen] == 0).all()
-        assert torch.equal(server.attention.matrix(), weights)
+        assert torch.equal(server.attention.rows(range(4)), weights)
         if len(seen_clients) == 1:
             assert (weights[:, seen_clients[0]] == 1).all()
 
 
 def test_own_weight():
-    assert server_after("uniform", [[0, 1, 2, 3]]).attention.matrix().diagonal().tolist() == [0.25] * 4
-    own = server_after("uniform", [[0, 1, 2]], self_weight=0.4).attention.matrix().diagonal()
+    assert server_after("uniform", [[0, 1, 2, 3]]).attention.rows(range(4)).diagonal().tolist() == [0.25] * 4
+    own = server_after("uniform", [[0, 1, 2]], self_weight=0.4).attention.rows(range(4)).diagonal()
     torch.testing.assert_close(own, torch.tensor([0.4, 0.4, 0.4, 0.0]))
-    assert torch.equal(server_after("uniform", [[0, 1, 2]], self_weight=1.0).attention.matrix()[:3, :3], torch.eye(3))
+    assert torch.equal(
+        server_after("uniform", [[0, 1, 2]], self_weight=1.0).attention.rows(range(4))[:3, :3], torch.eye(3)
+    )
 
 
 @pytest.mark.parametrize(
@@ -126,19 +128,19 @@ def test_history_of_tasks(relevance, tasks):
 def test_server_memory_is_a_running_mean_of_each_clients_weights():
     """Clients 0 and 1 upload three times, client 2 once, client 3 never."""
     uploads = [[0, 1], [0, 1, 2], [0, 1]]
-    thetas = [server_after("uniform", uploads[:number]).theta_KP.clone() for number in (1, 2, 3)]
-    mixed = server_after("uniform", uploads, server_memory=0.75).mixed_KP
+    thetas = [server_after("uniform", uploads[:number]).theta.rows_KP.clone() for number in (1, 2, 3)]
+    mixed = server_after("uniform", uploads, server_memory=0.75).mixed.rows_KP
     by_hand = 0.75 * (0.75 * thetas[0] + 0.25 * thetas[1]) + 0.25 * thetas[2]
     torch.testing.assert_close(mixed[:2], by_hand[:2])
     torch.testing.assert_close(mixed[2:], thetas[2][2:])  # a first upload has no past
     server = server_after("uniform", uploads, server_memory=0.75)
     base_KP = server.knowledge([0, 1, 2, 3])["weights"]
-    torch.testing.assert_close(base_KP, server.relevance_KK @ mixed)
+    torch.testing.assert_close(base_KP, server.relevance_OK @ mixed)
 
 
 def test_without_a_memory_the_server_mixes_what_is_newest():
     server = server_after("uniform", [[0, 1, 2, 3], [0, 2]])
-    assert server.mixed_KP is server.theta_KP
+    assert server.mixed is server.theta
 
 
 def test_knowledge_is_the_mix_of_what_both_ends_know():
@@ -146,7 +148,7 @@ def test_knowledge_is_the_mix_of_what_both_ends_know():
     result.play(1, ALL)
     theta_KP = torch.stack([side.theta() for side in result.clients])
     base_KP = result.server.knowledge(ALL)["weights"]
-    torch.testing.assert_close(base_KP, result.server.relevance_KK @ theta_KP)
+    torch.testing.assert_close(base_KP, result.server.relevance_OK @ theta_KP)
 
 
 # -- receiving a base --------------------------------------------------------------------------------------------------
@@ -184,7 +186,7 @@ def test_a_late_joiner_takes_its_base_whole(decomposition):
     result.distribute(2, [2])
     late = result.clients[2].theta()
     torch.testing.assert_close(late, trained.mean(0))  # of the others, as nothing is known of it
-    assert torch.equal(late, result.server.theta_KP[2])
+    assert torch.equal(late, result.server.theta[2])
 
 
 def test_the_start_model_is_the_first_base_of_a_reference_client():
@@ -287,7 +289,7 @@ def test_without_mixing_nothing_travels(decomposition, tying):
         result.play(number, online)
     result.distribute(5, ALL)
     assert result.ledger.entries == []
-    assert result.server.relevance_KK is None
+    assert result.server.relevance_OK is None
     assert len({side.learner.fingerprint() for side in result.clients}) == 3
 
 

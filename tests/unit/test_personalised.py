@@ -202,7 +202,7 @@ def test_both_ends_know_the_same_weights_to_the_last_bit():
         for client in online:
             assert torch.equal(result.server.theta_KP[client], result.clients[client].theta())
     result.distribute(8, ALL)
-    torch.testing.assert_close(result.server.relevance_KK.sum(1), torch.ones(3))
+    torch.testing.assert_close(result.server.relevance_OK.sum(1), torch.ones(3))
     assert len({side.theta().sum().item() for side in result.clients}) == 3
 
 

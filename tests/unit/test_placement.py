@@ -16,6 +16,7 @@ from fedstil_mpi.launch.gpus import Gpu, find_gpus
 from fedstil_mpi.launch.placement import HostResources, assign_clients, choose_gpu, choose_threads, place_rank, table
 from fedstil_mpi.launch.trial import gpu_problem
 from fedstil_mpi.planning import resident
+from fedstil_mpi.results.writing import summary
 from fedstil_mpi.util import machine
 from fedstil_mpi.util.errors import InputError
 
@@ -365,3 +366,8 @@ def test_pynvml_itself_with_a_library_of_ours(tmp_path):
     env = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[('GPU-0', 'Fake'), ('GPU-2', 'Fake')]"
+
+
+def test_many_clients_of_a_rank_are_one_role():
+    row = {"rank": 0, "host": "a", "clients": list(range(1000)), "gpu": None, "device": "cpu", "threads": 1}
+    assert list(summary.placement_table([row]).columns[2].cells) == ["server, clients 0 to 999"]

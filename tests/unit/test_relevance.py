@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.methods.fedstil import relevance
-from fedstil_mpi.methods.fedstil.attention import attention, blend, reference_code_relevance
+from fedstil_mpi.methods.fedstil.attention import Weights, attention, reference_code_relevance
 from fedstil_mpi.methods.fedstil.history import History, TaskRecord
 from fedstil_mpi.methods.fedstil.mixing import Attention
 from fedstil_mpi.methods.fedstil.relevance import MEASURES
@@ -42,7 +42,16 @@ def matrix(noted: History, kind: str, tau: float = 0.3, forgetting: float = 0.7,
     keys = {"self_weight": None, "mean_share": 0.0, "step": 2} | options
     server = Attention(len(noted.tasks), kind, tau, forgetting, **keys)
     server.history = noted
-    return server.matrix()
+    return server.rows(range(len(noted.tasks)))
+
+
+def similarity_of(measure: str, noted: History, forgetting: float) -> Tensor:
+    return MEASURES[measure](noted, forgetting, range(len(noted.tasks)))
+
+
+def mixed_by(scores: Tensor, mean_score: float, own: float, seen: list[int]) -> Tensor:
+    """Of all clients."""
+    return attention(scores, mean_score, own, seen, range(len(scores))).rows(seen)
 
 
 def reordered(noted: History, order: list[int]) -> History:
@@ -116,7 +125,7 @@ def test_attention_by_hand():
     log2, log4, none = math.log(2), math.log(4), -math.inf
     scores = torch.tensor([[9.0, log2, 0.0], [0.0, 9.0, 0.0], [1.0, 1.0 + log4, 9.0]])
     expected = [[0.4, 0.4, 0.2], [0.3, 0.4, 0.3], [0.12, 0.48, 0.4]]
-    torch.testing.assert_close(attention(scores, none, 0.4, [0, 1, 2]), torch.tensor(expected))
+    torch.testing.assert_close(mixed_by(scores, none, 0.4, [0, 1, 2]), torch.tensor(expected))
     # The plain mean as a third candidate, [1, 1, 1] / 3, has 1/4, 1/2 and 1; own weight is taken of the rest alone.
     scores = torch.tensor([[9.0, log2, 0.0], [0.0, 9.0, none], [none, none, 9.0]])
     expected = [
@@ -124,24 +133,31 @@ def test_attention_by_hand():
         [0.5 * 0.6 + 1 / 6, 0.5 * 0.4 + 1 / 6, 1 / 6],
         [1 / 3, 1 / 3, 1 / 3],
     ]
-    torch.testing.assert_close(attention(scores, 0.0, 0.4, [0, 1, 2]), torch.tensor(expected))
+    torch.testing.assert_close(mixed_by(scores, 0.0, 0.4, [0, 1, 2]), torch.tensor(expected))
 
 
 def test_attention_over_the_seen_clients():
-    weights = attention(torch.zeros(4, 4), -math.inf, 0.25, [0, 2])
+    weights = mixed_by(torch.zeros(4, 4), -math.inf, 0.25, [0, 2])
     rows = [[0.25, 0, 0.75, 0], [0.5, 0, 0.5, 0], [0.75, 0, 0.25, 0], [0.5, 0, 0.5, 0]]
     torch.testing.assert_close(weights, torch.tensor(rows))
-    torch.testing.assert_close(attention(torch.zeros(3, 3), -math.inf, 0.25, []), torch.eye(3))
+    torch.testing.assert_close(mixed_by(torch.zeros(3, 3), -math.inf, 0.25, []), torch.eye(3))
     for mean_score in (-math.inf, 0.0):
-        alone = attention(torch.zeros(2, 2), mean_score, 0.25, [1])
+        alone = mixed_by(torch.zeros(2, 2), mean_score, 0.25, [1])
         torch.testing.assert_close(alone, torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
 
 
 def test_a_share_of_the_plain_mean():
-    relevance = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.5, 0.0, 0.5]])
-    expected = [[0.875, 0, 0.125], [0.125, 0, 0.875], [0.5, 0, 0.5]]
-    torch.testing.assert_close(blend(relevance, 0.25, [0, 2]), torch.tensor(expected))
-    assert torch.equal(blend(relevance, 0.25, []), relevance)
+    weights = Weights(torch.tensor([0.0, 0.5]), torch.tensor([[0.0, 0.0, 1.0], [0.25, 0.0, 0.25]]))
+    expected = [[0.125, 0, 0.875], [0.5, 0, 0.5]]
+    torch.testing.assert_close(weights.blended(0.25).rows([0, 2]), torch.tensor(expected))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_made_for_those_who_receive_alone(kind):
+    noted = history(kind)
+    server = Attention(4, kind, 0.3, 0.7, None, 0.25, 2)
+    server.history = noted
+    assert torch.equal(server.rows([3, 1]), server.rows(range(4))[[3, 1]])
 
 
 def people(*tasks_of_clients: list[set[int]]) -> History:
@@ -150,15 +166,15 @@ def people(*tasks_of_clients: list[set[int]]) -> History:
 
 def test_overlap_is_the_weighted_jaccard_index():
     noted = people([{1, 2}, {2, 3}], [{3, 4}], [{5}], [])
-    without = MEASURES["overlap"](noted, 1.0)
+    without = similarity_of("overlap", noted, 1.0)
     assert without[0, 1] == without[1, 0] == pytest.approx(1 / 4)
     assert without[0, 2] == without[3, 0] == without[3, 3] == 0
     assert without[0, 0] == without[2, 2] == 1
     # Person 1 was last met one task ago: min / max of (1: .5, 2: 1, 3: 1) and (3: 1, 4: 1).
-    assert MEASURES["overlap"](noted, 0.5)[0, 1] == pytest.approx(1 / 3.5)
+    assert similarity_of("overlap", noted, 0.5)[0, 1] == pytest.approx(1 / 3.5)
     both_old = people([{1}, {2}], [{1}, {3}])
-    assert MEASURES["overlap"](both_old, 0.5)[0, 1] == pytest.approx(0.5 / 2.5)
-    assert MEASURES["overlap"](both_old, 0.0)[0, 1] == 0
+    assert similarity_of("overlap", both_old, 0.5)[0, 1] == pytest.approx(0.5 / 2.5)
+    assert similarity_of("overlap", both_old, 0.0)[0, 1] == 0
 
 
 def test_people_are_matched_across_cameras_that_see_in_another_light():
@@ -172,7 +188,7 @@ def test_people_are_matched_across_cameras_that_see_in_another_light():
         shown = looks[list(pids)] + light[client] + 0.5 * torch.randn(40, 200, generator=generator)
         for task in (shown[:20], shown[20:]):
             noted.note(client, True, frozenset(), task)
-    found = MEASURES["prototypes"](noted, 1.0)
+    found = similarity_of("prototypes", noted, 1.0)
     torch.testing.assert_close(found, found.T)
     assert found[0, 1] == pytest.approx(30 / 50, abs=0.1)
     assert found[:2, 2].tolist() == pytest.approx([0, 0], abs=0.1)
@@ -182,7 +198,7 @@ def test_people_are_matched_across_cameras_that_see_in_another_light():
 def test_equal_prototypes_are_a_jaccard_index_of_1_and_none_are_0():
     rows = torch.eye(6)
     noted = History([[TaskRecord(frozenset(), rows)], [TaskRecord(frozenset(), 3 + rows.flip(0))], []], [])
-    assert MEASURES["prototypes"](noted, 1.0).tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
+    assert similarity_of("prototypes", noted, 1.0).tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
 
 
 def tokens(*tasks_of_clients: list[list[float]]) -> History:
@@ -195,25 +211,25 @@ def test_token_divergences_by_hand():
     noted = tokens([[1.0, 3.0]], [[2.0, 2.0]])
     kl_even_from_mine = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
     kl_mine_from_even = 0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5)
-    similarity = MEASURES["token_kl"](noted, 1.0)
+    similarity = similarity_of("token_kl", noted, 1.0)
     assert similarity[0, 1] == pytest.approx(-kl_even_from_mine, rel=1e-5)
     assert similarity[1, 0] == pytest.approx(-kl_mine_from_even, rel=1e-5)
     p, q, m = (0.25, 0.75), (0.5, 0.5), (0.375, 0.625)
     js = sum(a * math.log(a / c) + b * math.log(b / c) for a, b, c in zip(p, q, m, strict=True)) / 2
-    similarity = MEASURES["token_js"](noted, 1.0)
+    similarity = similarity_of("token_js", noted, 1.0)
     assert similarity[0, 1] == similarity[1, 0] == pytest.approx(-js, rel=1e-5)
 
 
 def test_jensen_shannon_is_bounded():
-    similarity = MEASURES["token_js"](tokens([[1.0, 0.0]], [[0.0, 1.0]]), 1.0)
+    similarity = similarity_of("token_js", tokens([[1.0, 0.0]], [[0.0, 1.0]]), 1.0)
     assert similarity[0, 1] == pytest.approx(-math.log(2), rel=1e-4)
 
 
 @pytest.mark.parametrize("measure", ["token_kl", "token_js"])
 def test_the_scale_of_a_token_does_not_matter(measure):
     one, other = torch.rand(2, 9, generator=torch.Generator().manual_seed(3)).tolist()
-    plain = MEASURES[measure](tokens([one], [other]), 1.0)
-    scaled = MEASURES[measure](tokens([[50 * x for x in one]], [other]), 1.0)
+    plain = similarity_of(measure, tokens([one], [other]), 1.0)
+    scaled = similarity_of(measure, tokens([[50 * x for x in one]], [other]), 1.0)
     torch.testing.assert_close(plain, scaled)
 
 
@@ -221,7 +237,7 @@ def test_token_cosine_takes_the_common_part_off():
     common = torch.tensor([100.0, 100.0, 100.0])
     ways = [torch.tensor(way) for way in ([1.0, 0, 0], [1.0, 0, 0], [-2.0, 0, 0])]
     noted = tokens(*[[(common + way).tolist()] for way in ways])
-    similarity = MEASURES["token_cosine"](noted, 1.0)
+    similarity = similarity_of("token_cosine", noted, 1.0)
     torch.testing.assert_close(similarity[0], torch.tensor([0.0, 1.0, -1.0]), atol=1e-4, rtol=0)
 
 
@@ -230,7 +246,7 @@ def test_older_tasks_count_less_and_own_history_does_not(measure):
     near, far, mine = [1.0, 2.0, 4.0], [9.0, 1.0, 1.0], [1.0, 2.0, 5.0]
 
     def similarity(forgetting: float, *theirs: list[float]) -> float:
-        return float(MEASURES[measure](tokens([far, mine], list(theirs), [near]), forgetting)[0, 1])
+        return float(similarity_of(measure, tokens([far, mine], list(theirs), [near]), forgetting)[0, 1])
 
     old, new = similarity(1.0, near, far), similarity(0.0, near, far)
     assert similarity(0.5, near, far) == pytest.approx((2 * new + (2 * old - new)) / 3, rel=1e-4)
@@ -327,7 +343,7 @@ def literal_attention(similarity: Tensor, tau: float, own: float, seen: list[int
 def test_matrices_are_those_of_the_definition(clients, people, forgetting):
     for seed in range(5):
         noted = random_history(seed, clients, people)
-        similarity = MEASURES["overlap"](noted, forgetting)
+        similarity = similarity_of("overlap", noted, forgetting)
         assert torch.equal(similarity, literal_overlap(noted, forgetting))
         expected = literal_attention(similarity, 0.2, 1 / clients, noted.seen_clients())
         torch.testing.assert_close(matrix(noted, "overlap", 0.2, forgetting), expected, rtol=1e-5, atol=1e-7)
@@ -335,6 +351,6 @@ def test_matrices_are_those_of_the_definition(clients, people, forgetting):
 
 def test_pairs_are_counted_in_parts(monkeypatch):
     noted = random_history(0, 30, 10)
-    whole = MEASURES["overlap"](noted, 0.5)
+    whole = similarity_of("overlap", noted, 0.5)
     monkeypatch.setattr(relevance, "PAIRS", 100)
-    torch.testing.assert_close(MEASURES["overlap"](noted, 0.5), whole, rtol=1e-6, atol=0)
+    torch.testing.assert_close(similarity_of("overlap", noted, 0.5), whole, rtol=1e-6, atol=0)

@@ -55,7 +55,7 @@ class AidedServer(Server):
     def knowledge(self, online: list[int]) -> Rows:
         self.inner.known = self.known
         message = self.inner.knowledge(online)
-        self.relevance_KK = self.inner.relevance_KK
+        self.relevance_OK = self.inner.relevance_OK
         return message
 
     def collect(self, online: list[int], updates: Rows) -> None:

@@ -135,8 +135,9 @@ class PrototypeServer(AidedServer):
         super().collect(online, updates)
 
     def state(self) -> State:
-        return {"relay": self.relay.state(), "inner": self.inner.state()}
+        """The method's with one thing more, for where ranks share its work only one of them relays."""
+        return self.inner.state() | {"relay": self.relay.state()}
 
     def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
         self.relay.restore(state["relay"])
-        self.inner.restore(state["inner"], theta_of)
+        self.inner.restore(state, theta_of)

@@ -3,41 +3,57 @@
 W[i, j] is the weight of contributor j in receiver i's base; the rows of a relevance matrix W sum to 1.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 
-def attention(scores_KK: Tensor, mean_score: float, own: float, seen_clients: list[int]) -> Tensor:
-    """A softmax over the other seen clients and one candidate more, their plain mean; float32 [K, K], rows sum to 1.
+class Weights(NamedTuple):
+    """Rows of W, of O receivers, in two parts: mostly the plain mean and a few partners is all that a receiver takes."""
 
-    scores_KK: of receiver i and contributor j; -inf: nothing is known that speaks for j. mean_score: of the plain mean of
+    mean_O: Tensor  # noqa: N815
+    """Of the plain mean of all seen clients, float32 [O]."""
+    beside_OK: Tensor  # noqa: N815
+    """Of each contributor besides, float32 [O, K]."""
+
+    def rows(self, seen_clients: list[int]) -> Tensor:
+        """Of W, float32 [O, K]."""
+        rows_OK = self.beside_OK.clone()
+        rows_OK[:, seen_clients] += self.mean_O[:, None] / max(len(seen_clients), 1)
+        return rows_OK
+
+    def blended(self, share: float) -> "Weights":
+        """With this share of the plain mean, and the rest of what it was."""
+        return Weights((1 - share) * self.mean_O + share, (1 - share) * self.beside_OK)
+
+
+def attention(
+    scores_OK: Tensor, mean_score: float, own: float, seen_clients: list[int], receivers: Sequence[int]
+) -> Weights:
+    """A softmax over the other seen clients and one candidate more, their plain mean.
+
+    scores_OK: of receiver i and contributor j; -inf: nothing is known that speaks for j. mean_score: of the plain mean of
     all seen clients, which a receiver that nobody has a score for takes alone. own: the receiver's own weight in what is
-    not the mean's; one that was never seen has no model of its own to weigh. Before anybody was seen it is the identity.
+    not the mean's; one that was never seen has no model of its own to weigh. receivers: each row's client. Before anybody
+    was seen each keeps its own.
     """
+    rows, clients = torch.arange(len(receivers)), torch.tensor(receivers)
     if not seen_clients:
-        return torch.eye(len(scores_KK))
+        return Weights(torch.zeros(len(rows)), torch.zeros_like(scores_OK).index_put_((rows, clients), torch.ones(())))
     seen = torch.tensor(seen_clients)
-    candidates = torch.full_like(scores_KK, -torch.inf)
-    candidates[:, seen] = scores_KK[:, seen]
-    candidates.fill_diagonal_(-torch.inf)
-    nobody_K = candidates.isneginf().all(1)
-    mean_K = torch.where(nobody_K, 0.0, mean_score)
-    shares = torch.softmax(torch.cat([candidates, mean_K[:, None]], 1), 1)
-    relevance_KK, mean_K = shares[:, :-1], shares[:, -1:]
-    own_n = own * (1 - mean_K[seen, 0])
-    relevance_KK[seen] *= 1 - own
-    relevance_KK[seen, seen] = own_n
-    relevance_KK[:, seen] += mean_K / len(seen)
-    return relevance_KK
-
-
-def blend(relevance_KK: Tensor, mean_share: float, seen_clients: list[int]) -> Tensor:
-    """`mean_share` of the plain mean of the seen clients, and the rest of the relevance, [K, K]; rows still sum to 1."""
-    if not seen_clients or not mean_share:
-        return relevance_KK
-    blended_KK = (1 - mean_share) * relevance_KK
-    blended_KK[:, seen_clients] += mean_share / len(seen_clients)
-    return blended_KK
+    candidates = torch.full_like(scores_OK, -torch.inf)
+    candidates[:, seen] = scores_OK[:, seen]
+    candidates[rows, clients] = -torch.inf
+    nobody_O = candidates.isneginf().all(1)
+    mean_O = torch.where(nobody_O, 0.0, mean_score)
+    shares = torch.softmax(torch.cat([candidates, mean_O[:, None]], 1), 1)
+    beside_OK, mean_O = shares[:, :-1], shares[:, -1]
+    own_O = own * torch.isin(clients, seen)
+    beside_OK *= 1 - own_O[:, None]
+    beside_OK[rows, clients] = own_O * (1 - mean_O)
+    return Weights(mean_O, beside_OK)
 
 
 def reference_code_relevance(uploads: list[list[Tensor]], step: int, decay: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -23,6 +23,7 @@ from fedstil_mpi.comm.flat import Message, Part, Rows, to_device
 from fedstil_mpi.config.fields import FLOAT32, bounded, choice
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
+from fedstil_mpi.methods.client_matrix import ClientMatrix
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, Tying
 from fedstil_mpi.methods.fedstil import mixing
 from fedstil_mpi.util.state_tree import State
@@ -104,7 +105,7 @@ class Client(FederatedClient):
     def traffic(setup: Setup, options: Options) -> Traffic:
         if not options.mixes:
             return Traffic()
-        weights = Part(WEIGHTS, setup.layout.scalars)
+        weights = Part(WEIGHTS, setup.layout.scalars, columns=1)
         reports = mixing.parts(options.relevance, setup.representation)
         return Traffic((weights,), (weights, SAMPLES, *reports))
 
@@ -133,14 +134,19 @@ class Client(FederatedClient):
 
 
 class Server(base.Server):
+    columns = ("theta", "mixed", "sum")
     options: Options
+
+    @staticmethod
+    def by_columns(options: Options) -> bool:
+        return True
 
     def __init__(self, setup: Setup, options: Options):
         super().__init__(setup, options)
-        self.theta_KP = setup.start.repeat(setup.clients if options.mixes else 0, 1)
+        self.theta = ClientMatrix(setup.clients if options.mixes else 0, setup.start)
         """Each client's weights as both ends know them; no rows where none travel."""
-        self.mixed_KP = self.theta_KP.clone() if options.server_memory else self.theta_KP
-        """What is mixed of each client."""
+        self.mixed = ClientMatrix(setup.clients, setup.start) if options.server_memory else self.theta
+        """What is mixed of each client that was seen."""
         self.attention = mixing.Attention(
             setup.clients,
             options.relevance,
@@ -154,41 +160,44 @@ class Server(base.Server):
     def knowledge(self, online: list[int]) -> Rows:
         if not self.options.mixes:
             return {}
-        self.relevance_KK = self.attention.matrix()
-        relevance_OK = self.relevance_KK[online]
-        base_OP = relevance_OK @ self.mixed_KP
+        weights = self.attention.weights(online)
+        self.relevance_OK = weights.rows(self.attention.history.seen_clients())
+        base_OP = self.mixed.mixed(*weights)
         if self.known is not None:
-            mixing.mix_rows(base_OP, relevance_OK, self.mixed_KP, self.known, self.setup.layout)
+            mixing.mix_rows(base_OP, self.relevance_OK, self.mixed.rows_KP, self.known, self.setup.layout)
         return {WEIGHTS: base_OP}
 
     def sent(self, online: list[int], knowledge: Rows) -> None:
         tasks, step = self.attention.history.tasks, self.options.step_to_base
         for client, base_P in zip(online, knowledge.get(WEIGHTS, ()), strict=False):
             alpha = step if tasks[client] else 1.0
-            self.theta_KP[client] = interpolate(self.theta_KP[client], base_P, alpha)
+            self.theta[client] = interpolate(self.theta[client], base_P, alpha)
 
     def collect(self, online: list[int], updates: Rows) -> None:
         if not self.options.mixes:
             return
-        self.theta_KP.index_add_(0, torch.tensor(online), updates[WEIGHTS])
-        if self.options.server_memory:
-            tasks = self.attention.history.tasks
-            for client in online:
-                past = self.options.server_memory if tasks[client] else 0.0
-                self.mixed_KP[client].lerp_(self.theta_KP[client], 1 - past)
+        for client, delta_P in zip(online, updates[WEIGHTS], strict=True):
+            self.theta[client] = theta_P = self.theta[client] + delta_P
+            if self.options.server_memory:
+                past = self.options.server_memory if self.attention.history.tasks[client] else 0.0
+                self.mixed[client] = torch.lerp(self.mixed[client], theta_P, 1 - past)
+        self.mixed.count(online)
         self.attention.note(online, updates)
 
     def state(self) -> State:
-        state: State = {"attention": self.attention.state()}
+        there = sorted(self.theta.there)
+        state: State = {"attention": self.attention.state(), "there": there, "sum": self.mixed.sum_P}
         if self.options.decomposition == "reference_code":  # a client keeps the parts of its weights
-            state["theta"] = self.theta_KP
+            state["theta"] = self.theta.rows_KP[there]
         if self.options.server_memory:
-            state["mixed"] = self.mixed_KP
+            state["mixed"] = self.mixed.rows_KP[sorted(self.mixed.there)]
         return state
 
     def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
         self.attention.restore(state["attention"])
-        for client in range(len(self.theta_KP)):
-            self.theta_KP[client] = state["theta"][client] if "theta" in state else theta_of(client)
-        if "mixed" in state:
-            self.mixed_KP = state["mixed"]
+        seen = self.attention.history.seen_clients()
+        for place, client in enumerate(state["there"]):
+            self.theta[client] = state["theta"][place] if "theta" in state else theta_of(client)
+        for client, row_P in zip(seen, state.get("mixed", ()), strict=False):
+            self.mixed[client] = row_P
+        self.mixed.counted, self.mixed.sum_P = set(seen), state["sum"]

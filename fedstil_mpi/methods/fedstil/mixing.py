@@ -11,7 +11,7 @@ from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Layout, Message, Part, Rows
 from fedstil_mpi.comm.wire import CLASSIFIER, places
 from fedstil_mpi.methods.aids.prototypes import PEOPLE, pids_of_begun_tasks, prototypes_of_begun_tasks
-from fedstil_mpi.methods.fedstil.attention import attention, blend, reference_code_relevance
+from fedstil_mpi.methods.fedstil.attention import Weights, attention, reference_code_relevance
 from fedstil_mpi.methods.fedstil.history import History
 from fedstil_mpi.methods.fedstil.relevance import MEASURES, OF_PEOPLE
 from fedstil_mpi.util.state_tree import State
@@ -81,12 +81,8 @@ class Attention:
     step: int
     """The reference_code measure's stride in a client's tokens."""
 
-    derived = ("_matrix",)
-
     def __post_init__(self) -> None:
         self.history = History.empty(self.clients)
-        self._matrix: Tensor | None = None
-        """None: to be made again."""
         self._newest_task: dict[int, int] = {}
         self._reported = {part.kind for part in parts(self.measure, 0)}
 
@@ -102,8 +98,6 @@ class Attention:
                 task = int(updates[TASK.kind][row])
                 begins = task != self._newest_task.get(client)
                 self._newest_task[client] = task
-            if begins or token is not None:
-                self._matrix = None
             self.history.note(client, begins, frozenset(pids), token)
             if self.measure == "reference_code" and token is not None:
                 self.history.uploads[client].append(token)
@@ -113,33 +107,37 @@ class Attention:
         return {"history": self.history.state(), "newest task": newest}
 
     def restore(self, state: State) -> None:
-        self.history, self._matrix = History.of(state["history"]), None
+        self.history = History.of(state["history"])
         self._newest_task = {int(client): task for client, task in state["newest task"].items()}
 
-    def matrix(self) -> Tensor:
-        """relevance_KK, float32: row i says how much receiver i takes from each contributor; rows sum to 1."""
-        if self._matrix is None:
-            self._matrix = self._new_matrix()
-        return self._matrix
-
-    def _new_matrix(self) -> Tensor:
+    def weights(self, receivers: Sequence[int]) -> Weights:
+        """How much each of the receivers takes from each contributor."""
         seen_clients = self.history.seen_clients()
         if self.measure == "reference_code":
-            relevance_KK = self._reference_code_matrix(seen_clients)
+            weights = self._reference_code_weights(seen_clients, receivers)
         else:
-            similarity_KK = MEASURES[self.measure](self.history, self.forgetting)
-            scores_KK, mean_score = similarity_KK / self.tau, -math.inf
+            scores_OK, mean_score = (
+                MEASURES[self.measure](self.history, self.forgetting, receivers) / self.tau,
+                -math.inf,
+            )
             if self.measure in OF_PEOPLE:  # log(exp(score) - 1): nothing in common, -inf, says nothing for a client
-                scores_KK, mean_score = scores_KK + torch.log(-torch.expm1(-scores_KK)), 0.0
+                scores_OK, mean_score = scores_OK + torch.log(-torch.expm1(-scores_OK)), 0.0
             own = 1 / self.clients if self.self_weight is None else self.self_weight
-            relevance_KK = attention(scores_KK, mean_score, own, seen_clients)
-        return blend(relevance_KK, self.mean_share, seen_clients)
+            weights = attention(scores_OK, mean_score, own, seen_clients, receivers)
+        return weights.blended(self.mean_share) if seen_clients else weights
 
-    def _reference_code_matrix(self, seen_clients: list[int]) -> Tensor:
+    def rows(self, receivers: Sequence[int]) -> Tensor:
+        """Those of the relevance matrix, float32 [O, K]: what `weights` says in one piece; they sum to 1."""
+        return self.weights(receivers).rows(self.history.seen_clients())
+
+    def _reference_code_weights(self, seen_clients: list[int], receivers: Sequence[int]) -> Weights:
         """The reference code's weights among the seen clients; their plain mean for one that was not seen."""
-        nothing_KK = torch.full((self.clients, self.clients), -torch.inf)
-        relevance_KK = attention(nothing_KK, 0.0, 0.0, seen_clients)
+        nothing_OK = torch.full((len(receivers), self.clients), -torch.inf)
+        mean_O, beside_OK = attention(nothing_OK, 0.0, 0.0, seen_clients, receivers)
         uploads = [self.history.uploads[client] for client in seen_clients]
-        among = torch.tensor(seen_clients)
-        relevance_KK[among[:, None], among] = reference_code_relevance(uploads, self.step, self.forgetting)[2].float()
-        return relevance_KK
+        among = reference_code_relevance(uploads, self.step, self.forgetting)[2].float()
+        for row, client in enumerate(receivers):
+            if client in seen_clients:
+                mean_O[row] = 0.0
+                beside_OK[row, seen_clients] = among[seen_clients.index(client)]
+        return Weights(mean_O, beside_OK)

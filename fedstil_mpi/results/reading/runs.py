@@ -16,6 +16,8 @@ from fedstil_mpi.util import hdf5
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import regular_file
 
+MOST_MIXED = 100
+"""Clients up to which a mixing matrix is read."""
 SMALL = 64 << 20
 """Bytes of the other files that are read."""
 
@@ -61,7 +63,8 @@ class Run:
     ledger: dict[str, np.ndarray]
     """Columns of one length: round, client, direction (S2C or C2S), kind, raw and encoded bytes."""
     relevances: dict[int, np.ndarray]
-    """Round -> [clients, clients], the mixing matrix used at its start; empty where a method has none."""
+    """Round -> float32 [clients, clients], how was mixed at its start what each client got, nan where it got nothing, of the
+    first MOST_MIXED clients; empty where a method mixes nothing."""
     seconds: dict[str, np.ndarray]
     """Activity -> seconds of each rank, float64 [ranks]; nan where a rank has none."""
 
@@ -168,7 +171,7 @@ def _evaluations(group: h5py.Group, scope: int | None) -> Evaluations:
 def _relevances(file: h5py.File) -> tuple[list[int], np.ndarray]:
     if "relevance" not in file:
         return [], np.empty(0)
-    return file["relevance/rounds"][()].tolist(), file["relevance/matrices"][()]
+    return file["relevance/rounds"][()].tolist(), file["relevance/matrices"][:, :MOST_MIXED, :MOST_MIXED]
 
 
 def _plain(column: np.ndarray) -> np.ndarray:

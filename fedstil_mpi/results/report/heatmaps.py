@@ -20,8 +20,6 @@ MOST_CLIENTS = 5
 """Clients with a heat map of their own, beside that of the mean."""
 MOST_ANNOTATED = 12
 """Rows up to which the cells of a heat map carry their values."""
-MOST_MIXED = 100
-"""Clients up to which a mixing matrix is shown."""
 AT_END = "all variants at the end"
 """The panel that is no heat map."""
 
@@ -76,9 +74,10 @@ def relevance(variants: Sequence[Variant], chosen: Variant) -> Rows:
     for run, label in ((variant.runs[0], variant.label) for variant in variants):
         rounds = sorted(run.relevances)
         for round in dict.fromkeys([rounds[0], rounds[len(rounds) // 2], rounds[-1]] if rounds else []):
-            for (receiver, sender), weight in np.ndenumerate(run.relevances[round][:MOST_MIXED, :MOST_MIXED]):
+            matrix = run.relevances[round]
+            for receiver, sender in np.argwhere(~np.isnan(matrix)).tolist():
                 row = {"variant": label, "seed": run.seed, "round": round, "receiver": receiver, "sender": sender}
-                rows.append(row | {"weight": float(weight)})
+                rows.append(row | {"weight": float(matrix[receiver, sender])})
     return rows
 
 

@@ -11,6 +11,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from fedstil_mpi.results.reading.measures import accuracy_by_round, forgetting_by_round
+from fedstil_mpi.results.reading.runs import MOST_MIXED
 from fedstil_mpi.results.reading.variants import Variant
 from fedstil_mpi.results.report import bars, heatmaps, styles, tradeoff
 from fedstil_mpi.results.report.curves import BYTES, ROUND, SECONDS, draw_curves, over_bytes, over_rounds
@@ -75,7 +76,7 @@ PLOTS = {
         heatmaps.draw_per_task,
     ),
     "relevance": Plot(
-        f"How much each client (of the first {heatmaps.MOST_MIXED}) takes from each: first, middle and last round, one seed",
+        f"How much each client (of the first {MOST_MIXED}) takes from each: first, middle and last round, one seed",
         heatmaps.relevance,
         heatmaps.draw_relevance,
     ),

@@ -33,7 +33,7 @@ HEADLINED = ("local", "served")
 
 
 class Record(Observer):
-    """Metrics, losses, relevance matrices and bytes by round. Lives on rank 0."""
+    """Metrics, losses, relevance and bytes by round. Lives on rank 0."""
 
     def __init__(
         self, folder: RunFolder, schedule: Schedule, ledger: Ledger, events: list[dict[str, Any]], scopes: Sequence[str]
@@ -47,7 +47,9 @@ class Record(Observer):
         self.reports: dict[int, np.ndarray] = {}
         """Round -> float64 [clients, 3]: loss, accuracy, new images of the local training; nan when offline."""
         self.relevances: dict[int, np.ndarray] = {}
-        """Round -> float32 [clients, clients]: the mixing matrix used at its start."""
+        """Round -> float32 [receivers, clients]: how was mixed at its start what each receiver got."""
+        self.receivers: dict[int, np.ndarray] = {}
+        """Round -> int64 [receivers]: who they are."""
         self.seconds: dict[int, float] = {}
         """Round -> wall seconds that it took rank 0, to the millisecond."""
         self.events = events
@@ -65,9 +67,9 @@ class Record(Observer):
         assert reports is not None
         self.reports[round] = reports
 
-    def relevance(self, round: int, relevance_KK: Tensor | None) -> None:
-        if relevance_KK is not None:
-            self.relevances[round] = relevance_KK.numpy().copy()
+    def relevance(self, round: int, receivers: Sequence[int], relevance_OK: Tensor | None) -> None:
+        if relevance_OK is not None:
+            self.relevances[round], self.receivers[round] = relevance_OK.numpy().copy(), np.array(receivers)
 
     def evaluation(self, round: int, model: str, metrics: np.ndarray | None) -> None:
         assert metrics is not None
@@ -163,6 +165,7 @@ class Record(Observer):
             },
             "reports": _by_round(self.reports, since),
             "relevances": _by_round(self.relevances, since),
+            "receivers": _by_round(self.receivers, since),
             "seconds": {str(round): seconds for round, seconds in self.seconds.items() if round > since},
         }
 
@@ -171,6 +174,7 @@ class Record(Observer):
             self.metrics[model] |= _arrays(rounds)
         self.reports |= _arrays(state["reports"])
         self.relevances |= _arrays(state["relevances"])
+        self.receivers |= _arrays(state["receivers"])
         self.seconds |= {int(round): seconds for round, seconds in state["seconds"].items()}
 
     # -- lifelong measures ---------------------------------------------------------------------------------------------

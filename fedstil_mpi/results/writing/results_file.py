@@ -40,9 +40,7 @@ def write_results(path: Path, record: Record, timings: list[dict[str, float]], f
             file["participation"][name] = values
             label(file["participation"][name], "1", "participation/rounds", "client")
         if record.relevances:
-            add_rounds(file.create_group("relevance"), record.relevances)
-            file["relevance/matrices"] = _stacked(record.relevances)
-            label(file["relevance/matrices"], "1", "relevance/rounds", "client", "of_client")
+            add_relevance(file.create_group("relevance"), record)
         file["final/fingerprints"] = text(fingerprints)
         label(file["final/fingerprints"], "", "client")
         file["ledger"] = ledger(record)
@@ -85,6 +83,18 @@ def add_model(group: h5py.Group, record: Record, model: str) -> None:
     for name, values in record.final(model).items():
         group[f"final/{name}"] = values
         label(group[f"final/{name}"], "%", "client", "scope")
+
+
+def add_relevance(group: h5py.Group, record: Record) -> None:
+    """How was mixed what clients were sent; only rows of those who were take space, the others read as not a number."""
+    clients, rounds = record.schedule.clients, sorted(record.relevances)
+    add_rounds(group, rounds)
+    shape, row = (len(rounds), clients, clients), (1, 1, clients)
+    matrices = group.create_dataset("matrices", shape, np.float32, chunks=row, fillvalue=np.nan)
+    for place, round in enumerate(rounds):
+        receivers = record.receivers[round]  # in order
+        matrices[place, slice(None) if len(receivers) == clients else receivers] = record.relevances[round]
+    label(matrices, "1", "relevance/rounds", "client", "of_client")
 
 
 def label(dataset: h5py.Dataset, units: str, *axes: str) -> None:

@@ -86,7 +86,7 @@ def placement_table(rows: Sequence[dict[str, Any]]) -> Table:
         first, last = alike[0]["rank"], alike[-1]["rank"]
         clients = [client for row in alike for client in row["clients"]]
         roles = ["server"] * (first == 0)
-        if first < last and clients:
+        if clients and (first < last or len(clients) > LONGEST):
             roles += [f"clients {clients[0]} to {clients[-1]}"]
         else:
             roles += [f"client {client}" for client in clients]
@@ -96,13 +96,13 @@ def placement_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def results_table(record: Record) -> Table:
-    """Per client and mean: what is served in the end, in the headline scope, and bytes."""
+    """Per client, unless there are many, and mean: what is served in the end, in the headline scope, and bytes."""
     measured = {title: values[:, record.headline] for title, values in _measured(record).items()}
     clients = range(record.schedule.clients)
     for title, way in (("MB down", DOWN), ("MB up", UP)):
         measured[title] = np.array([record.ledger.total(way, client=client) / 1e6 for client in clients])
     table = plain("client", *measured)
-    for client in clients:
+    for client in clients if len(clients) <= LONGEST else ():
         table.add_row(str(client), *(_number(column[client]) for column in measured.values()))
     table.add_section()
     table.add_row("mean", *(_number(mean_of_known(column)) for column in measured.values()), style="bold")

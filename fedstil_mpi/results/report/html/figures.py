@@ -132,10 +132,9 @@ def relevances(variants: Sequence[Variant]) -> dict[str, dict[str, Any]]:
     for variant in variants:
         matrices = variant.runs[0].relevances
         if matrices:
-            shown = {round: matrix[: heatmaps.MOST_MIXED, : heatmaps.MOST_MIXED] for round, matrix in matrices.items()}
-            every = math.ceil(sum(matrix.size for matrix in shown.values()) / MOST_WEIGHTS)
-            rounds = sorted(shown)[::-every][::-1]
-            weights = [np.round(shown[round].astype(float), 4).tolist() for round in rounds]
+            every = math.ceil(sum(matrix.size for matrix in matrices.values()) / MOST_WEIGHTS)
+            rounds = sorted(matrices)[::-every][::-1]
+            weights = [[known(row) for row in np.round(matrices[round].astype(float), 4)] for round in rounds]
             found[variant.label] = {"seed": variant.runs[0].seed, "rounds": rounds, "matrices": weights}
     return found
 

@@ -36,7 +36,7 @@ function showRelevance() {
   slider.max = rounds.length - 1;
   const at = Number(slider.value);
   relevance.querySelector("output").textContent = rounds[at];
-  const weights = matrices.flat(2);
+  const weights = matrices.flat(2).filter((weight) => weight !== null);
   const layout = {
     ...look,
     xaxis: { title: { text: "taken from client" }, tickformat: "d", constrain: "domain" },

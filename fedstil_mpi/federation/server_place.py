@@ -1,0 +1,37 @@
+"""Where the server keeps what is as large as all clients' weights: on rank 0, or by columns on all ranks."""
+
+from fedstil_mpi.comm.columns import share_out
+from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.federation.messages import MessageSchema
+from fedstil_mpi.methods.base import MethodModule
+from fedstil_mpi.util.errors import InputError
+
+SHARED_FROM = 1 << 30
+"""Bytes of all clients' travelling weights."""
+
+
+def is_shared(experiment: Experiment, method: MethodModule, schema: MessageSchema, ranks: int) -> bool:
+    """Whether all ranks share it, of so many; alike on all. Raises InputError where they should and cannot."""
+    wanted = experiment.placement.server
+    if ranks == 1 or wanted == "rank_0" or not schema.traffic.up:
+        return False
+    possible = method.Server.by_columns(experiment.method.options) and not schema.codecs.any
+    if wanted == "all_ranks" and not possible:
+        raise InputError(
+            f"placement.server = all_ranks, which {experiment.method.name} with these settings and codecs cannot; set "
+            "placement.server=auto"
+        )
+    return possible and (wanted == "all_ranks" or held(schema) >= SHARED_FROM)
+
+
+def shares(experiment: Experiment, method: MethodModule, schema: MessageSchema, ranks: int) -> list[float]:
+    """What each rank keeps of what is P long: all on rank 0, or as `is_shared`. Raises InputError as that does."""
+    if not is_shared(experiment, method, schema, ranks):
+        return [1.0] + [0.0] * (ranks - 1)
+    scalars = schema.setup.layout.scalars
+    return [(columns.stop - columns.start) / scalars for columns in share_out(scalars, ranks)]
+
+
+def held(schema: MessageSchema) -> int:
+    """Bytes of all clients' travelling weights."""
+    return 4 * schema.setup.clients * schema.setup.layout.scalars

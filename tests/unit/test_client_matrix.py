@@ -1,0 +1,54 @@
+"""Rows of clients, and what is mixed of them: by the matrix product, at the cost of those who take part."""
+
+import torch
+
+from fedstil_mpi.comm.columns import BLOCK, mix, share_out
+from fedstil_mpi.methods.client_matrix import ClientMatrix
+
+P = 2 * BLOCK + 3
+
+
+def rows(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def played(columns: slice = slice(None)) -> ClientMatrix:
+    """Five clients: 1 and 3 have moved and count, 1 moved again, 4 has moved alone."""
+    found, moves = ClientMatrix(5, rows(P)[columns]), rows(4, P, seed=2)[:, columns]
+    for client, move in zip((1, 3, 4), moves, strict=False):
+        found[client] = found[client] + move
+    found.count([1, 3])
+    found[1] = moves[3]
+    return found
+
+
+def test_a_client_stands_where_all_start_until_it_moves():
+    found = played()
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[0], rows(P))
+    assert torch.equal(found[4], rows(P) + rows(4, P, seed=2)[2])
+
+
+def test_mixed_by_its_definition():
+    found = played()
+    mean, beside = torch.tensor([0.5, 0.0]), torch.tensor([[0.0, 0.2, 0.0, 0.0, 0.3], [1.0, 0.0, 0.0, 0.0, 0.0]])
+    expected = beside @ torch.stack([found[client] for client in range(5)])
+    expected += mean[:, None] * (found[1] + found[3]) / 2
+    torch.testing.assert_close(found.mixed(mean, beside), expected)
+    torch.testing.assert_close(found.mixed(mean, 0 * beside), mean[:, None] * (found[1] + found[3]) / 2)
+
+
+def test_columns_are_mixed_alike_wherever_they_lie():
+    weights = torch.tensor([0.5, 0.25]), rows(2, 5, seed=3)
+    whole = played().mixed(*weights)
+    for ranks in (1, 2, 3, 5):
+        shares = share_out(P, ranks)
+        assert torch.equal(torch.cat([played(columns).mixed(*weights) for columns in shares], 1), whole)
+        parts = torch.cat([mix(weights[1], rows(5, P)[:, columns].contiguous()) for columns in shares], 1)
+        assert torch.equal(parts, mix(weights[1], rows(5, P)))
+
+
+def test_columns_are_shared_out_in_blocks():
+    assert share_out(10, 3, block=4) == [slice(0, 4), slice(4, 8), slice(8, 10)]
+    assert share_out(10, 2, block=4) == [slice(0, 4), slice(4, 10)]
+    assert share_out(3, 2, block=4) == [slice(0, 0), slice(0, 3)]
