@@ -66,7 +66,7 @@ the weights: relative position tables, their indices and the biases of the tail'
 torchvision's, are left out, so that what a client starts from is not quite the server's model. Ours sends all."""
 
 MORE_CLIENTS = """MB over the server's link in a quiet round, to or from all K clients together, for {backbone}; ours with preset best,
-in brackets what the reference code sends. What is equal for all clients counts once for each."""
+in brackets what the reference code sends, if it has the method. What is equal for all clients counts once for each."""
 
 CODECS = """MB of a client in the 60 rounds, up and down, first contact included, for {backbone} and {clients} clients, preset best; in
 brackets what is saved. With a codec the start model and prototypes travel as float16, FedCurv's importances as bfloat16;
