@@ -32,8 +32,8 @@ class Data:
     clients: list[int] | None = None
     """Use only these clients of the stream, as if there were no others; null: all."""
     pooled: bool = False
-    """Every client trains on all clients' images of a task, with as many steps as all of them would take: what exchange
-    is worth if images could travel. An upper bound for one model; not for methods that keep what a client knows apart."""
+    """Every client trains on all clients' images of a task, with the steps and the memory of all of them: what exchange is
+    worth if images could travel. An upper bound for one model; not for methods that keep what a client knows apart."""
     validation: bool = False
     """Hold one training image a person and task out and search for it among those of the other clients, in the place
     of the test's queries and galleries: choose settings on this, and report the test."""

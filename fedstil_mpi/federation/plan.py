@@ -20,9 +20,10 @@ class Plan:
 
     @property
     def learners_experiment(self) -> Experiment:
-        """The experiment as clients train it: on all clients' images a client takes as many steps as all of them would."""
-        experiment = self.experiment
+        """The experiment as clients train it: on all clients' images a client has the steps and the memory of all of them."""
+        experiment, clients = self.experiment, self.schedule.clients
         if not experiment.data.pooled:
             return experiment
-        train = replace(experiment.train, steps=experiment.train.steps * self.schedule.clients)
-        return replace(experiment, train=train)
+        train = replace(experiment.train, steps=experiment.train.steps * clients)
+        memory = replace(experiment.memory, size=experiment.memory.size * clients)
+        return replace(experiment, train=train, memory=memory)

@@ -39,14 +39,15 @@ def test_subset_refuses_clients_there_are_not(stream, clients):
 
 
 @pytest.mark.parametrize(("pooled", "steps", "expected"), [(True, 2, 6), (False, 2, 2), (True, 0, 0)])
-def test_on_all_clients_images_a_client_takes_the_steps_of_all(pooled, steps, expected):
-    """So that each image is seen as often; where epochs are counted, there are as many steps as images anyway."""
+def test_on_all_clients_images_a_client_has_the_steps_and_memory_of_all(pooled, steps, expected):
+    """So that each image is seen as often, and as many are kept; where epochs are counted, steps follow from the images."""
     source = loading.read(TINY, [f"data.pooled={str(pooled).lower()}", f"train.steps={steps}"])
     method = methods.load("single")
     experiment = loading.resolve(source | {"method": {"name": "single"}}, method.Options, method.PRESETS)
     plan = make_plan(experiment, method, open_stream(experiment.data, 1))
     assert plan.learners_experiment.train.steps == expected
     assert plan.experiment.train.steps == steps  # what is saved with the run
+    assert plan.learners_experiment.memory.size == experiment.memory.size * (3 if pooled else 1)
     assert plan.learners_experiment.train.epochs == experiment.train.epochs
 
 

@@ -1,6 +1,6 @@
 """All clients' training images in one: what exchange is worth if images could travel.
 
-The steps for them are in `federation.plan`."""
+The steps and the memory for them are in `federation.plan`."""
 
 import numpy as np
 
