@@ -11,7 +11,8 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -57,23 +58,33 @@ class FullSize:
 
     def down(self, round: int, parts: Sequence[Part], online: Sequence[int], knowledge: Rows) -> dict[int, Message]:
         full = {part.kind: self._full_rows(part, knowledge[part.kind], len(online)) for part in parts if knowledge}
-        began = time.perf_counter()
-        messages = self.inner.down(round, parts, online, full)
-        self.seconds[round] += time.perf_counter() - began
-        return {
-            client: {kind: row[..., : self._widths.get(kind)] for kind, row in message.items()}
-            for client, message in messages.items()
-        }
+        with self._timed(round):
+            messages = self.inner.down(round, parts, online, full)
+        return {client: self._narrowed(message) for client, message in messages.items()}
+
+    def broadcast(self, round: int, parts: Sequence[Part], online: Sequence[int], knowledge: Message) -> Message:
+        full = {part.kind: self._full(part, knowledge[part.kind]) for part in parts if knowledge}
+        with self._timed(round):
+            message = self.inner.broadcast(round, parts, online, full)
+        return self._narrowed(message)
 
     def up(self, round: int, parts: Sequence[Part], online: Sequence[int], updates: Mapping[int, Message]) -> Rows:
         full = {
             client: {part.kind: self._full(part, message[part.kind]) for part in parts}
             for client, message in updates.items()
         }
-        began = time.perf_counter()
-        rows = self.inner.up(round, parts, online, full)
-        self.seconds[round] += time.perf_counter() - began
+        with self._timed(round):
+            rows = self.inner.up(round, parts, online, full)
         return {kind: self._hollow(kind, of) for kind, of in rows.items()}
+
+    @contextmanager
+    def _timed(self, round: int) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[round] += time.perf_counter() - began
+
+    def _narrowed(self, message: Message) -> Message:
+        return {kind: row[..., : self._widths.get(kind)] for kind, row in message.items()}
 
     def _full_rows(self, part: Part, rows: Any, online: int) -> Any:
         if part.shared:
