@@ -68,16 +68,18 @@ class Search:
             query = self.learner.extract_features(task, "query", tail)
             labels = self.learner.tasks[task].query.labels
             rows = scopes.queries(labels[:, 0])
+            galleries = {where: self._gallery(where, task, tail, everywhere) for where in scopes.galleries}
             for number, (strange, where) in enumerate(scopes):
-                gallery = everywhere if where == "all" else self._near(where, task, tail)
-                assert gallery is not None
                 if len(asked := labels[rows[strange]]):
-                    metrics[number, task] = score(query[rows[strange]], asked, gallery, how)
+                    metrics[number, task] = score(query[rows[strange]], asked, galleries[where], how)
         return metrics
 
-    def _near(self, gallery: str, task: int, tail: Tail) -> Gallery:
-        """What a task's queries are searched in at this client. tail: of the task."""
-        if gallery == "task":
+    def _gallery(self, where: str, task: int, tail: Tail, everywhere: Gallery | None) -> Gallery:
+        """What a task's queries are searched in. tail: of the task; everywhere: as `evaluate` takes it."""
+        if where == "all":
+            assert everywhere is not None
+            return everywhere
+        if where == "task":
             return self._of(task, tail)
         if not self.by_task:
             return self.joined

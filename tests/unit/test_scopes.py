@@ -142,6 +142,14 @@ def test_strangers_are_measured_apart_in_the_same_galleries():
     assert np.isnan(found[2:, 1]).all()  # counted, too
 
 
+def test_strangers_cost_no_more_features():
+    """Three queries, and with a model for each task each of both galleries by each of both models."""
+    tasks = ([(1, 0, 0), (7, 20, 0)], [(1, 30, 9), (7, 5, 9)]), ([(3, 90, 0)], [(3, 100, 9)])
+    learner = client(0, *tasks)
+    Search(learner, one_at_a_time(learner, 0, 0)).evaluate(Scopes(SCOPES[:2], 7, (False, True)), None)
+    assert learner.forward_counts["search"] == 3 + 2 * 3
+
+
 @pytest.mark.parametrize(
     ("queries", "names", "first"),
     [
