@@ -1,11 +1,11 @@
 """One edge client: its stream, its model, its memory and its local training, the same for every method."""
 
-import copy
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from fedstil_mpi.client.views import Views
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Task
 from fedstil_mpi.data.streams.duplicates import first_shown
-from fedstil_mpi.models.network import Network, Tail, fingerprint, is_finite, trainable_parameters
+from fedstil_mpi.models.network import Network, Tail, fingerprint, is_finite, trainable_parameters, twin
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import State
@@ -36,7 +36,7 @@ KINDS = ("stem", "train", "search")
 class Learner:
     """A client as every method sees it. What is special about a method stays in `methods/`."""
 
-    derived = ("experiment", "tasks", "stem", "shown", "training")
+    derived = ("experiment", "tasks", "stem", "_shares_tail", "shown", "training")
     """Attributes that are no state: see `methods.base.Client`."""
     counts_only = False
     """Whether images are counted instead of used, as a plan does."""
@@ -58,7 +58,8 @@ class Learner:
         self.experiment = experiment
         self.tasks = tasks
         self.stem = network.stem
-        self.tail: Tail = copy.deepcopy(network.tail)
+        self.tail: Tail = twin(network.tail)
+        self._shares_tail = True
         self.device = next(self.tail.parameters()).device
         memory = experiment.memory
         self.memory = self.memory_type(
@@ -89,7 +90,15 @@ class Learner:
 
     def start_from(self, tail: Mapping[str, Tensor]) -> None:
         """Take over the start model's tail, given by its tensors; what was learned before is lost."""
+        self.own_tail()
         self.tail.load_state_dict(tail)
+
+    def own_tail(self) -> None:
+        """Before the tail is changed: until then it shares the start model's memory, which a client never drawn needs no more of."""
+        if self._shares_tail:
+            for tensor in chain(self.tail.parameters(), self.tail.buffers()):
+                tensor.data = tensor.data.clone()
+            self._shares_tail = False
 
     def fingerprint(self) -> str:
         """The tail's fingerprint; empty for a client that was never drawn and has no model yet."""
@@ -97,6 +106,7 @@ class Learner:
 
     def begin_round(self) -> None:
         """Being drawn moves the client along its stream; a new task brings new people."""
+        self.own_tail()
         self.draws += 1
         self.untold.draws.append(self.draws)
         self.training = None
@@ -261,6 +271,7 @@ class Learner:
     def restore(self, state: State) -> None:
         """Take up such a state in a learner just created, whose tail has the parts that it had."""
         if state["tail"] is not None:
+            self.own_tail()
             self.tail.load_state_dict(state["tail"])
         self.draws, self.task, self.samples = state["draws"], state["task"], state["samples"]
         self.known = set(state["known"])

@@ -31,7 +31,6 @@ class FederatedClient(Client):
     def __init__(self, learner: Learner, setup: Setup, options: Any):
         super().__init__(learner, setup, options)
         self.parameters = self.travelling(learner.tail, options)
-        self.start = self.theta()
 
     @staticmethod
     def travelling(tail: Tail, options: Any) -> dict[str, nn.Parameter]:
@@ -48,6 +47,7 @@ class FederatedClient(Client):
 
     def load(self, theta_P: Tensor) -> Tensor:
         """Take these weights over. Returns them as they are then, which may share memory with `theta_P`."""
+        self.learner.own_tail()
         self.setup.layout.load(theta_P, self.parameters)
         return theta_P
 

@@ -1,5 +1,6 @@
 """The network of a client: a frozen stem, a tail that learns, and which of their tensors are trained and sent."""
 
+import copy
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -178,6 +179,16 @@ def part_name(weight: str, part: str) -> str:
     """Under which name a part of a parametrized weight is trained: "original", or for example "0.mask"."""
     layer, _, attribute = weight.rpartition(".")
     return f"{layer}.parametrizations.{attribute}.{part}"
+
+
+def twin(tail: Tail) -> Tail:
+    """The same layers around the same memory."""
+
+    def share(tensor: Tensor) -> Tensor:
+        same = tensor.detach()
+        return nn.Parameter(same, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else same
+
+    return copy.deepcopy(tail, {id(tensor): share(tensor) for tensor in chain(tail.parameters(), tail.buffers())})
 
 
 def fingerprint(tail: Tail) -> str:

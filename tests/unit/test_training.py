@@ -481,3 +481,16 @@ def test_bfloat16_trains_float32_weights():
     assert {value.dtype for value in side.tail.parameters()} == {torch.float32}
     assert side.extract_features(0, "query", side.tail).dtype == torch.float32
     assert not same(side, play(learner(train__steps=2), 1))
+
+
+def test_a_client_that_was_never_drawn_shares_the_start_models_memory():
+    start = tiny.network()
+    before = {name: tensor.clone() for name, tensor in network_state(start).items()}
+    drawn, other = learner(0, start), learner(1, start)
+    for tensor, own in zip(start.tail.state_dict().values(), other.tail.state_dict().values(), strict=True):
+        assert own.data_ptr() == tensor.data_ptr()
+    play(drawn, 1)
+    for side, moved in ((start, False), (drawn, True)):
+        assert torch.equal(side.tail.classifier.weight, before["tail.classifier.weight"]) is not moved
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network_state(start).items())
+    assert torch.equal(other.tail.classifier.weight, start.tail.classifier.weight)
