@@ -49,7 +49,7 @@ class FullSize:
         self.ledger, self.is_server, self.gather, self.share = inner.ledger, inner.is_server, inner.gather, inner.share
         self.seconds: Counter[int] = Counter()
         """Seconds of each round."""
-        self._widths = {part.kind: part.scalars for part in (*hollow.down, *hollow.up)}
+        self._down, self._up = ({part.kind: part.scalars for part in parts} for parts in (hollow.down, hollow.up))
         self._rows: dict[Part, Tensor] = {}
 
     @property
@@ -84,7 +84,7 @@ class FullSize:
         self.seconds[round] += time.perf_counter() - began
 
     def _narrowed(self, message: Message) -> Message:
-        return {kind: row[..., : self._widths.get(kind)] for kind, row in message.items()}
+        return {kind: row[..., : self._down.get(kind)] for kind, row in message.items()}
 
     def _full_rows(self, part: Part, rows: Any, online: int) -> Any:
         if part.shared:
@@ -99,7 +99,7 @@ class FullSize:
         return self._zeros(part, len(row)) if part.ragged else self._zeros(part, 1)[0]
 
     def _hollow(self, kind: str, rows: Any) -> Any:
-        width = self._widths[kind]
+        width = self._up[kind]
         return [row[..., :width] for row in rows] if isinstance(rows, list) else rows[..., :width].clone()
 
     def _zeros(self, part: Part, count: int) -> Tensor:
