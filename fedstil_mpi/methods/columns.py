@@ -33,4 +33,4 @@ class ColumnServer(AidedServer):
 
     def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
         cut = {key: state[key][..., self.own].clone() for key in self.inner.columns if key in state}
-        self.inner.restore(state | cut, lambda client: theta_of(client)[self.own])
+        self.inner.restore(state | cut, lambda client: theta_of(client)[self.own].clone())

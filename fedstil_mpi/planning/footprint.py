@@ -216,7 +216,7 @@ def _server(method: MethodModule, schema: MessageSchema, experiment: Experiment,
     with torch.device("meta"):
         kept = vars(method.Server(schema.setup, experiment.method.options)).values()
     matrices = {id(value): value for value in kept if isinstance(value, ClientMatrix)}.values()
-    rows = sum(min(drawn, len(matrix.rows_KP)) * matrix.start.nbytes + matrix.sum_P.nbytes for matrix in matrices)
+    rows = sum(min(drawn, matrix.clients) * matrix.start.nbytes + matrix.sum_P.nbytes for matrix in matrices)
     return rows + _bytes(value for value in kept if isinstance(value, Tensor))
 
 

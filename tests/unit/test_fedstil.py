@@ -128,8 +128,8 @@ def test_history_of_tasks(relevance, tasks):
 def test_server_memory_is_a_running_mean_of_each_clients_weights():
     """Clients 0 and 1 upload three times, client 2 once, client 3 never."""
     uploads = [[0, 1], [0, 1, 2], [0, 1]]
-    thetas = [server_after("uniform", uploads[:number]).theta.rows_KP.clone() for number in (1, 2, 3)]
-    mixed = server_after("uniform", uploads, server_memory=0.75).mixed.rows_KP
+    thetas = [server_after("uniform", uploads[:number]).theta.of(range(4)) for number in (1, 2, 3)]
+    mixed = server_after("uniform", uploads, server_memory=0.75).mixed.of(range(4))
     by_hand = 0.75 * (0.75 * thetas[0] + 0.25 * thetas[1]) + 0.25 * thetas[2]
     torch.testing.assert_close(mixed[:2], by_hand[:2])
     torch.testing.assert_close(mixed[2:], thetas[2][2:])  # a first upload has no past

@@ -164,7 +164,9 @@ class Server(base.Server):
         self.relevance_OK = weights.rows(self.attention.history.seen_clients())
         base_OP = self.mixed.mixed(*weights)
         if self.known is not None:
-            mixing.mix_rows(base_OP, self.relevance_OK, self.mixed.rows_KP, self.known, self.setup.layout)
+            mixing.mix_rows(
+                base_OP, self.relevance_OK, self.mixed.of(range(self.setup.clients)), self.known, self.setup.layout
+            )
         return {WEIGHTS: base_OP}
 
     def sent(self, online: list[int], knowledge: Rows) -> None:
@@ -185,12 +187,12 @@ class Server(base.Server):
         self.attention.note(online, updates)
 
     def state(self) -> State:
-        there = sorted(self.theta.there)
+        there = sorted(self.theta.rows)
         state: State = {"attention": self.attention.state(), "there": there, "sum": self.mixed.sum_P}
         if self.options.decomposition == "reference_code":  # a client keeps the parts of its weights
-            state["theta"] = self.theta.rows_KP[there]
+            state["theta"] = self.theta.of(there)
         if self.options.server_memory:
-            state["mixed"] = self.mixed.rows_KP[sorted(self.mixed.there)]
+            state["mixed"] = self.mixed.of(sorted(self.mixed.rows))
         return state
 
     def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
