@@ -1,0 +1,163 @@
+"""What a round costs as the number of clients grows, in CPU time and memory, as Markdown.
+
+    .venv/bin/python bench/scale.py --output bench/scale.md
+
+Clients, images and the model cost next to nothing (bench/scale_parts.py); the rounds, the exchange, the server, checkpoints
+and the record are those of any run. Times are CPU time, which what else the machine does disturbs little.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+import pages
+
+from fedstil_mpi.util.tables import markdown
+
+HERE = Path(__file__).parent
+ROUNDS = 10
+DRAWN = 50
+SCALARS = 80_000
+LARGE = 900_000
+"""Travelling weights, P; the second is about MobileNetV2's tail for a few hundred people."""
+
+PAGE = """# Scale: a round as the number of clients grows
+
+    {command}
+
+{machine}, Python {python}, torch {torch}, one thread a rank. {drawn} of K clients are drawn for a round (all of 10), each trains for
+one step of 8 images, and a checkpoint is written after every round. CPU time of all threads, median over rounds 3 to {rounds} of a run
+that is evaluated at its end.
+
+## One rank, P = 80,000
+
+*Training*: a client's local step and what it remembers. *Beside*: all else in a round (mixing, messages, ledger, checkpoint,
+record), also by client and round.
+
+{one_rank}
+
+Fitted over K by least squares, beside training: {fits}.
+
+## Where the server is: {large_clients:,} clients, P = 900,000, {large_drawn} drawn, {ranks} ranks
+
+{places}
+"""
+
+
+class Run(NamedTuple):
+    rounds: list[float]
+    """CPU seconds of a round, by rank."""
+    training: list[float]
+    """Of it, training."""
+    peaks: list[float]
+    """MB, by rank."""
+    set_up: float
+    """CPU seconds before the first rounds and after the last, of rank 0."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", default=["fedavg", "fedstil"])
+    parser.add_argument("--clients", type=int, nargs="+", default=[10, 100, 1000, 10_000])
+    parser.add_argument("--large", type=int, default=1000, help="clients of the second table")
+    parser.add_argument("--ranks", type=int, default=3, help="of the second table")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    alone = {(m, k): measure(m, k, SCALARS) for m in options.methods for k in options.clients}
+    places = {
+        place: measure("fedstil", options.large, LARGE, options.ranks, f"placement.server={place}")
+        for place in ("rank_0", "all_ranks")
+    }
+    page = PAGE.format(
+        **pages.made_by("torch"),
+        drawn=DRAWN,
+        rounds=ROUNDS,
+        one_rank=table(alone),
+        fits="; ".join(fit(method, alone) for method in options.methods),
+        large_clients=options.large,
+        large_drawn=DRAWN,
+        ranks=options.ranks,
+        places=markdown(
+            ["server", "CPU s a round, rank 0", "all ranks", "peak MB, rank 0", "the others, each", "all"],
+            [place_row(place, run) for place, run in places.items()],
+        ),
+    )
+    pages.show(page, options.output)
+
+
+def measure(method: str, clients: int, scalars: int, ranks: int = 1, *settings: str) -> Run:
+    """One run in processes of its own."""
+    beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    mpirun = shutil.which("mpirun", path=beside) or "mpirun"
+    launcher = [mpirun, "-n", str(ranks), "--bind-to", "none", "--oversubscribe"] if ranks > 1 else []
+    environment = os.environ | {"SCALE_LENGTH": str(scalars // clients), "OMP_NUM_THREADS": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        overrides = [
+            f"data.synthetic.clients={clients}",
+            f"rounds.clients_per_round={min(clients, DRAWN)}",
+            f"rounds.total={ROUNDS}",
+            f"rounds.evaluate_every={ROUNDS}",
+            f"data.kind={HERE / 'scale_parts.py'}",
+            f"model.backbone={HERE / 'scale_parts.py'}",
+            f"method.name={method}",
+            f"output={folder}",
+            *settings,
+        ]
+        command = [*launcher, sys.executable, str(HERE / "scale_ranks.py"), str(HERE / "scale.yaml"), *overrides]
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    marks = [np.array(rank["marks"]) for rank in found]  # from round 2 on
+    return Run(
+        [median(np.diff(of_rank[1:, 0])) for of_rank in marks],
+        [median(of_rank[1:-1, 1] - of_rank[1:-1, 0]) for of_rank in marks],
+        [rank["peak"] / 1e6 for rank in found],
+        found[0]["cpu"] - (marks[0][-1, 1] - marks[0][0, 0]),
+    )
+
+
+def table(runs: dict[tuple[str, int], Run]) -> str:
+    rows = []
+    for (method, clients), run in runs.items():
+        (whole,), (training,), (peak,) = run[:3]
+        drawn = min(clients, DRAWN)
+        times = (1000 * training / drawn, 1000 * (whole - training) / drawn)
+        rows.append(
+            [method, f"{clients:,}", f"{whole:.3f}", *(f"{t:.1f}" for t in times), f"{peak:,.0f}", f"{run.set_up:.0f}"]
+        )
+    head = [
+        "method",
+        "K",
+        "s a round",
+        "training, ms a client-round",
+        "beside, ms",
+        "peak MB",
+        "s of set-up and report",
+    ]
+    return markdown(head, rows)
+
+
+def fit(method: str, runs: dict[tuple[str, int], Run]) -> str:
+    """Over those with as many drawn."""
+    at = [clients for of, clients in runs if of == method and clients >= DRAWN]
+    beside = [runs[method, clients].rounds[0] - runs[method, clients].training[0] for clients in at]
+    slope, constant = np.polyfit(at, beside, 1)
+    more, least = np.polyfit(at, [runs[method, clients].peaks[0] for clients in at], 1)
+    return f"{method} {constant:.3f} s + {1e6 * slope:.1f} us x K a round, {least:.0f} MB + {more:.3f} MB x K"
+
+
+def place_row(place: str, run: Run) -> list[str]:
+    others = max(run.peaks[1:])
+    memory = (run.peaks[0], others, sum(run.peaks))
+    return [place, f"{run.rounds[0]:.2f}", f"{sum(run.rounds):.2f}", *(f"{size:,.0f}" for size in memory)]
+
+
+if __name__ == "__main__":
+    main()
