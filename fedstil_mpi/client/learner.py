@@ -228,16 +228,6 @@ class Learner:
         """The mean representation of each person of a task in the order of pids, [n, D] on the CPU."""
         return self.clean_samples(task).means().cpu()
 
-    def receive_prototypes(self, pids: Tensor, prototypes: Tensor) -> None:
-        """Add relayed prototypes ([n, D], of pids int64 [n]) to what is rehearsed."""
-        if not len(pids):
-            return
-        shape = self.views.clean(self.task if self.task >= 0 else 0, "train").shape[1:]
-        images = prototypes.to(self.device, copy=True).view(-1, *shape)
-        self.relayed.append(
-            Samples(images, pids.to(self.device, copy=True), -torch.ones_like(pids, device=self.device))
-        )
-
     def represent(self, pixels: np.ndarray, how: Augmentation = PLAIN, seed: int = 0) -> Tensor:
         """The stem's output for images, as `representations.represent`."""
         return represent(self.stem, pixels, self.device, how, seed)

@@ -17,6 +17,7 @@ from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.config.schema import Train, Warmup
 from fedstil_mpi.federation.start_model import check_finite
 from fedstil_mpi.federation.warm_up import warm_up
+from fedstil_mpi.methods.aids.prototypes import rehearse
 from fedstil_mpi.models.losses import supervised_contrast
 from fedstil_mpi.models.network import Tail, build, network_state
 from fedstil_mpi.models.triplet import triplet_loss
@@ -468,8 +469,8 @@ def test_token_and_identity_prototypes_are_means_over_images():
 
 def test_received_prototypes_are_rehearsed_under_the_persons_id():
     side = play(learner(rounds__per_task=1, memory__size=0, train__steps=1), 1)
-    side.receive_prototypes(torch.tensor([4]), torch.full((1, 128), 3.5))
-    side.receive_prototypes(torch.empty(0, dtype=torch.int64), torch.empty(0, 128))
+    rehearse(side, torch.tensor([4]), torch.full((1, 128), 3.5))
+    rehearse(side, torch.empty(0, dtype=torch.int64), torch.empty(0, 128))
     side.begin_round()
     assert set(rehearsed(side, 2)[1]) == {4}
     assert play(learner(rounds__per_task=1, memory__size=0, train__steps=1), 2).rehearsed() is None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.comm.flat import Message, Part, Rows
 from fedstil_mpi.methods.aids import AidedClient, AidedServer
 from fedstil_mpi.methods.base import Server, Setup, Traffic
@@ -37,6 +38,15 @@ def prototypes_of_begun_tasks(learner: Learner, representation: int) -> Tensor:
     return torch.cat([torch.empty(0, representation), *made])
 
 
+def rehearse(learner: Learner, pids: Tensor, prototypes: Tensor) -> None:
+    """Add relayed prototypes ([n, D], of pids int64 [n]) to what a client rehearses."""
+    if not len(pids):
+        return
+    device, shape = learner.device, learner.views.clean(max(learner.task, 0), "train").shape[1:]
+    images = prototypes.to(device, copy=True).view(-1, *shape)
+    learner.relayed.append(Samples(images, pids.to(device, copy=True), -torch.ones_like(pids, device=device)))
+
+
 def add_parts(traffic: Traffic, setup: Setup) -> Traffic:
     """A method's traffic with the parts of this aid."""
     own = (PEOPLE, prototypes_part(setup))
@@ -51,7 +61,7 @@ class PrototypeClient(AidedClient):
 
     def absorb(self, knowledge: Message) -> None:
         if "prototypes" in knowledge:
-            self.learner.receive_prototypes(knowledge[PEOPLE.kind][:, 0], knowledge["prototypes"])
+            rehearse(self.learner, knowledge[PEOPLE.kind][:, 0], knowledge["prototypes"])
         self.inner.absorb(knowledge)
 
     def update(self) -> Message:

@@ -16,10 +16,10 @@ def rows(round: int, view: str, scopes: Sequence[str], metrics: np.ndarray) -> s
     metrics: float64 [clients, scopes, tasks, METRICS], fractions, written with nine digits; view: of `record.MODELS`.
     """
     known = ~np.isnan(metrics)
-    found = zip(np.argwhere(known).tolist(), metrics[known].tolist(), strict=True)
+    places = (axis.tolist() for axis in np.nonzero(known))
     return "".join(
         [
             f"{round},{client},{task},{view},{scopes[scope]},{METRICS[column]},{value:.9g}\n"
-            for (client, scope, task, column), value in found
+            for client, scope, task, column, value in zip(*places, metrics[known].tolist(), strict=True)
         ]
     )
