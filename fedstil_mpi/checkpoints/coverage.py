@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.methods.aids import AidedClient, AidedServer
-from fedstil_mpi.methods.base import Client, Server
+from fedstil_mpi.methods.base import Client, Server, restore
 from fedstil_mpi.models.network import Network
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import PLAIN, State, flatten, unflatten
@@ -43,9 +43,7 @@ def check(clients: Iterable[Client], server: Server | None, network: Network, *,
             if thorough or _is_plugin(_inner(side)):
                 missing += forgotten_by_client(side, network)
         if server is not None and (thorough or _is_plugin(_inner(server))):
-            unknown = torch.full_like(
-                _inner(server).setup.start, torch.nan
-            )  # so that what follows from it is not compared
+            unknown = torch.full_like(_inner(server).setup.start, torch.nan)  # what follows from it is not compared
             missing += forgotten_by_server(server, lambda client: unknown)
     if missing:
         raise InputError(report(list(dict.fromkeys(missing))))
@@ -66,8 +64,7 @@ def forgotten_by_client(side: Client, network: Network) -> list[str]:
     learner = Learner(old.client, old.experiment, old.tasks, network)
     new = type(side).create(learner, side.setup, side.options)
     state = as_read({"method": side.state(), "learner": old.state()}, side)
-    _restore(side, lambda: new.restore(state["method"]))
-    learner.restore(state["learner"])
+    _restore(side, lambda: restore(new, state))
     return differences(snapshot(side), snapshot(new))
 
 

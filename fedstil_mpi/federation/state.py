@@ -15,7 +15,7 @@ from fedstil_mpi.federation.initial_model import InitialModel
 from fedstil_mpi.federation.observer import Observer
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.trainer import LocalTrainer
-from fedstil_mpi.methods.base import Client, Server, Traffic
+from fedstil_mpi.methods.base import Client, Server, Traffic, restore
 from fedstil_mpi.util.clock import Clock
 from fedstil_mpi.util.state_tree import State
 
@@ -71,6 +71,5 @@ class Federation:
 
     def restore_client(self, client: int, state: State) -> None:
         """Take up such a state in a client just created."""
-        self.clients[client].restore(state["method"])
-        self.clients[client].learner.restore(state["learner"])
+        restore(self.clients[client], state)
         self.found[client] = {bool(int(by_task)): found.numpy() for by_task, found in state["found"].items()}

@@ -142,6 +142,16 @@ class Client:
         """
 
 
+def restore(side: Client, state: State) -> None:
+    """Let a client just created take up its method's state and its learner's.
+
+    The tail is its own from here on: a method that puts other parts into it must not change the start model's.
+    """
+    side.learner.own_tail()
+    side.restore(state["method"])
+    side.learner.restore(state["learner"])
+
+
 class Server:
     """The server's side of a method. This one sends nothing."""
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from torch import Tensor
 
-from fedstil_mpi.comm.flat import Rows
 from fedstil_mpi.methods.aids import AidedServer
 from fedstil_mpi.methods.base import Server, Setup
 from fedstil_mpi.util.state_tree import State
@@ -22,9 +21,6 @@ class ColumnServer(AidedServer):
         self.setup = setup
         self.own = own
         self.join = join
-
-    def sent(self, online: list[int], knowledge: Rows) -> None:
-        self.inner.sent(online, knowledge)
 
     def state(self) -> State:
         """Collective: all ranks must call."""

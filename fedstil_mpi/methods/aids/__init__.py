@@ -4,20 +4,23 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from fedstil_mpi.client.local_training import Penalty
-from fedstil_mpi.comm.flat import Rows
+from fedstil_mpi.comm.flat import Message, Rows
 from fedstil_mpi.methods.base import Client, Server
 from fedstil_mpi.models.network import Tail
 from fedstil_mpi.util.state_tree import State
 
 
 class AidedClient(Client):
-    """A client that does what `inner` does; an aid overrides `absorb`, `update` and `sent`."""
+    """A client that does what `inner` does; an aid overrides what it changes."""
 
     def __init__(self, inner: Client):
         super().__init__(inner.learner, inner.setup, inner.options)
         self.inner = inner
         self.task_aware = inner.task_aware
         self.beside = inner.beside
+
+    def absorb(self, knowledge: Message) -> None:
+        self.inner.absorb(knowledge)
 
     def begin(self) -> None:
         self.inner.begin()
@@ -31,6 +34,12 @@ class AidedClient(Client):
 
     def end(self) -> None:
         self.inner.end()
+
+    def update(self) -> Message:
+        return self.inner.update()
+
+    def sent(self, update: Message) -> None:
+        self.inner.sent(update)
 
     def tail_for(self, task: int) -> Tail:
         return self.inner.tail_for(task)
@@ -46,7 +55,7 @@ class AidedClient(Client):
 
 
 class AidedServer(Server):
-    """A server that does what `inner` does; an aid changes what passes, says `inner` what was sent, and has a state."""
+    """A server that does what `inner` does; an aid overrides what it changes, and has a state."""
 
     def __init__(self, inner: Server):
         super().__init__(inner.setup, inner.options)
@@ -57,6 +66,9 @@ class AidedServer(Server):
         message = self.inner.knowledge(online)
         self.relevance_OK = self.inner.relevance_OK
         return message
+
+    def sent(self, online: list[int], knowledge: Rows) -> None:
+        self.inner.sent(online, knowledge)
 
     def collect(self, online: list[int], updates: Rows) -> None:
         self.inner.collect(online, updates)

@@ -58,12 +58,6 @@ class AveragedClient(AidedClient):
             for tensor, kept in zip(tensors, newest, strict=True):
                 tensor.copy_(kept)
 
-    def update(self) -> Message:
-        return self.inner.update()
-
-    def sent(self, update: Message) -> None:
-        self.inner.sent(update)
-
     def state(self) -> State:
         return {"inner": self.inner.state(), "mean": self.mean}
 

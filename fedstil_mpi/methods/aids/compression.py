@@ -126,6 +126,9 @@ class CompressedClient(AidedClient):
         self.inner.sent(message | {WEIGHTS: got})
         return self.codecs.halve(message) | packed
 
+    def sent(self, update: Message) -> None:
+        """`update` has told the inner client what arrives."""
+
     def state(self) -> State:
         return {"inner": self.inner.state(), "held": self.held, "unsent": self.unsent}
 
@@ -165,6 +168,9 @@ class CompressedServer(AidedServer):
         travelling = {part.kind: [of_client[part.kind] for of_client in packed] for part in wire.parts}
         stacked = {part.kind: torch.stack(travelling[part.kind]) for part in wire.parts if not part.ragged}
         return self.codecs.halve(message) | travelling | stacked
+
+    def sent(self, online: list[int], knowledge: Rows) -> None:
+        """`knowledge` has told the inner server what arrives."""
 
     def collect(self, online: list[int], updates: Rows) -> None:
         if self.codecs.known_rows:

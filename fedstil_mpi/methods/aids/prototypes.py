@@ -68,9 +68,6 @@ class PrototypeClient(AidedClient):
         prototypes = prototypes_of_begun_tasks(self.learner, self.setup.representation)
         return {PEOPLE.kind: pids_of_begun_tasks(self.learner), "prototypes": prototypes} | self.inner.update()
 
-    def sent(self, update: Message) -> None:
-        self.inner.sent(update)
-
 
 class Relay:
     """Which client knows which people, and which of the others' prototypes of them it still has to get."""
@@ -135,9 +132,6 @@ class PrototypeServer(AidedServer):
         pids = [torch.tensor(pids)[:, None] if pids else nobody for pids, _ in deliveries]
         prototypes = [torch.stack(rows) if rows else nothing for _, rows in deliveries]
         return message | {PEOPLE.kind: pids, "prototypes": prototypes}
-
-    def sent(self, online: list[int], knowledge: Rows) -> None:
-        self.inner.sent(online, knowledge)
 
     def collect(self, online: list[int], updates: Rows) -> None:
         for client, pids, prototypes in zip(online, updates[PEOPLE.kind], updates["prototypes"], strict=True):

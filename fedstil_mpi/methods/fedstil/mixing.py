@@ -36,12 +36,9 @@ def parts(measure: str, representation: int) -> tuple[Part, ...]:
 def report(measure: str, learner: Learner, representation: int) -> Message:
     """The client's message with these parts, after its training."""
     if measure in OF_PEOPLE:
-        people = {PEOPLE.kind: pids_of_begun_tasks(learner)}
-        return (
-            people
-            if measure == "overlap"
-            else people | {"prototypes": prototypes_of_begun_tasks(learner, representation)}
-        )
+        met = {PEOPLE.kind: pids_of_begun_tasks(learner)}
+        looks = {} if measure == "overlap" else {"prototypes": prototypes_of_begun_tasks(learner, representation)}
+        return met | looks
     if measure == "uniform":
         return {}
     token = {"token": learner.token()}
@@ -116,10 +113,8 @@ class Attention:
         if self.measure == "reference_code":
             weights = self._reference_code_weights(seen_clients, receivers)
         else:
-            scores_OK, mean_score = (
-                MEASURES[self.measure](self.history, self.forgetting, receivers) / self.tau,
-                -math.inf,
-            )
+            scores_OK = MEASURES[self.measure](self.history, self.forgetting, receivers) / self.tau
+            mean_score = -math.inf
             if self.measure in OF_PEOPLE:  # log(exp(score) - 1): nothing in common, -inf, says nothing for a client
                 scores_OK, mean_score = scores_OK + torch.log(-torch.expm1(-scores_OK)), 0.0
             own = 1 / self.clients if self.self_weight is None else self.self_weight

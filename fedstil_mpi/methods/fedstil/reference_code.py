@@ -54,7 +54,6 @@ class ReferenceCodeClient(Client):
         return any(is_parametrized(*layer) for layer in self.layers.values())
 
     def decompose(self) -> None:
-        self.learner.own_tail()
         for layer, weight in self.layers.values():
             decompose(layer, self.options.alpha, weight, trained_anchor=True)
 

@@ -118,7 +118,6 @@ class Client(FederatedClient):
             self.bank = knowledge[ADAPTIVE]
 
     def decompose(self) -> None:
-        self.learner.own_tail()
         threshold = self.options.sparsity if self.options.threshold is None else self.options.threshold
         for name in self.parameters:
             layer, weight = owner(self.learner.tail, name)

@@ -14,7 +14,7 @@ from fedstil_mpi.results.reading.measures import accuracy_by_task, moments, over
 from fedstil_mpi.results.reading.variants import Variant
 from fedstil_mpi.results.report.curves import lines
 from fedstil_mpi.results.report.styles import Styles
-from fedstil_mpi.results.report.tables import Rows
+from fedstil_mpi.results.report.tables import Rows, by
 
 MOST_CLIENTS = 5
 """Clients with a heat map of their own, beside that of the mean."""
@@ -45,7 +45,7 @@ def _per_task(variants: Sequence[Variant], chosen: Variant, panels: dict[str, np
 
 
 def draw_per_task(rows: Rows, styles: Styles) -> Figure:
-    panels = _split(rows, "panel")
+    panels = by("panel", rows)
     end = panels.pop(AT_END)
     figure = Figure(figsize=(max(8, 2.3 * len(panels)), 6.6), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=[1, 1.3], squeeze=False)[:, 0]
@@ -82,30 +82,23 @@ def relevance(variants: Sequence[Variant], chosen: Variant) -> Rows:
 
 
 def draw_relevance(rows: Rows, styles: Styles) -> Figure:
-    variants = _split(rows, "variant")
+    variants = by("variant", rows)
     figure = Figure(figsize=(8.5, 3.2 * len(variants)), layout="constrained")
     parts = figure.subfigures(len(variants), 1, squeeze=False)[:, 0]
     span = _span([row["weight"] for row in rows])
     for part, (label, of_label) in zip(parts, variants.items(), strict=True):
         part.suptitle(f"{label}, seed {of_label[0]['seed']}", fontsize=10)
         grid = part.subplots(1, 3)
-        rounds = _split(of_label, "round")
+        rounds = by("round", of_label)
         for axes in grid[len(rounds) :]:
             axes.set_axis_off()
         for axes, (round, of_round) in zip(grid, rounds.items(), strict=False):
             image = _heat_map(axes, of_round, "receiver", "sender", "weight", ".2f", span)
             axes.set(title=f"round {round}", xlabel="taken from client")
         grid[0].set_ylabel("receiving client")
-        sums = [sum(row["weight"] for row in line) for m in rounds.values() for line in _split(m, "receiver").values()]
+        sums = [sum(row["weight"] for row in line) for m in rounds.values() for line in by("receiver", m).values()]
         part.colorbar(image, ax=list(grid), label="weight" + " (rows sum to 1)" * np.allclose(sums, 1))
     return figure
-
-
-def _split(rows: Rows, key: str) -> dict[Any, Rows]:
-    parts: dict[Any, Rows] = {}
-    for row in rows:
-        parts.setdefault(row[key], []).append(row)
-    return parts
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:

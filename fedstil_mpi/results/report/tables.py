@@ -23,6 +23,14 @@ Rows = list[dict[str, Any]]
 PERCENT, MEGABYTES, SECONDS = "%", "MB", "s"
 
 
+def by(key: str, rows: Rows) -> dict[Any, Rows]:
+    """Value of the key -> its rows; both in the order in which they come."""
+    parts: dict[Any, Rows] = {}
+    for row in rows:
+        parts.setdefault(row[key], []).append(row)
+    return parts
+
+
 @dataclass(frozen=True)
 class Column:
     name: str

@@ -16,7 +16,7 @@ from fedstil_mpi.results.reading.variants import Variant
 from fedstil_mpi.results.report import bars, heatmaps
 from fedstil_mpi.results.report.curves import BYTES, ROUND, SECONDS
 from fedstil_mpi.results.report.styles import Styles
-from fedstil_mpi.results.report.tables import Rows
+from fedstil_mpi.results.report.tables import Rows, by
 
 DASHES = {"-": "solid", "--": "dash", ":": "dot"}
 SYMBOLS = {
@@ -81,7 +81,7 @@ def _curves(x: str, y: str, spread: str = "sd") -> Callable[[Rows, Styles], Trac
                     **{"thickness": 1, "width": 3, "color": looks[label]["color"]},
                 },
             }
-            for label, of_label in split(rows, "variant").items()
+            for label, of_label in by("variant", rows).items()
         ]
 
     return traces
@@ -137,13 +137,6 @@ def relevances(variants: Sequence[Variant]) -> dict[str, dict[str, Any]]:
             weights = [[known(row) for row in np.round(matrices[round].astype(float), 4)] for round in rounds]
             found[variant.label] = {"seed": variant.runs[0].seed, "rounds": rounds, "matrices": weights}
     return found
-
-
-def split(rows: Rows, key: str) -> dict[Any, Rows]:
-    parts: dict[Any, Rows] = {}
-    for row in rows:
-        parts.setdefault(row[key], []).append(row)
-    return parts
 
 
 def known(values: Iterable[float]) -> list[float | None]:
