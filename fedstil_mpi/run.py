@@ -15,7 +15,7 @@ round does), client/local_training.py (how a client learns) and methods/fedstil/
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedstil_mpi import methods
 from fedstil_mpi.comm.collectives import SET_UP
@@ -24,12 +24,17 @@ from fedstil_mpi.comm.survival import check_survivable
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import Parser
+from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.federation.shared_resources import SharedResources, open_shared_resources
 from fedstil_mpi.launch.precision import settle
 from fedstil_mpi.launch.signals import listening
 from fedstil_mpi.results.writing.trackers import check_installed
 from fedstil_mpi.util.clock import Moment
 from fedstil_mpi.util.terminal import Detail, say
+
+if TYPE_CHECKING:
+    from fedstil_mpi.federation.plan import Plan
+    from fedstil_mpi.planning.checked_output import CheckedOutput
 
 
 def command_line() -> Parser:
@@ -79,15 +84,7 @@ def execute(
     thorough: hold every checkpoint against what it was taken of. Returns what the next run may share.
     """
     began = Moment.now()
-    with world.verdict():
-        draft = loading.resolve(source)
-        methods.check_name(draft.method.name)
-        if draft.fault_tolerance:
-            check_survivable(world)
-        if world.is_server:
-            check_installed(draft.tracking)
-    timeout = draft.exchange.timeout
-    world.timeout = None if timeout is None else max(timeout, SET_UP)
+    draft = _draft(world, source)
     resources = open_shared_resources(world, draft, before)
 
     # From here on torch may be imported: CUDA_VISIBLE_DEVICES and the number of threads are settled.
@@ -95,30 +92,17 @@ def execute(
     from fedstil_mpi.checkpoints.recovery import run_with_recovery
     from fedstil_mpi.checkpoints.store import CheckpointStore
     from fedstil_mpi.data.inspection.remarks import remarks
-    from fedstil_mpi.federation.setup import make_plan
     from fedstil_mpi.planning import outcome
-    from fedstil_mpi.planning.checked_output import CheckedOutput
     from fedstil_mpi.planning.resident import libraries
 
-    precision = settle(world, draft.model.precision, resources.placement.device)
-    with world.verdict():
-        method = methods.load(draft.method.name)
-        experiment = loading.resolve(source, method.Options, method.PRESETS)
-        experiment.model.precision = precision
-        plan = make_plan(experiment, method, resources.stream)
+    plan = _plan(world, source, draft, resources)
 
     def stop() -> bool:
         world.check()  # a rank that has died ends training too
         return asked()
 
     with ExitStack() as holding:  # the run folder, on rank 0, to the end
-        output, known = None, None
-        with world.verdict():
-            if (rows := resources.placements) is not None:
-                output = CheckedOutput(plan, resources.stream, rows, world.library, detail)
-                holding.callback(output.close)
-                known = output.state, output.folder.settings(plan.experiment)
-        state, settings = world.broadcast_json(known)
+        output, state, settings = _open_output(world, plan, resources, detail, holding)
         if state == "complete":
             return resources
         if output is not None and resources is not before:
@@ -134,6 +118,47 @@ def execute(
             output.finish(found)
             store.remove()
     return resources
+
+
+def _draft(world: World, source: dict[str, Any]) -> Experiment:
+    """The experiment as far as it can be checked before torch is imported. Collective."""
+    with world.verdict():
+        draft = loading.resolve(source)
+        methods.check_name(draft.method.name)
+        if draft.fault_tolerance:
+            check_survivable(world)
+        if world.is_server:
+            check_installed(draft.tracking)
+    timeout = draft.exchange.timeout
+    world.timeout = None if timeout is None else max(timeout, SET_UP)
+    return draft
+
+
+def _plan(world: World, source: dict[str, Any], draft: Experiment, resources: SharedResources) -> "Plan":
+    """All that the run knows before it has images and a model. Collective."""
+    from fedstil_mpi.federation.setup import make_plan
+
+    precision = settle(world, draft.model.precision, resources.placement.device)
+    with world.verdict():
+        method = methods.load(draft.method.name)
+        experiment = loading.resolve(source, method.Options, method.PRESETS)
+        experiment.model.precision = precision
+        return make_plan(experiment, method, resources.stream)
+
+
+def _open_output(
+    world: World, plan: "Plan", resources: SharedResources, detail: Detail, holding: ExitStack
+) -> "tuple[CheckedOutput | None, str, str]":
+    """The run folder, on rank 0 and until `holding` closes; its state and the fingerprint of its checkpoints. Collective."""
+    from fedstil_mpi.planning.checked_output import CheckedOutput
+
+    output, known = None, None
+    with world.verdict():
+        if (rows := resources.placements) is not None:
+            output = CheckedOutput(plan, resources.stream, rows, world.library, detail)
+            holding.callback(output.close)
+            known = output.state, output.folder.settings(plan.experiment)
+    return output, *world.broadcast_json(known)
 
 
 if __name__ == "__main__":

@@ -68,11 +68,13 @@ def prototypes(history: History, forgetting: float, receivers: Sequence[int]) ->
     what is left counts as people in common, for a Jaccard index. All tasks count alike, whatever `forgetting` is.
     """
     centred = [_centred([task.token for task in tasks if task.token is not None]) for tasks in history.tasks]
+    sent = [client for client, rows in enumerate(centred) if len(rows)]
+    pairs = {(min(i, j), max(i, j)) for i in receivers for j in sent if i != j and len(centred[i])}
+    in_common = {(i, j): _in_common(centred[i], centred[j]) for i, j in pairs}
     result = torch.zeros(len(receivers), len(centred))
     for row, i in enumerate(receivers):
-        for j in range(len(centred)):
-            if i != j and len(centred[i]) and len(centred[j]):
-                result[row, j] = _in_common(centred[min(i, j)], centred[max(i, j)])
+        for j in sent:
+            result[row, j] = in_common.get((min(i, j), max(i, j)), 0.0)
     return result
 
 

@@ -16,11 +16,6 @@ FIRST_CONTACT = ("model", "counters")
 """Kinds of bytes that bring the start model to a client."""
 WORK = ("train", "evaluate", "exchange")
 """What counts as a rank's time: not set-up, nor waiting for others."""
-T95 = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
-    *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
-"""Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom; the last serves for more, a little too wide."""
 
 
 class Spread(NamedTuple):
@@ -49,9 +44,12 @@ def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def half_width(values: np.ndarray) -> float:
-    """Of the 95 % confidence interval of the mean of float64 [seeds]; nan for a single one."""
-    degrees = len(values) - 1
-    return T95[min(degrees, len(T95)) - 1] * spread(values).sd / math.sqrt(len(values)) if degrees else math.nan
+    """Of the 95 % confidence interval of the mean of float64 [seeds], by Student's t; nan for a single one."""
+    if len(values) == 1:
+        return math.nan
+    from scipy.stats import t  # takes a second, which only reports of several seeds need
+
+    return float(t.ppf(0.975, len(values) - 1)) * spread(values).sd / math.sqrt(len(values))
 
 
 # -- accuracy ----------------------------------------------------------------------------------------------------------
