@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from fedstil_mpi.client.views import Views
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Task
 from fedstil_mpi.data.streams.duplicates import first_shown
-from fedstil_mpi.models.network import Network, Tail, fingerprint, is_finite, trainable_parameters, twin
+from fedstil_mpi.models.network import Network, Tail, fingerprint, is_finite, trainable_parameters
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import State
@@ -58,7 +57,7 @@ class Learner:
         self.experiment = experiment
         self.tasks = tasks
         self.stem = network.stem
-        self.tail: Tail = twin(network.tail)
+        self.tail = network.tail.twin()
         self._shares_tail = True
         self.device = next(self.tail.parameters()).device
         memory = experiment.memory
@@ -96,8 +95,7 @@ class Learner:
     def own_tail(self) -> None:
         """Before the tail is changed: until then it shares the start model's memory, which a client never drawn needs no more of."""
         if self._shares_tail:
-            for tensor in chain(self.tail.parameters(), self.tail.buffers()):
-                tensor.data = tensor.data.clone()
+            self.tail.leave_twins()
             self._shares_tail = False
 
     def fingerprint(self) -> str:

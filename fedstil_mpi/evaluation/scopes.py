@@ -39,11 +39,16 @@ class Scopes:
     def names(self) -> list[str]:
         return [STRANGERS * strange + gallery for strange, gallery in self]
 
-    def queries(self, pids: np.ndarray) -> dict[bool, np.ndarray | slice]:
-        """For known people, and for strangers, which of the queries are theirs; pids: int64 [q]."""
+    def queries(self, pids: np.ndarray) -> list[np.ndarray | slice]:
+        """Of those whose queries there are, which of a task's queries are theirs; pids: int64 [q]."""
         if len(self.strangers) == 1:
-            return dict.fromkeys(self.strangers, slice(None))
-        return {strange: np.flatnonzero((pids >= self.trained) == strange) for strange in self.strangers}
+            return [slice(None)]
+        return [np.flatnonzero((pids >= self.trained) == strange) for strange in self.strangers]
+
+    def asked(self, people: np.ndarray) -> list[bool]:
+        """Whether there is anybody to search, of each scope; people: who is searched in a task, sorted, one at least."""
+        there = (people[0] < self.trained, people[-1] >= self.trained)
+        return [bool(there[strange]) for strange, _ in self]
 
 
 def headline(names: Sequence[str]) -> str:

@@ -33,15 +33,13 @@ class Gallery(NamedTuple):
     """int64 [n, 2]: person and camera."""
 
 
-Score = Callable[[Tensor, np.ndarray, Gallery, Evaluation], Sequence[float]]
-"""METRICS of queries, given as features [n, F] and their labels as a gallery's, in a gallery, as a config says."""
-
-
-def score(features: Tensor, labels: np.ndarray, gallery: Gallery, how: Evaluation) -> Sequence[float]:
-    """The metrics of `retrieval.evaluate`."""
-    (pids, cameras), (gallery_pids, gallery_cameras) = labels.T, gallery.labels.T
+def score(query: Gallery, gallery: Gallery, how: Evaluation) -> Sequence[float]:
+    """METRICS of `retrieval.evaluate` for queries in a gallery, as a config says; nan where there are no queries."""
+    if not len(query.labels):
+        return [np.nan] * len(METRICS)
+    (pids, cameras), (gallery_pids, gallery_cameras) = query.labels.T, gallery.labels.T
     result = retrieval.evaluate(
-        features, pids, gallery.features, gallery_pids, cameras, gallery_cameras, how.protocol, how.rerank
+        query.features, pids, gallery.features, gallery_pids, cameras, gallery_cameras, how.protocol, how.rerank
     )
     return [*(result.rank(k) for k in (1, 3, 5, 10)), result.map, result.counted]
 
@@ -56,23 +54,24 @@ class Search:
         self._tail_for = tail_for or (lambda task: learner.tail)
         self._galleries: dict[int, Gallery] = {}
 
-    def evaluate(self, scopes: Scopes, everywhere: Gallery | None, score: Score = score) -> np.ndarray:
+    def evaluate(self, scopes: Scopes, everywhere: Gallery | None) -> np.ndarray:
         """Retrieval metrics, float64 [scopes, tasks, len(METRICS)]; nan for tasks that are not evaluated, or have no queries.
 
         everywhere: what `gather` returned, needed for the gallery all.
         """
-        how = self.learner.experiment.evaluation
         metrics = np.full((len(scopes.names), len(self.learner.tasks), len(METRICS)), np.nan)
         for task in self.learner.searched:
             tail = self._tail_for(task)
-            query = self.learner.extract_features(task, "query", tail)
-            labels = self.learner.tasks[task].query.labels
-            rows = scopes.queries(labels[:, 0])
-            galleries = {where: self._gallery(where, task, tail, everywhere) for where in scopes.galleries}
-            for number, (strange, where) in enumerate(scopes):
-                if len(asked := labels[rows[strange]]):
-                    metrics[number, task] = score(query[rows[strange]], asked, galleries[where], how)
+            query = self._extract(task, "query", tail)
+            galleries = [self._gallery(where, task, tail, everywhere) for where in scopes.galleries]
+            metrics[:, task] = self._find(scopes, task, query, galleries)
         return metrics
+
+    def _find(self, scopes: Scopes, task: int, query: Gallery, galleries: Sequence[Gallery]) -> np.ndarray:
+        """The metrics of a task's queries, [scopes, METRICS]. galleries: those of the scopes."""
+        how = self.learner.experiment.evaluation
+        asked = [Gallery(query.features[rows], query.labels[rows]) for rows in scopes.queries(query.labels[:, 0])]
+        return np.array([score(of_whom, gallery, how) for of_whom in asked for gallery in galleries])
 
     def _gallery(self, where: str, task: int, tail: Tail, everywhere: Gallery | None) -> Gallery:
         """What a task's queries are searched in. tail: of the task; everywhere: as `evaluate` takes it."""
@@ -84,7 +83,7 @@ class Search:
         if not self.by_task:
             return self.joined
         return self._join(
-            self._of(task, tail) if at == task else self._extract(at, tail) for at in self.learner.searched
+            self._of(task, tail) if at == task else self._extract(at, "gallery", tail) for at in self.learner.searched
         )
 
     @cached_property
@@ -103,11 +102,12 @@ class Search:
     def _of(self, task: int, tail: Tail) -> Gallery:
         """A task's gallery as its own model, `tail`, describes it."""
         if task not in self._galleries:
-            self._galleries[task] = self._extract(task, tail)
+            self._galleries[task] = self._extract(task, "gallery", tail)
         return self._galleries[task]
 
-    def _extract(self, task: int, tail: Tail) -> Gallery:
-        return Gallery(self.learner.extract_features(task, "gallery", tail), self.learner.tasks[task].gallery.labels)
+    def _extract(self, task: int, split: str, tail: Tail) -> Gallery:
+        labels = getattr(self.learner.tasks[task], split).labels
+        return Gallery(self.learner.extract_features(task, split, tail), labels)
 
 
 def gather(share: Callable[[np.ndarray], np.ndarray], own: Sequence[Gallery], length: int) -> Gallery:

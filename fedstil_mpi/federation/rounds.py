@@ -152,7 +152,9 @@ def search(f: Federation, left: Mapping[int, Client], round: int, model: str, *,
     by_task: each task is searched with a model of its own. What a model found counts as long as the client has it; where it
     searches among all clients' images, it is searched again.
     """
-    searches = {client: Search(side.learner, side.tail_for if by_task else None) for client, side in left.items()}
+    searches = {
+        client: f.trainer.search(side.learner, side.tail_for if by_task else None) for client, side in left.items()
+    }
     everywhere = join_galleries(f, searches) if "all" in f.scopes.galleries else None
     metrics = np.full((len(f.clients), len(f.scopes.names), f.schedule.tasks, len(METRICS)), np.nan)
     with f.verdict(), f.clock("evaluate"):
@@ -162,7 +164,7 @@ def search(f: Federation, left: Mapping[int, Client], round: int, model: str, *,
                 found = f.found.setdefault(client, {})
                 if by_task not in found or everywhere is not None:
                     f.changed.add(client)
-                    found[by_task] = f.trainer.evaluate(searches[client], f.scopes, everywhere)
+                    found[by_task] = searches[client].evaluate(f.scopes, everywhere)
                 metrics[row] = found[by_task]
                 del searches[client]  # its features
     f.at(client=None)

@@ -3,11 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import numpy as np
-
 from fedstil_mpi.client.epochs import Epoch
-from fedstil_mpi.evaluation.scopes import Scopes
-from fedstil_mpi.evaluation.search import Gallery, Search
+from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.evaluation.search import Search, TailFor
 from fedstil_mpi.methods.base import Client
 
 
@@ -21,8 +19,8 @@ class LocalTrainer(Protocol):
         which `learner.training` says how far each has come.
         """
 
-    def evaluate(self, search: Search, scopes: Scopes, everywhere: Gallery | None) -> np.ndarray:
-        """Retrieval metrics by scope and task, as `Search.evaluate` returns them."""
+    def search(self, learner: Learner, tail_for: TailFor | None) -> Search:
+        """The search of a client's tasks, each by the model that `tail_for` gives, or all by its newest (None)."""
 
 
 class OneByOne:
@@ -44,5 +42,5 @@ class OneByOne:
             epochs.append(learner.train(round, client.penalty, client.context(), effort, stop))
         return epochs
 
-    def evaluate(self, search: Search, scopes: Scopes, everywhere: Gallery | None) -> np.ndarray:
-        return search.evaluate(scopes, everywhere)
+    def search(self, learner: Learner, tail_for: TailFor | None) -> Search:
+        return Search(learner, tail_for)

@@ -87,6 +87,20 @@ class Tail(nn.Module):
         with autocast(representations.device, self.precision):
             return self.classifier(self.neck(features)).float(), features
 
+    def twin(self) -> "Tail":
+        """The same layers around the same memory."""
+
+        def share(tensor: Tensor) -> Tensor:
+            same = tensor.detach()
+            return nn.Parameter(same, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else same
+
+        return copy.deepcopy(self, {id(tensor): share(tensor) for tensor in chain(self.parameters(), self.buffers())})
+
+    def leave_twins(self) -> None:
+        """Move to memory of its own."""
+        for tensor in chain(self.parameters(), self.buffers()):
+            tensor.data = tensor.data.clone()
+
 
 @dataclass
 class Network:
@@ -179,16 +193,6 @@ def part_name(weight: str, part: str) -> str:
     """Under which name a part of a parametrized weight is trained: "original", or for example "0.mask"."""
     layer, _, attribute = weight.rpartition(".")
     return f"{layer}.parametrizations.{attribute}.{part}"
-
-
-def twin(tail: Tail) -> Tail:
-    """The same layers around the same memory."""
-
-    def share(tensor: Tensor) -> Tensor:
-        same = tensor.detach()
-        return nn.Parameter(same, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else same
-
-    return copy.deepcopy(tail, {id(tensor): share(tensor) for tensor in chain(tail.parameters(), tail.buffers())})
 
 
 def fingerprint(tail: Tail) -> str:

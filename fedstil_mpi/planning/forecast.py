@@ -119,7 +119,6 @@ def make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Foreca
         record = Record(folder, schedule, f.exchange.ledger, f.events, f.scopes.names)
         f.observer = Observers(record, kinds)
         run_rounds(f, NoCheckpoints())
-        record.write_lines()
         timings = [dict.fromkeys((*ACTIVITIES, CPU), NUMBER) for _ in placements]
         write_results(folder.path / RESULTS_FILE, record, timings, ["0" * 64] * schedule.clients)
         files = {path.name: path.stat().st_size for path in sorted(folder.path.iterdir())}

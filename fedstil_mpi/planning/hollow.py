@@ -43,8 +43,14 @@ class HollowTail(Tail):
         """The values of another hollow tail mean as little."""
 
     def __deepcopy__(self, memo: Mapping[int, Any]) -> "HollowTail":
-        """Layers of its own around the same tensors, whose values mean nothing."""
+        """Layers of its own around the same tensors."""
         return _twin(self)
+
+    def twin(self) -> "HollowTail":
+        return _twin(self)
+
+    def leave_twins(self) -> None:
+        """The values that they share mean as little."""
 
 
 class HollowLayout(Layout):

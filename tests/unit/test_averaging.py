@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor
@@ -57,7 +59,8 @@ def test_only_what_is_searched_after_an_exchange_is_the_mean():
     result, searched = federation(0.75), []
     side = result.clients[0]
     nothing = torch.full((len(result.parts.scopes.names), 2, 6), torch.nan).numpy()
-    result.parts.trainer.evaluate = lambda *_: searched.append(side.inner.theta()) or nothing
+    search = SimpleNamespace(evaluate=lambda *_: searched.append(side.inner.theta()) or nothing)
+    result.parts.trainer.search = lambda *_: search
     for number in (1, 2):
         result.play(number, ALL)
     result.distribute(3, ALL)

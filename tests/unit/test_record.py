@@ -44,7 +44,7 @@ def play(record, rounds):
 
 def finish(record):
     record.evaluation(ROUNDS, "served", found(ROUNDS, "served"))
-    record.write_lines()
+    record.end()
 
 
 def files(folder):

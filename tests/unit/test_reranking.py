@@ -119,8 +119,10 @@ def test_what_is_not_finite_is_never_found_and_finds_nobody():
 
 def test_a_config_asks_for_it():
     labels = np.stack([np.arange(30) % 5, np.arange(30) % 3], axis=1)
-    query, gallery = features(6, 1), Gallery(features(30, 2), labels)
-    found = score(query, labels[:6], gallery, Evaluation(rerank=True))
-    expected = evaluate(query, labels[:6, 0], gallery.features, labels[:, 0], labels[:6, 1], labels[:, 1], rerank=True)
+    query, gallery = Gallery(features(6, 1), labels[:6]), Gallery(features(30, 2), labels)
+    found = score(query, gallery, Evaluation(rerank=True))
+    expected = evaluate(
+        query.features, labels[:6, 0], gallery.features, labels[:, 0], labels[:6, 1], labels[:, 1], rerank=True
+    )
     assert found[4] == expected.map
-    assert found != score(query, labels[:6], gallery, Evaluation())
+    assert found != score(query, gallery, Evaluation())

@@ -87,7 +87,9 @@ class Relay:
         """Client -> places in `people` of what it has not got yet."""
 
     def collect(self, client: int, pids: list[int], prototypes: Tensor) -> None:
-        """Take in what a client reports: people of its task, and their prototypes [n, D]."""
+        """Take in what a client reports: people of its new tasks, which may be none, and their prototypes [n, D]."""
+        if not pids:
+            return
         for place, person in enumerate(pids, len(self.people)):
             knowers = self.knowers[person]
             if client not in knowers:

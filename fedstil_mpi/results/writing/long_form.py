@@ -15,11 +15,11 @@ def rows(round: int, view: str, scopes: Sequence[str], metrics: np.ndarray) -> s
 
     metrics: float64 [clients, scopes, tasks, METRICS], fractions, written with nine digits; view: of `record.MODELS`.
     """
-    known = ~np.isnan(metrics)
-    places = (axis.tolist() for axis in np.nonzero(known))
-    return "".join(
-        [
-            f"{round},{client},{task},{view},{scopes[scope]},{METRICS[column]},{value:.9g}\n"
-            for client, scope, task, column, value in zip(*places, metrics[known].tolist(), strict=True)
-        ]
-    )
+    tasks = range(metrics.shape[2])
+    names = [f"{task},{view},{scope},{metric}" for scope in scopes for task in tasks for metric in METRICS]
+    lines: list[str] = []
+    for client, values in enumerate(metrics.reshape(len(metrics), -1)):
+        start, known = f"{round},{client},", np.flatnonzero(~np.isnan(values))
+        numbers = zip(known.tolist(), values[known].tolist(), strict=True)
+        lines += [f"{start}{names[place]},{value:.9g}\n" for place, value in numbers]
+    return "".join(lines)

@@ -91,6 +91,13 @@ class Record(Observer):
             self.write_lines()
         self._noted = round
 
+    def end(self) -> None:
+        """The last rows: of what the last exchange served."""
+        if self._noted:
+            self.folder.append(LONG_FILE, self._rows(self._noted + 1))
+        else:
+            self.write_lines()
+
     def write_lines(self) -> None:
         """Make both files of what was recorded: a line for each round, and a row for each number."""
         rounds = sorted(self.reports)

