@@ -23,7 +23,7 @@ from fedstil_mpi.models.files import VIEWS
 from fedstil_mpi.results.reading.networks import check_chosen, kept_model, load_network, reopen
 from fedstil_mpi.util import terminal
 from fedstil_mpi.util.errors import InputError
-from fedstil_mpi.util.files import expanded, storing, write
+from fedstil_mpi.util.files import expanded, write
 
 FORMATS = (".h5", ".npz")
 SPLITS = ("query", "gallery")
@@ -45,13 +45,15 @@ def write_features(options: Namespace) -> None:
     """Raises InputError where the config, the model or the output cannot be used."""
     if options.output.suffix not in FORMATS:
         raise InputError(f"--output {options.output}; expected a name that ends in {' or '.join(FORMATS)}")
+    if not options.output.parent.is_dir():
+        raise InputError(f"--output {options.output}: {options.output.parent} is no folder; make it, or choose another")
     run = reopen(options.config, options.overrides)
     check_chosen("--client", [options.client], run.stream.clients, "clients")
     check_chosen("--tasks", options.tasks or [], run.stream.tasks, "tasks")
     model = kept_model(options.config, options.client, options.view) if options.config.is_dir() else None
     network = load_network(run.plan, run.stream, model)
     parts: dict[str, list[np.ndarray]] = {}
-    for number in options.tasks or range(run.stream.tasks):
+    for number in dict.fromkeys(options.tasks or range(run.stream.tasks)):
         task = run.original.task(options.client, number)
         for split in SPLITS:
             images = getattr(task, split)
@@ -64,8 +66,10 @@ def write_features(options: Namespace) -> None:
             for name, values in found.items():
                 parts.setdefault(f"{split}/{name}", []).append(values)
     arrays = {name: np.concatenate(of_tasks) for name, of_tasks in parts.items()}
-    with storing(options.output):
+    try:
         write(options.output, _bytes(arrays, options.output))
+    except OSError as error:
+        raise InputError(f"cannot write to {options.output}: {error.strerror}; choose another --output") from None
     counts = " and ".join(f"{len(arrays[f'{split}/pids'])} {split}" for split in SPLITS)
     terminal.show(f"features of {counts} images in {options.output}")
 

@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def replay(options: argparse.Namespace) -> None:
     if not (math.isfinite(options.compute) and options.compute >= 0):
         raise InputError(f"--compute {options.compute}; expected seconds, at least 0")
+    for accuracy in options.accuracy:
+        if not 0 < accuracy <= 100:
+            raise InputError(f"--accuracy {accuracy:g}; expected percent, above 0 and at most 100")
     server = links.link(f"{options.server}/0ms").down
     given = {text: Assumptions(links.link(text), server, options.compute) for text in options.link}
     variants = load(options.runs, None).variants

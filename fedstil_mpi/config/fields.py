@@ -39,8 +39,10 @@ def check_values(section: Any, prefix: str = "") -> None:
         elif "each" in f.metadata:
             for one in value:
                 _check_choice(key, one, f.metadata["each"])
-            if len(set(value)) < len(value) or len(value) < f.metadata.get("least", 0):
-                raise InputError(f"{key} = {value}; expected different ones of {', '.join(f.metadata['each'])}")
+            least = f.metadata.get("least", 0)
+            if len(set(value)) < len(value) or len(value) < least:
+                count = f"at least {least}, " * (least > 0)
+                raise InputError(f"{key} = {value}; expected {count}different ones, of {', '.join(f.metadata['each'])}")
         elif "low" in f.metadata and value is not None:
             low, high = f.metadata["low"], f.metadata["high"]
             if not low <= value <= high:

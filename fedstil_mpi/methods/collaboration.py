@@ -10,12 +10,13 @@ def collaboration_graph(moved_KP: Tensor, samples_K: Tensor, alpha: float) -> Te
 
     moved_KP: how far each client's weights are from where all began; samples_K: of which p are the shares. Completing the
     square, row i is the projection of p_j + cos(moved_i, moved_j) / 2 alpha. A client without samples is taken from by
-    nobody, and itself, as long as it has not moved, has the shares.
+    nobody, and itself, as long as it has not moved, has the shares. Weights that have diverged are like none.
     """
     counted = samples_K.nonzero()[:, 0]
     shares = (samples_K / samples_K.sum())[counted]
     unit_KP = F.normalize(moved_KP)
-    nearest = project((shares + unit_KP @ unit_KP[counted].T / (2 * alpha)).double())
+    cosines = (unit_KP @ unit_KP[counted].T).nan_to_num(0, 0, 0)
+    nearest = project((shares + cosines / (2 * alpha)).double())
     return moved_KP.new_zeros(2 * samples_K.shape).index_copy(1, counted, nearest.to(moved_KP.dtype))
 
 

@@ -49,6 +49,16 @@ def test_models_stay_finite_and_can_be_searched(method, preset):
 
 
 @pytest.mark.parametrize(("method", "preset"), PRESETS)
+def test_rounds_go_on_and_nobody_is_found_where_all_have_diverged_and_play_on(method, preset):
+    diverging = {"train.lr": 1e30, "train.steps": 4, "train.on_divergence": "continue"}
+    federation = tiny.federation(tiny.experiment(SETTINGS | STEADY | diverging, method, preset), STREAMS)
+    for number in range(1, 4):
+        federation.play(number, range(3))
+    federation.distribute(4, range(3))
+    assert (federation.search()[..., :5] == 0).all()
+
+
+@pytest.mark.parametrize(("method", "preset"), PRESETS)
 def test_a_lone_client_is_served(method, preset):
     federation, _, _ = play(method, preset, clients=1)
     side = federation.clients[0].learner

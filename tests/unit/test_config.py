@@ -83,7 +83,9 @@ def test_where_to_search_is_a_list_or_a_word():
     for given, meant in (("all", ["all"]), (["task", "client"], ["task", "client"]), (["all"], ["all"])):
         assert loading.resolve({"evaluation": {"gallery": given}}).evaluation.gallery == meant
     assert loading.resolve({"tracking": "mlflow"}).tracking == ["mlflow"]
-    with pytest.raises(InputError, match=r"^evaluation.gallery = \[\]; expected different ones of client, task, all$"):
+    with pytest.raises(
+        InputError, match=r"^evaluation.gallery = \[\]; expected at least 1, different ones, of client, task, all$"
+    ):
         loading.resolve({"evaluation": {"gallery": []}})
 
 

@@ -54,8 +54,9 @@ def test_features_have_length_1_and_both_formats_hold_the_same(folder, tmp_path)
     assert found.keys() == other.keys()
     assert all(np.array_equal(found[name], other[name]) for name in found)
     assert np.linalg.norm(found["gallery/features"], axis=1) == pytest.approx(1)
-    (one,) = set(exported(folder, tmp_path / "y.h5", "--tasks", "1")["query/tasks"])
-    assert one == 1
+    once, twice = (exported(folder, tmp_path / "y.h5", "--tasks", *tasks)["query/tasks"] for tasks in ("1", "11"))
+    assert np.array_equal(once, twice)
+    assert set(once) == {1}
 
 
 def test_the_local_model_is_another_than_the_served(folder):
@@ -73,6 +74,7 @@ def test_the_local_model_is_another_than_the_served(folder):
     [
         (["--client", "3", "--output", "x.h5"], "--client 3, but there are 3 clients"),
         (["--client", "1", "--output", "x.csv"], "--output x.csv; expected a name that ends in .h5 or .npz"),
+        (["--client", "1", "--output", "none/x.h5"], "--output none/x.h5: none is no folder"),
         (["--client", "1", "--tasks", "2", "--output", "x.h5"], "--tasks 2, but there are 2 tasks"),
         (["--client", "1", "--view", "old", "--output", "x.h5"], "invalid choice: 'old'"),
     ],
@@ -112,3 +114,10 @@ def test_a_run_without_models(folder, tmp_path, capsys):
     with pytest.raises(SystemExit):
         features.main([str(tmp_path), "--client", "1", "--view", "local", "--output", str(tmp_path / "x.h5")])
     assert "keeps no client-1-local.safetensors: runs keep models with save_models=true" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "problem"), [(".", "holds no config.yaml"), ("none", "does not exist")])
+def test_what_is_no_run(tmp_path, capsys, name, problem):
+    with pytest.raises(SystemExit):
+        features.main([str(tmp_path / name), "--client", "0", "--output", str(tmp_path / "x.h5")])
+    assert f"{tmp_path / name} {problem}; expected a run folder, or a YAML file" in capsys.readouterr().err

@@ -89,7 +89,13 @@ def test_the_command(run, capsys):
     replay.main([str(run.folder), "--link", "8Mbit/4Mbit/500ms", "--server", "1000Gbit", "--accuracy", "45", "99"])
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("fedstil"))
     assert row.split()[1:] == ["1", "4.50", "12.50", "12.50", "–"]
-    for wrong in (["--compute", "nan"], ["--link", "x"], ["--server", "fast"]):
+    for wrong in (
+        ["--compute", "nan"],
+        ["--link", "x"],
+        ["--server", "fast"],
+        ["--accuracy", "0"],
+        ["--accuracy", "101"],
+    ):
         with pytest.raises(SystemExit) as exit:
             replay.main([str(run.folder), *wrong])
         assert exit.value.code == 2

@@ -181,6 +181,14 @@ def test_clients_that_move_alike_share_by_samples():
     torch.testing.assert_close(collaboration_graph(moved, samples, 0.8)[1], shares[1])
 
 
+def test_a_client_that_has_diverged_is_like_none():
+    moved, samples = torch.tensor([[1.0, 0], [torch.nan, 1], [torch.inf, 1]]), torch.tensor([5, 5, 10])
+    graph = collaboration_graph(moved, samples, 10.0)
+    torch.testing.assert_close(graph[1:], torch.tensor([0.25, 0.25, 0.5]).expand(2, 3))
+    assert graph[0, 0] > 0.25
+    assert graph[0, 2] - graph[0, 1] == pytest.approx(0.25)
+
+
 def test_clients_that_move_apart_keep_to_themselves():
     moved = torch.tensor([[1.0, 0, 0], [1.0, 0.1, 0], [-1.0, 0, 1.0]])
     graph = collaboration_graph(moved, torch.tensor([5, 5, 5]), 0.1)

@@ -8,7 +8,7 @@ import pytest
 from fedstil_mpi import report
 from fedstil_mpi.evaluation.lifelong import mean_of_known
 from fedstil_mpi.results.reading import measures, runs, variants
-from fedstil_mpi.results.report import paired, sections
+from fedstil_mpi.results.report import paired, sections, tables
 from support import made_runs
 from support.made_runs import FIRST, MB, NAN, SECOND, csv_rows
 
@@ -83,7 +83,14 @@ def test_table_marks_the_best_of_every_column(three):
     assert {label: row["total (MB)"] for label, row in found.items()} == {
         "fedavg": "200.0", "fedstil": "140.0", "single": "**100.0**",
     }  # fmt: skip
-    assert not any("**" in row["time (s)"] for row in found.values())  # all the same
+
+
+def test_times_have_a_spread_and_no_winner(tmp_path):
+    for seed, method, of_rank in ((1, "fedstil", 1.0), (2, "fedstil", 3.0), (1, "fedavg", 9.0)):
+        made_runs.write(tmp_path / f"{method}{seed}", FIRST, method=method, seed=seed, seconds=({"train": of_rank},))
+    header, *rows = table_under(text_of(tmp_path), "Results")
+    times = {row[0]: row[header.index("time (s)")] for row in rows}
+    assert times == {"fedstil": "2.0 ± 1.4", "fedavg": "9.0"}
 
 
 def test_raw_bytes_have_a_column_where_a_codec_was_at_work(tmp_path):
@@ -92,9 +99,13 @@ def test_raw_bytes_have_a_column_where_a_codec_was_at_work(tmp_path):
     text = text_of(tmp_path)
     header, *rows = table_under(text, "Results")
     found = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
-    assert (found["fedstil"]["total (MB)"], found["fedstil"]["raw total (MB)"]) == ("**1**", "4")  # two clients
-    assert (found["fedavg"]["total (MB)"], found["fedavg"]["raw total (MB)"]) == ("4", "4")
-    assert table_under(text, "Bytes by kind")[1] == ["C2S weights", "1 (raw 4)", "4"]
+    assert (found["fedstil"]["total (MB)"], found["fedstil"]["raw total (MB)"]) == ("**1.00**", "4.00")  # two clients
+    assert (found["fedavg"]["total (MB)"], found["fedavg"]["raw total (MB)"]) == ("4.00", "4.00")
+    assert table_under(text, "Bytes by kind")[1] == ["C2S weights", "1.00 (raw 4.00)", "4.00"]
+
+
+def test_megabytes_are_told_in_three_digits_and_never_as_powers_of_ten():
+    assert [tables.mb(value) for value in (123.45, 9.0, 0.59, 9.6e-05)] == ["123.5", "9.00", "0.590", "0.0000960"]
 
 
 def test_seconds_are_the_busiest_ranks(tmp_path):
@@ -268,6 +279,13 @@ def test_long_differences_are_cut_but_labels_stay_apart(tmp_path):
     made_runs.write(tmp_path / "d", FIRST, options={**dict.fromkeys("uvwx", 3), "e": 9})
     labels = [variant.label for variant in load(tmp_path).variants]
     assert labels == [*(f"fedstil u={n} v={n} w={n} +2 more" for n in (1, 2, 3)), "fedstil u=3 v=3 w=3 +2 more #2"]
+
+
+def test_what_most_of_a_name_have_is_left_out_of_labels(tmp_path):
+    for name, options in (("a", {}), ("b", {"u": 2}), ("c", {"v": 2}), ("d", {"u": 2, "v": 2, "w": 2})):
+        made_runs.write(tmp_path / name, FIRST, options={"u": 1, "v": 1, "w": 1} | options)
+    labels = [variant.label for variant in load(tmp_path).variants]
+    assert labels == ["fedstil u=1 v=1", "fedstil u=2 v=1", "fedstil u=1 v=2", "fedstil u=2 v=2 w=2"]
 
 
 def test_what_is_not_comparable_is_named(three):

@@ -29,7 +29,11 @@ class Reopened:
 
 def reopen(path: Path, overrides: Sequence[str] = ()) -> Reopened:
     """What a run folder's config, or a config file, names. Raises InputError where it cannot be used, as without images."""
-    source = loading.read(path / "config.yaml" if path.is_dir() else path, list(overrides))
+    file = path / "config.yaml" if path.is_dir() else path
+    if not file.exists():
+        problem = "holds no config.yaml" if path.is_dir() else "does not exist"
+        raise InputError(f"{path} {problem}; expected a run folder, or a YAML file")
+    source = loading.read(file, list(overrides))
     draft = loading.resolve(source)
     method = methods.load(draft.method.name)
     original = open_original(draft.data, draft.seed)
@@ -44,8 +48,8 @@ def kept_model(folder: Path, client: int, view: str = "served") -> Path:
     file = model_file(folder, client, view)
     if not file.is_file():
         raise InputError(
-            f"{folder} keeps no {file.name}: runs keep models with save_models=true; run it so under another name, "
-            f"or give --model, or {folder / 'config.yaml'} for the start model"
+            f"{folder} keeps no {file.name}: runs keep models with save_models=true; run it so under another name, or take "
+            f"the start model, by {folder / 'config.yaml'}"
         )
     return file
 

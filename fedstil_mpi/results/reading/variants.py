@@ -56,7 +56,7 @@ def group(runs: Sequence[Run]) -> tuple[list[Variant], list[str]]:
     """The variants in the order in which they were found, and a note on each run that was left out.
 
     A variant is called what its runs' comparison calls it, else by its method and, if that is not `best`, its preset.
-    Where several would be called the same, the values follow in which they differ.
+    Where several would be called the same, the values follow in which they differ, but for those of most of them.
     """
     configs = [_flat(run.config) for run in runs]
     labels: dict[Any, set[str]] = defaultdict(set)
@@ -140,8 +140,12 @@ def _named(variants: Sequence[Variant]) -> list[Variant]:
     count: Counter[str] = Counter()
     named = []
     for variant in variants:
-        keys = differences([other for other in variants if other.label == variant.label])
-        values = [f"{key.rpartition('.')[2]}={variant.config[key]}" for key in keys if key in variant.config]
+        called_so = [other for other in variants if other.label == variant.label]
+        values = [
+            f"{key.rpartition('.')[2]}={variant.config[key]}"
+            for key, values in differences(called_so).items()
+            if key in variant.config and 2 * len(values[variant.config[key]]) <= len(called_so)
+        ]
         more = [f"+{len(values) - KEYS_IN_LABEL} more"] if len(values) > KEYS_IN_LABEL else []
         label = " ".join([variant.label, *values[:KEYS_IN_LABEL], *more])
         count[label] += 1

@@ -1,6 +1,7 @@
 """The main table: one row a variant, each number a mean over seeds; as Markdown, CSV and for the terminal."""
 
 import csv
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +38,8 @@ class Column:
     """In a CSV file, before _mean and _sd."""
     title: str
     unit: str
-    best: Callable[[Sequence[float]], float]
-    """min or max."""
+    best: Callable[[Sequence[float]], float] | None
+    """min or max; None: which is best does not follow from the number."""
     measure: Callable[[Run], float]
 
     def mean(self, value: Spread) -> str:
@@ -47,8 +48,8 @@ class Column:
         return mb(value.mean) if self.unit == MEGABYTES else f"{value.mean:z.1f}"
 
     def text(self, value: Spread) -> str:
-        """Accuracies with their spread."""
-        return self.mean(value) + (f" ± {value.sd:.1f}" if self.unit == PERCENT and not np.isnan(value.sd) else "")
+        """What differs from seed to seed, accuracies and times, with its spread."""
+        return self.mean(value) + (f" ± {value.sd:.1f}" if self.unit != MEGABYTES and not np.isnan(value.sd) else "")
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def main_table(variants: Sequence[Variant]) -> Table:
     counted = Column("counted", "queries counted", PERCENT, max, lambda run: at_end(run, "served", "counted"))
     if any(counted.measure(run) < 100 for v in variants for run in v.runs):
         columns.append(counted)
-    columns.append(Column("seconds", "time", SECONDS, min, seconds))
+    columns.append(Column("seconds", "time", SECONDS, None, seconds))
     return _table(variants, columns)
 
 
@@ -121,7 +122,7 @@ def cells(table: Table, bold: Callable[[str], Any]) -> dict[str, list[Any]]:
     for index, column in enumerate(table.columns):
         values = {label: row[index] for label, row in table.rows.items() if not np.isnan(row[index].mean)}
         means = {label: column.mean(value) for label, value in values.items()}
-        if len(set(means.values())) > 1:
+        if column.best is not None and len(set(means.values())) > 1:
             best = column.best([value.mean for value in values.values()])
             winner = column.mean(Spread(best, np.nan, 1))
             for label in (label for label, mean in means.items() if mean == winner):
@@ -172,8 +173,10 @@ def write_csv(path: Path, rows: Rows) -> None:
 
 
 def mb(value: float) -> str:
-    """Megabytes with one decimal, small ones with three digits."""
-    return f"{value:.1f}" if abs(value) >= 10 or value == 0 else f"{value:.3g}"
+    """Megabytes with one decimal, small ones with three digits, never as a power of ten."""
+    if abs(value) >= 10 or value == 0:
+        return f"{value:.1f}"
+    return f"{value:.{2 - math.floor(math.log10(abs(value)))}f}"
 
 
 def _titles(table: Table) -> list[str]:
