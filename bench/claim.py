@@ -67,23 +67,19 @@ def main() -> None:
     sections = [INTRODUCTION.format(**pages.made_by())]
     for name, stream in streams.items():
         sections.append(f"## {name}")
-        if stream["from"] is None:
+        if not stream["from"]:
             sections.append("Not measured yet.")
             continue
-        found = measured(options.config.parent / stream["from"], stream["scope"])
-        sections.append(f"Searched in `{stream['scope']}` galleries; numbers of `bench/{stream['from']}`.")
+        found = measured([options.config.parent / place for place in stream["from"]], stream["scope"])
+        places = " and ".join(f"`bench/{place}`" for place in stream["from"])
+        sections.append(f"Searched in `{stream['scope']}` galleries; numbers of {places}.")
         sections += [accuracies(stream, found), bytes_saved(stream, found)]
     pages.show("\n\n".join([*sections, WHY]) + "\n", options.output)
 
 
-def measured(place: Path, scope: str) -> dict[str, Measured]:
-    """Label -> what was found in a scope; of a report's by_seed.csv, or of the runs in a folder."""
-    file = place / "by_seed.csv"
-    if file.exists():
-        with file.open(newline="") as lines:
-            rows: Sequence[Mapping[str, Any]] = list(csv.DictReader(lines))
-    else:
-        rows = paired.by_seed(report.load([place]).variants)
+def measured(places: Sequence[Path], scope: str) -> dict[str, Measured]:
+    """Label -> what was found in a scope; where two places have a label and seed, the later one's number counts."""
+    rows = [row for place in places for row in _rows(place)]
     by_label: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         if row.get("scope", "task") == scope:  # older reports have no other
@@ -95,6 +91,15 @@ def measured(place: Path, scope: str) -> dict[str, Measured]:
         )
         for label, of_label in by_label.items()
     }
+
+
+def _rows(place: Path) -> Sequence[Mapping[str, Any]]:
+    """Of a report's by_seed.csv, or of the runs in a folder."""
+    file = place / "by_seed.csv"
+    if not file.exists():
+        return paired.by_seed(report.load([place]).variants)
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
 
 
 def accuracies(stream: Mapping[str, Any], found: Mapping[str, Measured]) -> str:

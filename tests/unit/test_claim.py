@@ -39,7 +39,7 @@ def folder(tmp_path):
 
 def test_differences_and_savings_by_hand(folder):
     """Ahead by 10, 10 and 0 points, of FedAvg, which comes first of two equals, by 1 - 140 / 200 of its bytes."""
-    found = claim.measured(folder, "task")
+    found = claim.measured([folder], "task")
     which, points, _, sent = claim.against(found["FedSTIL"], STREAM["published"], found)
     assert which == "FedAvg (of 3, 1 not measured yet)"
     assert points.startswith("+6.7 (")
@@ -52,7 +52,7 @@ def test_differences_and_savings_by_hand(folder):
 
 
 def test_what_is_not_there_is_told_as_such(folder):
-    text = claim.accuracies(STREAM, claim.measured(folder, "task"))
+    text = claim.accuracies(STREAM, claim.measured([folder], "task"))
     for line in (
         "| FedSTIL, paper | the best other as published |",
         "| FedSTIL, default | the best other with the same aids |",
@@ -61,12 +61,21 @@ def test_what_is_not_there_is_told_as_such(folder):
 
 
 def test_a_report_says_the_same_as_the_runs(folder):
-    found = claim.measured(folder, "task")
+    found = claim.measured([folder], "task")
     report.write(report.load([folder]), folder / "report")
-    again = claim.measured(folder / "report", "task")
+    again = claim.measured([folder / "report"], "task")
     assert again.keys() == found.keys()
     assert all(again[label].rank1 == pytest.approx(found[label].rank1) for label in found)
-    assert claim.measured(folder, "all") == {}
+    assert claim.measured([folder], "all") == {}
+
+
+def test_of_two_places_the_later_number_counts(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for place, lines in ((one, "FedAvg,1,50,8\nFedAvg,2,60,8\n"), (two, "FedAvg,2,70,8\nDitto,2,55,8\n")):
+        place.mkdir()
+        (place / "by_seed.csv").write_text("variant,seed,served_rank1,total_mb\n" + lines)
+    found = claim.measured([one, two], "task")
+    assert {label: dict(of.rank1) for label, of in found.items()} == {"FedAvg": {1: 50, 2: 70}, "Ditto": {2: 55}}
 
 
 def test_the_page_is_what_its_command_makes(tmp_path, monkeypatch):
