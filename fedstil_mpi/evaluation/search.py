@@ -2,11 +2,12 @@
 
 These are the galleries `task`, `client` and `all` of `evaluation.gallery`. A client's joined gallery has an image once, even
 where several of its tasks have it. The joined gallery of all clients has it once for each client, as each extracts
-features with a model of its own.
+features with a model of its own. Where tasks have models of their own, a query's describes all images of its client, lest
+the features tell the task of an image; what other clients have is described by its tasks' models.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,19 @@ class Gallery(NamedTuple):
     """int64 [n, 2]: person and camera."""
 
 
+class Everywhere(NamedTuple):
+    """The joined gallery of all clients."""
+
+    gallery: Gallery
+    owners: np.ndarray
+    """Whose each image is, int64 [n]."""
+
+    def but(self, client: int) -> Gallery:
+        """What the others have."""
+        rows = np.flatnonzero(self.owners != client)
+        return Gallery(self.gallery.features[rows], self.gallery.labels[rows])
+
+
 def score(query: Gallery, gallery: Gallery, how: Evaluation) -> Sequence[float]:
     """METRICS of `retrieval.evaluate` for queries in a gallery, as a config says; nan where there are no queries."""
     if not len(query.labels):
@@ -54,7 +68,7 @@ class Search:
         self._tail_for = tail_for or (lambda task: learner.tail)
         self._galleries: dict[int, Gallery] = {}
 
-    def evaluate(self, scopes: Scopes, everywhere: Gallery | None) -> np.ndarray:
+    def evaluate(self, scopes: Scopes, everywhere: Everywhere | None) -> np.ndarray:
         """Retrieval metrics, float64 [scopes, tasks, len(METRICS)]; nan for tasks that are not evaluated, or have no queries.
 
         everywhere: what `gather` returned, needed for the gallery all.
@@ -63,7 +77,8 @@ class Search:
         for task in self.learner.searched:
             tail = self._tail_for(task)
             query = self._extract(task, "query", tail)
-            galleries = [self._gallery(where, task, tail, everywhere) for where in scopes.galleries]
+            own = cache(partial(self._own, task, tail))
+            galleries = [self._gallery(where, task, tail, own, everywhere) for where in scopes.galleries]
             metrics[:, task] = self._find(scopes, task, query, galleries)
         return metrics
 
@@ -73,13 +88,21 @@ class Search:
         asked = [Gallery(query.features[rows], query.labels[rows]) for rows in scopes.queries(query.labels[:, 0])]
         return np.array([score(of_whom, gallery, how) for of_whom in asked for gallery in galleries])
 
-    def _gallery(self, where: str, task: int, tail: Tail, everywhere: Gallery | None) -> Gallery:
-        """What a task's queries are searched in. tail: of the task; everywhere: as `evaluate` takes it."""
-        if where == "all":
-            assert everywhere is not None
-            return everywhere
+    def _gallery(
+        self, where: str, task: int, tail: Tail, own: Callable[[], Gallery], everywhere: Everywhere | None
+    ) -> Gallery:
+        """What a task's queries are searched in. tail: of the task; own: as `_own`; everywhere: as `evaluate` takes it."""
         if where == "task":
             return self._of(task, tail)
+        if where == "client":
+            return own()
+        assert everywhere is not None
+        if not self.by_task:
+            return everywhere.gallery
+        return _join([own(), everywhere.but(self.learner.client)], self.learner.feature_length, self.learner.device)
+
+    def _own(self, task: int, tail: Tail) -> Gallery:
+        """The client's galleries as the model of a query's task, `tail`, describes them."""
         if not self.by_task:
             return self.joined
         return self._join(
@@ -110,15 +133,18 @@ class Search:
         return Gallery(self.learner.extract_features(task, split, tail), labels)
 
 
-def gather(share: Callable[[np.ndarray], np.ndarray], own: Sequence[Gallery], length: int) -> Gallery:
+def gather(share: Callable[[np.ndarray], np.ndarray], own: Mapping[int, Gallery], length: int) -> Everywhere:
     """The galleries of all ranks' clients, joined in client order; valid on every rank. Collective: all ranks must call.
 
     share: rows of each rank -> rows of all ranks, on every rank (`Exchange.share`). own: the galleries of this rank's
     clients. length: F. The ledger does not book it: it serves measurement, a camera would not send it.
     """
-    mine = _join(own, length, torch.device("cpu"))
+    galleries = list(own.values())
+    mine = _join(galleries, length, torch.device("cpu"))
+    owners = np.repeat(np.array(list(own), np.int64), [len(gallery.labels) for gallery in galleries])
     features = torch.from_numpy(share(mine.features.numpy()))
-    return Gallery(features.to(own[0].features.device) if own else features, share(mine.labels))
+    device = galleries[0].features.device if galleries else features.device
+    return Everywhere(Gallery(features.to(device), share(mine.labels)), share(owners))
 
 
 def _join(parts: Sequence[Gallery], length: int, device: torch.device) -> Gallery:

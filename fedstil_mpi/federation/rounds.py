@@ -14,7 +14,7 @@ import numpy as np
 from fedstil_mpi.client.epochs import Epoch
 from fedstil_mpi.client.local_training import Stopped
 from fedstil_mpi.evaluation.lifelong import METRICS
-from fedstil_mpi.evaluation.search import Gallery, Search, gather
+from fedstil_mpi.evaluation.search import Everywhere, Search, gather
 from fedstil_mpi.federation.state import Federation
 from fedstil_mpi.methods.base import Client
 from fedstil_mpi.models.files import save_models
@@ -173,13 +173,13 @@ def search(f: Federation, left: Mapping[int, Client], round: int, model: str, *,
     f.observer.evaluation(round, model, gathered)
 
 
-def join_galleries(f: Federation, searches: Mapping[int, Search]) -> Gallery:
+def join_galleries(f: Federation, searches: Mapping[int, Search]) -> Everywhere:
     """All clients' galleries, each with its client's features; `searches` of this rank's. Collective: all ranks must call."""
-    own = []
+    own = {}
     with f.verdict(), f.clock("evaluate"):
         for client, search in searches.items():
             f.at(client=client)
-            own.append(search.joined)
+            own[client] = search.joined
     f.at(client=None)
     with f.clock("wait"):
         return gather(f.exchange.share, own, f.initial_model.network.tail.classifier.in_features)

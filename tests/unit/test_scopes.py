@@ -77,7 +77,7 @@ SECOND = (
 
 def search(*searches: Search) -> dict[str, np.ndarray]:
     """All clients' metrics by scope, [clients, tasks, metrics]."""
-    everywhere = gather(InProcessExchange().share, [search.joined for search in searches], 2)
+    everywhere = gather(InProcessExchange().share, {search.learner.client: search.joined for search in searches}, 2)
     found = np.stack([search.evaluate(Scopes(SCOPES), everywhere) for search in searches], axis=1)
     return dict(zip(SCOPES, found, strict=True))
 
@@ -248,9 +248,11 @@ def test_who_was_never_drawn_is_neither_searched_nor_searches():
     found = result.search()[:, 0]
     assert np.isfinite(found[:, 0]).all(axis=1).tolist() == [True, False, True]
     assert np.isnan(found[:, 1]).all()  # the second task has not begun
-    own = [Search(side.learner).joined for side in result.clients]
-    assert [len(gallery.features) for gallery in own] == [2, 0, 2]
-    assert gather(InProcessExchange().share, own, 6).labels[:, 0].tolist() == [1, 2, 7, 8]
+    own = {client: Search(side.learner).joined for client, side in enumerate(result.clients)}
+    assert [len(gallery.features) for gallery in own.values()] == [2, 0, 2]
+    everywhere = gather(InProcessExchange().share, own, 6)
+    assert everywhere.gallery.labels[:, 0].tolist() == [1, 2, 7, 8]
+    assert everywhere.owners.tolist() == [0, 0, 2, 2]
 
 
 # -- a model for each task ---------------------------------------------------------------------------------------------
@@ -274,14 +276,21 @@ def one_at_a_time(learner: Learner, *turns: float):
         ("task", [1, 1]),
         # Turned alike, person 4 is still at 10 from the first query, before 1 at 30.
         ("client", [1 / 2, 1]),
-        # The second task's model sees its query at 35, person 3 at 45 and 4 at -45; the first sees 1 at 30 and 2 at 50.
-        ("all", [1, 1 / 2]),
+        ("all", [1 / 2, 1]),
     ],
 )
-def test_galleries_are_described_by_the_querys_model_or_by_their_own(scope, average_precision):
+def test_a_querys_model_describes_all_of_its_clients_galleries(scope, average_precision):
+    """Were each described by its own task's, persons 1 and 2 stood at 30 and 50, 3 and 4 at 45 and -45: no distractors."""
     learner = client(0, *FIRST)
     found = search(Search(learner, one_at_a_time(learner, 0, -55)))
     np.testing.assert_allclose(found[scope][0, :, MAP], average_precision)
+
+
+def test_what_others_have_is_described_by_their_tasks_models():
+    """From 0 and, turned, 35: the other client has 1 at 5, turned 5 at 215 and 6 at 185, between 4 at 10 and 1 at 30."""
+    learner, other = client(0, *FIRST), client(1, *SECOND)
+    found = search(Search(learner, one_at_a_time(learner, 0, -55)), Search(other, one_at_a_time(other, 0, -55)))
+    np.testing.assert_allclose(found["all"][0, :, MAP], [(1 + 2 / 3) / 2, 1])
 
 
 # -- what is predicted and reported ------------------------------------------------------------------------------------
