@@ -127,7 +127,9 @@ def read(path: str, overrides: Sequence[str] = ()) -> Comparison:
     plan.variants = {normalize("NFC", label): keys for label, keys in plan.variants.items()}
     plan.against = plan.against and normalize("NFC", plan.against)
     if not plan.variants or not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
-        raise InputError(f"{path} has variants {list(plan.variants)} and seeds {plan.seeds}; give one or more of each")
+        raise InputError(
+            f"{path} has variants {list(plan.variants)} and seeds {plan.seeds}; give one or more of each, no seed twice"
+        )
     if len(plan.variants) * len(plan.seeds) > MOST_RUNS:
         raise InputError(
             f"{path} has {len(plan.variants)} variants x {len(plan.seeds)} seeds; expected at most {MOST_RUNS:,} runs"
@@ -143,8 +145,11 @@ def read(path: str, overrides: Sequence[str] = ()) -> Comparison:
 def expand(
     plan: Comparison, path: str, overrides: list[str], seeds: Sequence[int] | None, only: Sequence[str] | None
 ) -> list[Entry]:
-    """The runs of a comparison, seed by seed. Raises InputError for labels that are none and for keys that it sets."""
-    only = [normalize("NFC", label) for label in only or []]
+    """The runs of a comparison, seed by seed; what is named twice is run once.
+
+    Raises InputError for labels that are none and for keys that it sets.
+    """
+    only = list(dict.fromkeys(normalize("NFC", label) for label in only or []))
     for label in only:
         if label not in plan.variants:
             raise InputError(
@@ -156,7 +161,7 @@ def expand(
             raise InputError(f"{override}: that is for the comparison to set; give --seeds, or seeds in {path}")
     base, folder = Path(path).parent / expanded(plan.base), Path(plan.output) / plan.name
     entries = []
-    for seed in seeds or plan.seeds:
+    for seed in dict.fromkeys(seeds or plan.seeds):
         for label in only or plan.variants:
             name = f"{re.sub(r'[^a-z0-9]+', '-', label.lower()).strip('-')}-{seed}"
             settings = [f"{key}={json.dumps(value)}" for key, value in (plan.settings | plan.variants[label]).items()]

@@ -77,6 +77,15 @@ def test_a_run_config_is_no_comparison(tmp_path):
         compare.read(str(write(tmp_path, text="seed: 1")))
 
 
+def test_what_is_named_twice_is_run_once(tmp_path):
+    path = plan(tmp_path)
+    once, twice = (
+        compare.expand(compare.read(path), path, [], *given) for given in (([7], ["A"]), ([7, 7], ["A", "A"]))
+    )
+    assert once == twice
+    assert len(once) == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "overrides", "only", "message"),
     [
