@@ -14,9 +14,9 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "results.md").read_text()
 BLOCKS = {
     re.findall(r"(?:import|from) (\w+)", code)[0]: code for code in re.findall(r"```python\n(.*?)```", DOCUMENT, re.S)
 }
-SERVED = [[[0.5, 0.25], [0.75, 0.5]], [[0.5, 1.0], [0.75, 0.75]]]
+SERVED = [[[0.25, np.nan], [0.75, np.nan]], [[0.5, 1.0], [0.75, 0.75]]]
 MEANS = [0.5, 0.75]
-"""Of all clients and tasks, by round."""
+"""Of all clients and of the tasks that they have met, by round."""
 
 
 @pytest.fixture

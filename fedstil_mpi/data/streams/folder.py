@@ -83,7 +83,10 @@ def _task_folders(tree: Tree) -> dict[tuple[int, int], Path]:
             )
         folders[key] = Path(entry.path)
     if not folders:
-        raise InputError(f"{tree.root} has no task folders: expected task-0-0, task-0-1, ...; check the path")
+        raise InputError(
+            f"{tree.root} has no task folders: expected task-0-0, task-0-1, ...; check the path, or make a pack of images that lie "
+            "otherwise: python -m fedstil_mpi.data build"
+        )
     return folders
 
 
