@@ -1,7 +1,6 @@
 """Adam, fused: without temporaries as large as the model, which on a CPU cost as much time as all the arithmetic.
 
-The arithmetic is torch's. Its class `torch.optim.Adam` would load torch's compiler first, which costs a rank a second and 70 MB
-where nothing else does: a plan, which the server's rank makes, and torchvision do.
+The arithmetic is torch's. Its class `torch.optim.Adam` would load torch's compiler first (models/compiler.py).
 """
 
 from collections.abc import Iterable

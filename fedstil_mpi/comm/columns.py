@@ -1,5 +1,6 @@
 """The P columns of the server's rows in blocks, so that ranks can share them out and get the same bits."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 from torch import Tensor
@@ -15,10 +16,14 @@ def share_out(scalars: int, ranks: int, block: int = BLOCK) -> list[slice]:
     return [slice(*pair) for pair in pairwise(ends)]
 
 
+def blocks(scalars: int, block: int = BLOCK) -> Iterator[slice]:
+    """All columns, in order: what is done to one block after the other needs temporaries of one block alone."""
+    return (slice(start, start + block) for start in range(0, scalars, block))
+
+
 def mix(weights: Tensor, rows_KP: Tensor, block: int = BLOCK) -> Tensor:
     """weights [O, K] or [K] @ rows [K, P], block by block: how a library adds up can depend on how many columns there are."""
     mixed = rows_KP.new_empty(*weights.shape[:-1], rows_KP.shape[1])
-    for start in range(0, rows_KP.shape[1], block):
-        columns = slice(start, start + block)
+    for columns in blocks(rows_KP.shape[1], block):
         mixed[..., columns] = weights @ rows_KP[:, columns]
     return mixed

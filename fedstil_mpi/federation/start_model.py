@@ -12,6 +12,7 @@ from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.warm_up import warm_up
 from fedstil_mpi.launch.placement import RankPlacement
 from fedstil_mpi.models.network import Network, build, is_finite, network_state
+from fedstil_mpi.models.torchvision_backbones import without_compiler
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError
 
@@ -55,7 +56,8 @@ def start_network(
     network.tail.to(placement.device)
     if images is not None:
         stage(f"warm-up of the start model, {experiment.warmup.steps} steps")
-        warm_up(network, images, experiment.warmup, experiment.seed)
+        with without_compiler(experiment.model.backbone):
+            warm_up(network, images, experiment.warmup, experiment.seed)
     with world.verdict():
         check_finite(network, warmed_up=experiment.warmup.steps > 0)
     return network

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from fedstil_mpi.comm.columns import BLOCK, mix
+from fedstil_mpi.comm.columns import blocks
 
 
 class ClientMatrix:
@@ -26,7 +26,9 @@ class ClientMatrix:
     def __setitem__(self, client: int, row_P: Tensor) -> None:
         """row_P: is kept, and must not change."""
         if client in self.counted:
-            self.sum_P += row_P.double() - self.rows[client]
+            before = self.rows[client]
+            for columns in blocks(len(row_P)):
+                self.sum_P[columns] += row_P[columns].double() - before[columns]
         self.rows[client] = row_P
 
     def count(self, clients: Iterable[int]) -> None:
@@ -36,18 +38,19 @@ class ClientMatrix:
                 self.sum_P += self.rows[client]
                 self.counted.add(client)
 
-    def of(self, clients: Sequence[int]) -> Tensor:
-        """Copies of their rows, [n, P]."""
-        return (
-            torch.stack([self[client] for client in clients]) if clients else self.start.new_empty(0, len(self.start))
-        )
+    def of(self, clients: Sequence[int], columns: slice = slice(None)) -> Tensor:
+        """Copies of their rows, [n, P], or of some columns."""
+        if not clients:
+            return self.start[columns].new_empty(0, len(self.start[columns]))
+        return torch.stack([self[client][columns] for client in clients])
 
     def mixed(self, mean_O: Tensor, beside_OK: Tensor) -> Tensor:
         """mean_O x the mean of those who count + beside_OK @ the rows, [O, P]; only the rows that are taken from are read."""
         partners = beside_OK.any(0).nonzero()[:, 0]
-        mixed_OP = mix(beside_OK[:, partners], self.of(partners.tolist()))
-        if self.counted:
-            mean_P = (self.sum_P / len(self.counted)).float()
-            for columns, of_mean in zip(mixed_OP.split(BLOCK, 1), mean_P.split(BLOCK), strict=True):
-                columns += mean_O[:, None] * of_mean
+        weights, clients = beside_OK[:, partners], partners.tolist()
+        mixed_OP = self.start.new_empty(len(mean_O), len(self.start))
+        for columns in blocks(len(self.start)):  # as `comm.columns.mix`, without copies of whole rows
+            mixed_OP[:, columns] = weights @ self.of(clients, columns)
+            if self.counted:
+                mixed_OP[:, columns] += mean_O[:, None] * (self.sum_P[columns] / len(self.counted)).float()
         return mixed_OP

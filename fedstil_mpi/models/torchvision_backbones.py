@@ -1,6 +1,7 @@
 """torchvision's backbones in stages, under torchvision's names."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedstil_mpi.models.backbones import Architecture, Backbone
+from fedstil_mpi.models.compiler import compiler_left_out
 from fedstil_mpi.models.torchvision_cpu import import_models
 
 
@@ -87,6 +89,11 @@ FAMILIES: dict[str, Family] = {
     **dict.fromkeys(("swin_t", "swin_s", "swin_b"), Family(_swin, "head.")),
     **dict.fromkeys(("vit_b_16", "vit_b_32", "vit_l_16"), Family(_vit, "heads.")),
 }
+
+
+def without_compiler(backbone: str) -> AbstractContextManager[None]:
+    """A context that leaves torch's compiler out where it is one of these backbones; others may compile something."""
+    return compiler_left_out() if backbone in FAMILIES else nullcontext()
 
 
 def architecture(name: str) -> Architecture:

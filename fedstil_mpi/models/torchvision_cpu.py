@@ -3,19 +3,19 @@
 The usual torchvision wheel is built for CUDA. Beside a CPU-only torch its library of operators does not load;
 torchvision tolerates that, but its import goes on to describe two of these operators (non-maximum suppression for
 detectors, which nothing here uses) and fails because they do not exist. Declaring them, without an implementation, is
-all the import needs. One of its detectors' operators asks the compiler whether it is supported, which would load it, a second
-and 70 MB of every rank. Import torchvision only through this module.
+all the import needs. One of its detectors' operators asks the compiler whether it is supported, which would load it. Import
+torchvision only through this module.
 """
 
 import functools
 import importlib.util
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from types import ModuleType
 
 import torch
+
+from fedstil_mpi.models.compiler import compiler_left_out
 
 _SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
@@ -29,7 +29,7 @@ def import_models() -> ModuleType:
     """
     if "torchvision" not in sys.modules and not _operators_load():
         _declare_operators()
-    with _compiler_left_out():
+    with compiler_left_out():
         import torchvision.models
 
     return torchvision.models
@@ -47,22 +47,6 @@ def _operators_load() -> bool:
     except (ImportError, OSError):
         return False
     return True
-
-
-@contextmanager
-def _compiler_left_out() -> Iterator[None]:
-    """Within the block the compiler is a stand-in that supports nothing, unless it has been loaded."""
-    if "torch._dynamo" in sys.modules:
-        yield
-        return
-    stand_ins = {name: ModuleType(name) for name in ("torch._dynamo", "torch._dynamo.utils")}
-    stand_ins["torch._dynamo.utils"].__dict__["is_compile_supported"] = lambda device_type: False
-    sys.modules.update(stand_ins)
-    try:
-        yield
-    finally:
-        for name in stand_ins:
-            del sys.modules[name]
 
 
 @functools.cache  # the declarations last as long as the object that made them

@@ -26,14 +26,29 @@ from fedstil_mpi.models.inference import has_form
 from fedstil_mpi.models.network import Network, network_state, trainable_parameters
 from fedstil_mpi.planning.counting import CountingLearner
 
-COLUMNS = ("model", "warm-up", "images", "tails", "activations", "cache", "memory", "search", "exchange", "server")
-"""What takes memory: the start model; the server's training of it; decoded images of the rank's clients; their models,
+COLUMNS = (
+    "set-up",
+    "model",
+    "warm-up",
+    "images",
+    "tails",
+    "activations",
+    "cache",
+    "memory",
+    "search",
+    "exchange",
+    "server",
+)
+"""What takes memory: the start model while it is built, before its kernels are cut to what images reach, and what the server's
+rank loads to make this forecast; the start model; the server's training of it; decoded images of the rank's clients; their models,
 gradients and the moments of one Adam; what the layers hold of the largest batch; what the stem made of images, and the
 training set put together from it; exemplars and others' prototypes; galleries that are joined to be searched; messages,
 their buffers and the weights that deltas are taken against; what the server keeps of all clients."""
 ON_GPU = {"model", "warm-up", "tails", "activations", "cache", "memory", "search"}
 """What is on the GPU where a rank has one."""
 
+FORECAST = 40_000_000
+"""Bytes of the modules with which torch follows operations on the device meta, where nothing else has loaded them."""
 RERANKING = 52
 """Bytes for two images that are re-ranked together: four numbers of eight bytes, five of four."""
 
@@ -112,7 +127,8 @@ def estimate(
     footprints = []
     for placement, message in zip(placements, messages, strict=True):
         mine = [learners[client] for client in placement["clients"]]
-        parts = {"model": sizes.model + (sizes.stem if mine else 0), "exchange": message + sizes.travels}
+        parts = {"set-up": sizes.model, "model": sizes.model + (sizes.stem if mine else 0)}
+        parts["exchange"] = message + sizes.travels
         if global_gallery:  # what this rank gives, and all of it
             parts["exchange"] += (sum(learner.images_searched_in for learner in mine) + global_gallery) * sizes.feature
         if mine:
@@ -130,6 +146,7 @@ def estimate(
         if share:
             place.parts["server"] = int(share * _server(method, schema, experiment, drawn))
     footprints[0].parts["server"] = footprints[0].parts.get("server", 0) + _reports(ledger) + held
+    footprints[0].parts["set-up"] += FORECAST
     footprints[0].parts["warm-up"] = _warm_up(experiment, network, sizes)
     return footprints
 
@@ -190,7 +207,7 @@ def _largest_messages(
         else:
             sums[entry.direction, entry.kind][rank_of[entry.client], entry.round] += entry.raw
     buffers = int(len(clients_of) > 1)
-    copies = {DOWN: (2, buffers), UP: (1, 1 + buffers)}
+    copies = {DOWN: (1, buffers), UP: (1, 1 + buffers)}
     messages = [common.total() * (1 + buffers * (rank == 0)) for rank in range(len(clients_of))]
     columns = {part.kind for part in (*schema.traffic.down, *schema.traffic.up) if part.columns}
     for (direction, kind), of_kind in sums.items():

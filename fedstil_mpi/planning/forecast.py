@@ -26,6 +26,7 @@ from fedstil_mpi.federation.setup import connect
 from fedstil_mpi.federation.start_model import build_network
 from fedstil_mpi.federation.state import Federation
 from fedstil_mpi.models.network import Network, given, network_state
+from fedstil_mpi.models.torchvision_backbones import without_compiler
 from fedstil_mpi.planning import footprint
 from fedstil_mpi.planning.counting import NUMBER, CountingLearner, CountingTrainer, tasks_without_pixels
 from fedstil_mpi.planning.footprint import Footprint
@@ -109,6 +110,11 @@ def make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Foreca
 
     Raises InputError where the model cannot be built.
     """
+    with without_compiler(plan.experiment.model.backbone):
+        return _make(plan, stream, placements)
+
+
+def _make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Forecast:
     experiment, method, schedule = plan.experiment, plan.method, plan.schedule
     network = blank_network(plan)
     schema = message_schema(experiment, method, schedule.clients, network)

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from support import TINY
+
 EARLY = [
     *("run", "compare", "interactive", "plan", "report", "methods", "comm.start", "federation.shared_resources"),
     *("config.schema", "config.loading", "config.command_line", "launch.placement", "launch.gpus", "launch.signals"),
@@ -81,5 +83,15 @@ def test_no_import_opens_the_network(everything):
 
 
 def test_neither_imports_nor_backbones_nor_training_load_the_compiler(everything):
-    """It would cost every rank a second; torch.optim's own Adam loads it, and so do operations on meta."""
+    """It would cost every rank a second."""
     assert not everything["compiler"]
+
+
+def test_a_run_loads_no_compiler(tmp_path):
+    """Not for its forecast, which computes on the device meta, nor for the warm-up with torch's own Adam."""
+    program = (
+        "import sys; from fedstil_mpi import run; run.main(sys.argv[1:]); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    settings = ["warmup.steps=1", "train.steps=1", "data.tasks=1", f"output={tmp_path}"]
+    done = subprocess.run([sys.executable, "-c", program, str(TINY), *settings], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -325,7 +325,7 @@ def test_memory_by_hand():
 
 def test_more_ranks_than_clients_have_little_to_hold():
     parts = make("method.name=single", ranks=6).footprints[5].parts
-    assert parts == {"model": START, "exchange": START}  # the start model is broadcast
+    assert parts == {"set-up": START, "model": START, "exchange": START}  # the start model is built, and broadcast
 
 
 def test_matrix_of_all_weights_on_the_server():

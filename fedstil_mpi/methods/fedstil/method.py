@@ -95,7 +95,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def interpolate(theta: Tensor, base: Tensor, alpha: float) -> Tensor:
     """alpha * base + (1 - alpha) * theta: the same on both ends of a link, and the base itself for alpha 1, to the bit."""
-    return base + (1 - alpha) * (theta - base)
+    return (theta - base).mul_(1 - alpha).add_(base)
 
 
 class Client(FederatedClient):
