@@ -76,7 +76,7 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
         console.print(line, soft_wrap=True)
     for line in remarks(stream):
         terminal.show(line)
-    at_most = " (at most: some of it passes a codec)" if predicted.packed else ""
+    at_most = " (at most)" if predicted.at_most else ""
     tables = {
         f"Placement of {len(placements)} ranks if all were on this host": summary.placement_table(placements),
         f"What crosses the edge links, by round{at_most}": plan_tables.rounds_table(predicted),

@@ -112,6 +112,8 @@ class CountingExchange(InProcessExchange):
         if part.at_most is not None:
             self.ledger.leave_open(part.kind)
             counted = [range(part.at_most)] * len(rows)
+        if part.optional:
+            self.ledger.let_lack(direction, part.kind)
         self.ledger.book_rows(round, direction, part, online, counted)
         return rows
 

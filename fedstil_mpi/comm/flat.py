@@ -97,8 +97,15 @@ class Part:
     """Bytes of an item, of a message of bytes all in all, as dense scalars, where the sender has compressed it."""
     at_most: int | None = None
     """Of a message of bytes whose number varies: the largest number."""
+    optional: bool = False
+    """Whether a sender may leave a ragged part empty instead; a plan counts it as if nobody did."""
     columns: int = 0
     """Of how many vectors of P scalars an item consists, which ranks that share the server's work cut alike; 0: of none."""
+
+    @property
+    def varies(self) -> bool:
+        """Whether a plan, which does not know the values, can only say what there is of it at most."""
+        return self.codec != "dense" or self.at_most is not None or self.optional
 
     @property
     def itemsize(self) -> int:

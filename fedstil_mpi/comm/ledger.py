@@ -42,6 +42,8 @@ class Ledger:
     """Encoded bytes by (direction, round or None for all, client or None for all)."""
     _open: set[str] = field(default_factory=set)
     """Kinds of which the encoded bytes are not known; the raw ones stand for them, or the most there can be."""
+    _optional: set[tuple[str, str]] = field(default_factory=set)
+    """(direction, kind) of which another ledger may lack entries that are here."""
 
     def book(self, round: int, client: int, direction: str, kind: str, raw: int, encoded: int | None = None) -> None:
         """Book one payload of one client; payloads of zero bytes leave no entry."""
@@ -59,6 +61,10 @@ class Ledger:
         """Say that the encoded bytes of this kind are not those that will be measured."""
         self._open.add(kind)
 
+    def let_lack(self, direction: str, kind: str) -> None:
+        """Say that senders may leave out what is booked here of this kind in this direction."""
+        self._optional.add((direction, kind))
+
     def book_rows(
         self, round: int, direction: str, part: "Part", online: Sequence[int], rows: Any, written: Any = None
     ) -> None:
@@ -73,7 +79,7 @@ class Ledger:
             items = len(rows[index]) if part.ragged else 1
             raw, encoded = items * part.itemsize, written[index].numel() if coded and written is not None else None
             if part.raw is not None:
-                raw, encoded = part.raw * (items if part.at_most is None else 1), raw
+                raw, encoded = part.raw * (items if part.at_most is None else min(items, 1)), raw
             self.book(round, client, direction, part.kind, raw, encoded)
             if part.ragged:
                 self.book(round, client, direction, "header", HEADER_BYTES)
@@ -105,13 +111,15 @@ class Ledger:
         """Lines that say where two ledgers disagree, in a round or altogether; empty when every entry is equal, whatever
         the order.
 
-        Encoded bytes of which one of the two knows nothing are not compared.
+        Encoded bytes of which one of the two knows nothing are not compared, and what may be left out may be missing.
         """
         unknown = self._open | other._open
         mine, theirs = (
             Counter(_comparable(e, unknown) for e in of.entries if round in (None, e.round)) for of in (self, other)
         )
-        return [f"only here: {e}" for e in _rest(mine, theirs)] + [f"only there: {e}" for e in _rest(theirs, mine)]
+        here = (e for e in _rest(mine, theirs) if (e.direction, e.kind) not in self._optional)
+        there = (e for e in _rest(theirs, mine) if (e.direction, e.kind) not in other._optional)
+        return [f"only here: {e}" for e in here] + [f"only there: {e}" for e in there]
 
 
 def _comparable(entry: Entry, unknown: set[str]) -> Entry:

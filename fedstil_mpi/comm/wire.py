@@ -1,7 +1,7 @@
 """How a vector of weights travels in one direction: with which codec, and which rows of the classifier."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
@@ -28,24 +28,35 @@ class Wire:
     dead_zone: float = 1.2
     known_rows: bool = False
     """Whether of the classifier only the rows of people travel whom the client knows; both ends know them."""
+    optional: bool = False
+    """Whether `nothing` may be sent instead."""
 
     @property
     def parts(self) -> tuple[Part, ...]:
         dense = Part(self.kind, self._rest.scalars)
         weights = dense if self._codec is None else payload_part(dense, self._codec)
+        if self.optional:
+            weights = replace(weights, ragged=True, optional=True)
         if not self.known_rows:
             return (weights,)
         length = self._length
         if self._row_codec is None:
-            return weights, Part(ROWS, length, ragged=True)
-        return weights, Part(ROWS, self._row_codec.size, torch.uint8, ragged=True, raw=4 * length)
+            return weights, Part(ROWS, length, ragged=True, optional=self.optional)
+        size = self._row_codec.size
+        return weights, Part(ROWS, size, torch.uint8, ragged=True, raw=4 * length, optional=self.optional)
+
+    def nothing(self) -> tuple[Message, Tensor]:
+        """The message without values, and the zeros that `unpack` will give. Only where that is optional."""
+        empty = {part.kind: torch.empty(0, part.scalars, dtype=part.dtype) for part in self.parts}
+        return empty, torch.zeros(self.layout.scalars)
 
     def send(self, values: Tensor, known: Sequence[int]) -> tuple[Message, Tensor]:
         """The message with these values, and what `unpack` will give; known: the people whose rows are in it, in order."""
         rest, rows = self._split(values)
         codec = self._codec
         sent, arrives = (rest, rest) if codec is None else codec.send(rest)
-        message = {self.kind: sent if codec is None or codec.exact else sent[:, None]}
+        part = self.parts[0]
+        message = {self.kind: sent.view(-1, part.scalars) if part.ragged else sent}
         if not self.known_rows:
             return message, arrives
         chosen = rows[places(known, rows)]
@@ -58,6 +69,8 @@ class Wire:
     def unpack(self, message: Message, known: Sequence[int]) -> Tensor:
         """What has arrived, float32 [P]; rows that did not travel are 0. Raises ValueError for a damaged payload."""
         rest = message[self.kind].reshape(-1)
+        if self.optional and not len(rest):
+            return torch.zeros(self.layout.scalars)
         rest = rest if self._codec is None else self._codec.decode(rest)
         return self._joined(rest, message[ROWS], known) if self.known_rows else rest
 

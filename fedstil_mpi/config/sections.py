@@ -206,6 +206,9 @@ class Compression:
     dead_zone: float = bounded(1.2, 0.5, 3)
     """Only for ternary_entropy. What is nearer to 0 than so many standard deviations of its channel is sent as 0; the larger,
     the fewer bits: 1.2 takes about 1.0 bit a scalar, 1.5 about 0.7."""
+    upload_above: float = bounded(0.0, 0, 10)
+    """A client sends how far its weights moved, with all that waits, once that is this share of the weights themselves (2-norms);
+    until then it says that it waits, and the server goes on with what it knows of the client. 0: it always sends."""
     prototypes: str = choice("none", "float16", "bfloat16")
     """Of identity prototypes and task tokens."""
     importance: str = choice("none", "float16", "bfloat16")

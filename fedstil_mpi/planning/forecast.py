@@ -48,6 +48,8 @@ class Forecast:
     ledger: Ledger
     packed: set[str]
     """Kinds that pass a codec, of which the ledger has the dense bytes."""
+    at_most: set[tuple[str, str]]
+    """(direction, kind) of what a run may send less of."""
     rounds: list[Group]
     """The rounds by what is new in them."""
     learners: list[CountingLearner]
@@ -87,8 +89,9 @@ class Forecast:
             "bytes": {
                 **{way: self.ledger.total(way) for way in (DOWN, UP)},
                 "kinds": [
-                    {"direction": way, "kind": kind, "bytes": raw, "before_codec": kind in self.packed}
-                    for (way, kind), (raw, _) in sorted(kinds.items())
+                    {"direction": way, "kind": kind, "bytes": encoded}
+                    | {"before_codec": kind in self.packed, "at_most": (way, kind) in self.at_most}
+                    for (way, kind), (_, encoded) in sorted(kinds.items())
                 ],
             },
             "forward_counts": {
@@ -134,6 +137,12 @@ def _make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Forec
         placements,
         ledger,
         {part.kind for part in (*schema.traffic.down, *schema.traffic.up) if part.codec != "dense"},
+        {
+            (way, part.kind)
+            for way, parts in ((DOWN, schema.traffic.down), (UP, schema.traffic.up))
+            for part in parts
+            if part.varies
+        },
         kinds.groups(),
         learners,
         bounds(experiment),

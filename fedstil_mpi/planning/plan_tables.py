@@ -30,8 +30,10 @@ def rounds_table(forecast: Forecast) -> Table:
 
 def kinds_table(forecast: Forecast) -> Table:
     table = plain("direction", "kind", "MB", "", left=("direction", "kind"))
-    for (direction, kind), (raw, _) in sorted(forecast.ledger.by_kind().items(), reverse=True):
-        table.add_row(direction, kind, _megabytes(raw), "before its codec" if kind in forecast.packed else "")
+    for (direction, kind), (_, encoded) in sorted(forecast.ledger.by_kind().items(), reverse=True):
+        bound = "at most" if (direction, kind) in forecast.at_most else ""
+        remark = "at most, before its codec" if kind in forecast.packed else bound
+        table.add_row(direction, kind, _megabytes(encoded), remark)
     return table
 
 

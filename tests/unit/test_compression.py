@@ -111,6 +111,30 @@ def test_prototypes_and_importances_in_16_bits():
         assert {e.raw / e.encoded for e in entries} == {2}
 
 
+@pytest.mark.parametrize("codec", NAMES)
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_a_damaged_message_is_refused_by_whoever_gets_it(direction, codec):
+    """Weights and rows alike; and nothing of it is taken in."""
+    f = tiny.federation(
+        tiny.experiment({f"compression.{direction}": codec, "compression.rows": "known"}, "fedavg"), STREAMS[:1]
+    )
+    f.play(1, [0])
+    side, server = f.clients[0], f.server
+    if direction == "up":
+        side.absorb({})
+        message, before = side.update(), server.inner.theta_P
+    else:
+        message, before = {kind: rows[0] for kind, rows in server.knowledge([0]).items()}, side.inner.theta()
+    for kind in ("weights", "rows"):
+        damaged = message | {kind: message[kind].clone()}
+        damaged[kind].view(-1)[-1] ^= 1
+        with pytest.raises(ValueError, match="damaged"):
+            side.absorb(damaged) if direction == "down" else server.collect(
+                [0], {k: v[None] for k, v in damaged.items()}
+            )
+    assert torch.equal(before, server.inner.theta_P if direction == "up" else side.inner.theta())
+
+
 KNOWN = {"compression.rows": "known", "train.weight_decay": 0.1, "rounds.per_task": 1}
 
 

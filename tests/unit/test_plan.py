@@ -393,8 +393,19 @@ def test_kinds_with_a_codec_are_marked(monkeypatch, capsys):
     predicted = make.__wrapped__("method.name=single")
     assert predicted.packed == {"sketch"}
     assert {kind["kind"] for kind in predicted.as_json()["bytes"]["kinds"] if kind["before_codec"]} == {"sketch"}
-    assert "by round (at most: some of it passes a codec)" in (text := printed(capsys, "method.name=single"))
-    assert ["C2S", "sketch", "0.000", "before", "its", "codec"] in [line.split() for line in text.splitlines()]
+    assert "by round (at most)" in (text := printed(capsys, "method.name=single"))
+    assert "C2S sketch 0.000 at most, before its codec" in [" ".join(line.split()) for line in text.splitlines()]
+
+
+def test_kinds_of_which_less_may_be_sent_are_marked(capsys):
+    settings = ["compression.up=ternary_entropy", "compression.down=int8"]
+    text = printed(capsys, "method.name=fedavg", *settings)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert [line.startswith("C2S") for line in lines if line.endswith("at most")] == [True]
+    kinds = json.loads(printed(capsys, "method.name=fedavg", *settings, "--json"))["bytes"]["kinds"]
+    assert {(kind["direction"], kind["kind"]) for kind in kinds if kind["at_most"]} == {("C2S", "weights")}
+    down = next(kind["bytes"] for kind in kinds if (kind["direction"], kind["kind"]) == ("S2C", "weights"))
+    assert TRAVELS < down / 6 < 1.1 * TRAVELS  # as it travels, a byte and its share of a scale for each scalar
 
 
 @pytest.mark.parametrize(

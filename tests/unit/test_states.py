@@ -114,6 +114,10 @@ CASES = [
     ),
     case("fedweit", "best", compression__up="ternary", compression__down="ternary"),
     case("fedstil", "best", compression__rows="known", compression__up="int4", compression__down="int4"),
+    case("fedavg", "best", compression__upload_above=0.02),
+    case(
+        "fedstil", "best", compression__upload_above=0.02, compression__up="ternary_entropy", compression__rows="known"
+    ),
     *(case(method, "best", rounds__exchange_every=3, prototypes__exchange=True) for method in FEDERATED),
     *(case(method, "reference_code", rounds__exchange_every=2) for method in ("fedcurv", "fedstil", "fedweit")),
     case("fedprox", "best", method__anchor="previous", rounds__exchange_every=2),
@@ -129,6 +133,7 @@ ALL = [
     ),
     case("fedstil_atten", "best", compression__up="ternary", compression__down="ternary"),
     case("fedavg", "best", compression__rows="known"),
+    *(case(method, "best", compression__upload_above=0.02, compression__up="int8") for method in FEDERATED),
     *(case(method, "reference_code", rounds__exchange_every=2) for method in ("fedavg", "fedprox", "fedstil_atten")),
 ]
 MORE = STEADY | {"rounds.per_task": 2, "evaluation.protocol": "market"}

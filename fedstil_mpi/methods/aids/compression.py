@@ -1,9 +1,11 @@
 """Compression: an aid that sends weights in few bits a scalar. It wraps the two sides of a method, outermost.
 
 Up, a client sends how far it moved, with what earlier rounds left unsent; it steps to what was really sent, and what
-that leaves out waits for its next round (error feedback; Karimireddy et al., ICML 2019). Down, the server sends the
-difference between a client's weights and what this client holds already, so that what was left out is in the next
-difference. Both ends add up the same decoded numbers in the same order, and agree to the last bit.
+that leaves out waits for its next round (error feedback; Karimireddy et al., ICML 2019). While all that waits is small beside
+the client's weights it can wait, too, and the server goes on with what it knows of this client (Chen et al., LAG, NeurIPS 2018;
+with codecs and error feedback Singh et al., SPARQ-SGD, CDC 2020). Down, the server sends the difference between a client's
+weights and what this client holds already, so that what was left out is in the next difference. Both ends add up the same
+decoded numbers in the same order, and agree to the last bit.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,19 +36,22 @@ class Codecs:
     down: Wire | None
     halved: dict[str, torch.dtype]
     """Kinds that are sent in 16 bits."""
+    upload_above: float = 0.0
+    """How far a client has to have moved, as a share of its weights (2-norms), to send it."""
 
     @classmethod
     def of(cls, options: Compression, layout: Layout, traffic: Traffic) -> "Codecs":
         """For a method with this traffic, whose weights have this layout."""
         known_rows = options.rows == "known" and CLASSIFIER in layout.names
 
-        def wire(codec: str, parts: Sequence[Part]) -> Wire | None:
-            travels = any(part.kind == WEIGHTS for part in parts) and (codec != "none" or known_rows)
-            return Wire(WEIGHTS, layout, codec, options.dead_zone, known_rows) if travels else None
+        def wire(codec: str, parts: Sequence[Part], optional: bool = False) -> Wire | None:
+            travels = any(part.kind == WEIGHTS for part in parts) and (codec != "none" or known_rows or optional)
+            return Wire(WEIGHTS, layout, codec, options.dead_zone, known_rows, optional) if travels else None
 
         kinds = {"prototypes": options.prototypes, "token": options.prototypes, "importance": options.importance}
         halved = {kind: HALVES[name] for kind, name in kinds.items() if name != "none"}
-        return cls(wire(options.up, traffic.up), wire(options.down, traffic.down), halved)
+        up = wire(options.up, traffic.up, optional=options.upload_above > 0)
+        return cls(up, wire(options.down, traffic.down), halved, options.upload_above)
 
     @property
     def any(self) -> bool:
@@ -121,10 +126,17 @@ class CompressedClient(AidedClient):
             return self.codecs.halve(message)
         known = sorted(self.learner.known)
         wanted = message[WEIGHTS] if self.unsent is None else message[WEIGHTS] + self.unsent
-        packed, got = wire.send(wanted, known)
-        self.unsent = wire.only_known(wanted - got, known)
+        wanted = wire.only_known(wanted, known)
+        packed, got = wire.nothing() if self._can_wait(wanted) else wire.send(wanted, known)
+        self.unsent = wanted - got
         self.inner.sent(message | {WEIGHTS: got})
         return self.codecs.halve(message) | packed
+
+    def _can_wait(self, wanted: Tensor) -> bool:
+        """Whether it is too little to be sent. In a plan, where all is 0, nothing is."""
+        start = self.learner.untold.start
+        assert start is not None  # that is what weights are sent as the difference to
+        return bool(wanted.norm() < self.codecs.upload_above * start.norm())
 
     def sent(self, update: Message) -> None:
         """`update` has told the inner client what arrives."""
