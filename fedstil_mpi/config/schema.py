@@ -124,6 +124,13 @@ def check(experiment: Experiment) -> None:
             f"data.synthetic has {people.clients} clients x {experiment.data.tasks} tasks x {in_task} people = {sightings:,}; "
             f"expected at most {MOST_SIGHTINGS:,} in all"
         )
+    for key in ("up", "down"):
+        codec = getattr(experiment.compression, key)
+        if codec != "none" and experiment.train.on_divergence == "continue":
+            raise InputError(
+                f"train.on_divergence is continue, but compression.{key}={codec} has no code for what is not finite; "
+                f"set train.on_divergence=stop or compression.{key}=none"
+            )
     pad, side = experiment.train.crop_pad, min(experiment.data.height, experiment.data.width)
     if pad >= side:
         raise InputError(f"train.crop_pad = {pad}; expected less than {side}, the shorter side of the images")

@@ -145,6 +145,10 @@ def typed(schema, prefix=""):
         ("data: {clients: {a: 1}}", "config key data.clients = {'a': 1}; expected a value, no section"),
         ("data: {clients: [a]}", "config key data.clients"),
         ("data: {clients: [[1]]}", "data.clients = [[1]]; expected a list of numbers"),
+        (
+            "{train: {on_divergence: continue}, compression: {down: int8}}",
+            "train.on_divergence is continue, but compression.down=int8 has no code for what is not finite",
+        ),
         ("train: {rate: reference_code}", "train.rate=reference_code counts epochs, but train.steps is set"),
     ],
 )
