@@ -6,6 +6,8 @@ Encodes and decodes a Gaussian vector in the layouts of two tails, on one core, 
 """
 
 import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,8 +40,9 @@ that decoding does not bring back, all of which the next round's message gets (e
 
 Who sends has to know what arrives, which is in *encode*. *A round*: of one client both ways, that is, to encode and decode twice,
 at the client and at the server together; and its share of the {steps} steps of {images} images that the client trains in a round,
-stem and search not counted. `configs/quickstart.yaml`: {of[0]}; `configs/pku.yaml`: {of[1]}. What codecs cost in accuracy:
-`configs/compare/codecs_pku.yaml`.
+stem and search not counted. All are timed in turns, so that other work of the machine slows them down alike.
+`configs/quickstart.yaml`: {of[0]}; `configs/pku.yaml`: {of[1]}.
+What codecs cost in accuracy: `configs/compare/codecs_pku.yaml`.
 """
 HEAD = ["codec", "bits", "missed", "encode, ms/MB", "decode, ms/MB", "a round: quickstart", "a round: PKU-Reid"]
 
@@ -61,65 +64,77 @@ class Vector(NamedTuple):
 
     layout: Layout
     values: Tensor
-    trained: float
-    """CPU milliseconds of what it trains for that."""
+    train: Callable[[], None]
+    """STEPS of what it trains for that."""
 
-    def __str__(self) -> str:
-        return f"{self.layout.scalars:,} scalars, {self.trained:,.0f} ms of training"
+
+class Cost(NamedTuple):
+    """CPU milliseconds of a client in a round."""
+
+    encode: list[float]
+    """By codec, once."""
+    decode: list[float]
+    trained: float
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    vectors = [vector(setting, options.repeats) for setting in SETTINGS]
-    codecs = [(name, DEAD_ZONES[0]) for name in NAMES] + [("ternary_entropy", zone) for zone in DEAD_ZONES[1:]]
+    names = [(name, DEAD_ZONES[0]) for name in NAMES] + [("ternary_entropy", zone) for zone in DEAD_ZONES[1:]]
+    vectors = [vector(setting) for setting in SETTINGS]
+    codecs = [[LossyCodec(name, groups(v.layout), zone) for name, zone in names] for v in vectors]
+    costs = [cost(v, of_vector, options.repeats) for v, of_vector in zip(vectors, codecs, strict=True)]
     first = vectors[0].values
     page = PAGE.format(
         **pages.made_by("torch"),
         repeats=options.repeats,
-        copy=in_turns([first.clone], options.repeats)[0] / (first.nbytes / 1e6),
+        copy=in_turns([first.clone], options.repeats)[0] / megabytes(first),
         steps=ROUND,
         images=IMAGES,
-        of=vectors,
-        table=markdown(HEAD, [row(*codec, vectors, options.repeats) for codec in codecs]),
+        of=[
+            f"{v.layout.scalars:,} scalars, {c.trained:,.0f} ms of training"
+            for v, c in zip(vectors, costs, strict=True)
+        ],
+        table=markdown(HEAD, [row(place, codecs[0][place], first, costs) for place in range(len(names))]),
     )
     pages.show(page, options.output)
 
 
-def vector(setting: Setting, repeats: int) -> Vector:
+def vector(setting: Setting) -> Vector:
     network = build(
         setting.backbone, num_classes=setting.people, image_size=setting.size, split=setting.split, last_stride=2
     )
     with torch.no_grad():
         representations = network.stem(torch.randn(IMAGES, 3, *setting.size))
     people = torch.arange(IMAGES) % 32
-    (trained,) = in_turns([local_training(network, Samples(representations, people, people))], repeats)
     layout = Layout.of(adaptive_parameters(network.tail))
     values = torch.randn(layout.scalars, generator=torch.Generator().manual_seed(1)) * 1e-3
-    return Vector(layout, values, trained * ROUND / STEPS)
+    return Vector(layout, values, local_training(network, Samples(representations, people, people)))
 
 
-def row(name: str, dead_zone: float, vectors: list[Vector], repeats: int) -> list[str]:
-    measured = [measure(LossyCodec(name, groups(of.layout), dead_zone), of, repeats) for of in vectors]
-    label = f"{name}, dead zone {dead_zone}" if name == "ternary_entropy" else name
-    return [label, *measured[0][:-1], *(cells[-1] for cells in measured)]
+def cost(of: Vector, codecs: Sequence[LossyCodec], repeats: int) -> Cost:
+    """All in turns, so that whatever else the machine does slows all of them down alike."""
+    encode = [partial(codec.send, of.values) for codec in codecs]
+    decode = [partial(codec.decode, codec.encode(of.values)) for codec in codecs]
+    trained, *times = in_turns([of.train, *encode, *decode], repeats)
+    return Cost(times[: len(codecs)], times[len(codecs) :], trained * ROUND / STEPS)
 
 
-def measure(codec: LossyCodec, of: Vector, repeats: int) -> list[str]:
-    payload, megabytes = codec.encode(of.values), of.values.nbytes / 1e6
-    missed = (codec.decode(payload) - of.values).square().sum() / of.values.square().sum()
-    encode, decode = in_turns([lambda: codec.send(of.values), lambda: codec.decode(payload)], repeats)
-    spent = 2 * (encode + decode)
-    cells = [f"{8 * len(payload) / codec.scalars:.3f}", f"{100 * missed:.3g} %"]
-    return [
-        *cells,
-        f"{encode / megabytes:.2f}",
-        f"{decode / megabytes:.2f}",
-        f"{spent:.0f} ms, {spent / of.trained:.1%}",
-    ]
+def row(place: int, codec: LossyCodec, values: Tensor, costs: Sequence[Cost]) -> list[str]:
+    payload = codec.encode(values)
+    missed = (codec.decode(payload) - values).square().sum() / values.square().sum()
+    label = f"{codec.name}, dead zone {codec.dead_zone}" if codec.name == "ternary_entropy" else codec.name
+    cells = [label, f"{8 * len(payload) / codec.scalars:.3f}", f"{100 * missed:.3g} %"]
+    cells += [f"{of[place] / megabytes(values):.2f}" for of in (costs[0].encode, costs[0].decode)]
+    spent = [2 * (of.encode[place] + of.decode[place]) for of in costs]
+    return cells + [f"{ms:.0f} ms, {ms / of.trained:.1%}" for ms, of in zip(spent, costs, strict=True)]
+
+
+def megabytes(values: Tensor) -> float:
+    return values.nbytes / 1e6
 
 
 if __name__ == "__main__":
