@@ -15,28 +15,26 @@ LENGTH = "SCALE_LENGTH"
 
 
 class Ring(Stream):
+    on_demand = True
+
     def __init__(self, clients: int, tasks: int, size: tuple[int, int]):
         self.clients, self.tasks, self.size = clients, tasks, size
 
     def pids(self, client: int, task: int) -> np.ndarray:
-        return np.unique((client + task + np.arange(2)) % self.clients)
+        return np.sort((client + task + np.arange(2)) % self.clients)
 
     def labels(self, client: int, task: int) -> dict[str, np.ndarray]:
         people = self.pids(client, task)
         return {"train": np.repeat(people, 4), "query": people, "gallery": people}
 
-    def cameras(self, client: int, task: int) -> dict[str, np.ndarray]:
-        labels = self.labels(client, task)
-        return {split: np.full(len(pids), client + (split == "gallery")) for split, pids in labels.items()}
-
     def task(self, client: int, task: int) -> Task:
-        noise, cameras = np.random.default_rng([client, task]), self.cameras(client, task)
-        return Task(
-            **{
-                split: Images(noise.integers(0, 256, (len(pids), *self.size, 3), np.uint8), pids, cameras[split])
-                for split, pids in self.labels(client, task).items()
-            }
-        )
+        noise = np.random.default_rng([client, task])
+
+        def images(split: str, pids: np.ndarray) -> Images:
+            pixels = noise.integers(0, 256, (len(pids), *self.size, 3), np.uint8)
+            return Images(pixels, pids, np.full(len(pids), client + (split == "gallery")))
+
+        return Task(**{split: images(split, pids) for split, pids in self.labels(client, task).items()})
 
 
 def open_stream(data, seed):

@@ -96,7 +96,7 @@ def plan_of(case: Case, rounds: Schedule) -> Plan:
 def predicted(case: Case, start: Network, rounds: Schedule) -> Ledger:
     """What crosses the edge links, with sparse items encoded at the assumed density."""
     schema, plan = schema_of(case, start), plan_of(case, rounds)
-    f, _ = counting_federation(plan, stream(plan), hollow(start), schema)
+    f = counting_federation(plan, stream(plan), hollow(start), schema)
     run_rounds(f, NoCheckpoints())
     directions = {DOWN: schema.traffic.down, UP: schema.traffic.up}
     sparse = {(way, part.kind): part for way, parts in directions.items() for part in parts if part.codec == "sparse"}

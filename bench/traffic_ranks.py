@@ -118,10 +118,10 @@ def play(world: World, case: Case, model: Network) -> dict[str, Any]:
     rounds, empty = schedule(case.clients, TASKS, PER_TASK), hollow(model)
     clients_of, schema, plan = assign_clients(case.clients, world.size), schema_of(case, model), plan_of(case, rounds)
     labels = stream(plan)
-    learners = [
-        CountingLearner(client, plan.experiment, tasks_without_pixels(labels, client, *IMAGE), empty)
+    learners = {
+        client: CountingLearner(client, plan.experiment, tasks_without_pixels(labels, client, *IMAGE), empty)
         for client in clients_of[world.rank]
-    ]
+    }
     inner = MpiExchange(world, clients_of, Clock())
     f = connect(plan, schema_of(case, empty), learners, inner, CountingTrainer())
     exchange = FullSize(inner, f.traffic)

@@ -89,7 +89,7 @@ class CheckpointManager:
                 if self.thorough or not self._covered:
                     with self.world.verdict():
                         network = f.initial_model.network
-                        coverage.check(f.clients.values(), f.server, network, thorough=self.thorough)
+                        coverage.check(f.clients.made().values(), f.server, network, thorough=self.thorough)
                     self._covered = True
                 self._begin(round, _states(f, seconds, self.store.last_round if self.world.is_server else 0))
                 f.changed.clear()
@@ -107,7 +107,7 @@ class CheckpointManager:
         self.settle()
         done = round - 1
         if self._is_due(done):
-            trainings = {client: side.learner.training for client, side in f.clients.items()}
+            trainings = {client: side.learner.training for client, side in f.clients.made().items()}
             states = {_name(client): training.state() for client, training in trainings.items() if training is not None}
             if self.world.is_server:
                 states["interruptions"] = _interruptions(f)
@@ -150,7 +150,7 @@ class CheckpointManager:
                     f.restore_client(client, state)
             if self.store.was_learning(checkpoint.round) and self.lost(checkpoint) == f.schedule.lost:
                 learning = self.store.at(checkpoint.round, learning=True)
-                for client, side in f.clients.items():
+                for client, side in f.clients.made().items():
                     side.learner.interrupted = learning.read(_name(client))
             progress = checkpoint.read("progress")
             if progress is not None:
@@ -218,7 +218,7 @@ def _states(f: Federation, seconds: list[dict[str, float]] | None, last: int) ->
     """Name of a file -> the state that this rank writes to it: of what has changed since the checkpoint after round `last`."""
     states: dict[str, State] = {
         _name(client): f.client_state(client)
-        for client, side in f.clients.items()
+        for client, side in f.clients.made().items()
         if side.learner.draws and client in f.changed
     }
     server = f.server.state() if f.server is not None else None  # collective where ranks share it

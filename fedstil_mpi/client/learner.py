@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -22,7 +22,7 @@ from fedstil_mpi.client.untold import Untold
 from fedstil_mpi.client.views import Views
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Task
-from fedstil_mpi.data.streams.duplicates import first_shown
+from fedstil_mpi.data.streams.duplicates import FirstShown
 from fedstil_mpi.models.network import Network, Tail, fingerprint, is_finite, trainable_parameters
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError
@@ -293,6 +293,6 @@ class Learner:
         return features
 
     @cached_property
-    def shown(self) -> list[np.ndarray]:
+    def shown(self) -> Iterable[np.ndarray]:
         """For each task, bool [gallery]: the images that no earlier task's gallery has."""
-        return first_shown([task.gallery for task in self.tasks])
+        return FirstShown(self.tasks)

@@ -123,7 +123,7 @@ def learn(f: Federation, round: int, online: list[int], checkpoints: Checkpoints
 def keep_local(f: Federation, folder: Path) -> None:
     """The models before the last exchange, of clients that have learned anything. Collective: all ranks must call."""
     with f.verdict():
-        tails = {client: side.learner.tail for client, side in f.clients.items() if side.learner.draws}
+        tails = {client: side.learner.tail for client, side in f.clients.made().items() if side.learner.draws}
         save_models(folder, tails, "local")
 
 
@@ -137,7 +137,8 @@ def validate(f: Federation, round: int, *, served: bool) -> None:
         f.observer.served_is_local(round)
         return
     model = "served" if served else "local"
-    left = {client: f.clients[client] for client in f.schedule.attendance.left(round + served) if client in f.clients}
+    there = f.clients.made()  # the others have nothing to be searched with
+    left = {client: there[client] for client in f.schedule.attendance.left(round + served) if client in there}
     with ExitStack() as stack:
         for side in left.values() if served else ():
             stack.enter_context(side.serving())

@@ -3,7 +3,7 @@
 In this order: `make_plan` (of numbers and labels alone), `load_data_and_model`, `assemble`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from fedstil_mpi.federation import schedule
 from fedstil_mpi.federation.messages import MessageSchema, message_schema
 from fedstil_mpi.federation.participation import check_away
 from fedstil_mpi.federation.plan import Plan
+from fedstil_mpi.federation.roster import Roster
 from fedstil_mpi.federation.server_place import is_shared
 from fedstil_mpi.federation.shared_resources import SharedResources
 from fedstil_mpi.federation.start_model import Kept, load_network, start_network, warmup_images
@@ -107,12 +108,14 @@ def load_data_and_model(
     if resources.network is None:
         stage("images")
     with world.verdict():
-        missing = [client for client in resources.placement.clients if client not in resources.tasks]
-        resources.tasks |= load_tasks(resources.stream, missing)
+        if not resources.stream.on_demand:
+            missing = [client for client in resources.placement.clients if client not in resources.tasks]
+            resources.tasks |= load_tasks(resources.stream, missing)
         images = warmup_images(plan, resources.stream) if warms_up else None
-    clients = list(resources.tasks.values())
-    check_cameras(world, plan, clients)
-    check_searchable(world, plan, clients)
+    if not resources.stream.on_demand:
+        clients = list(resources.tasks.values())
+        check_cameras(world, plan, clients)
+        check_searchable(world, plan, clients)
     if resources.network is None:
         resources.network = start_network(world, plan, resources.placement, images, start, stage)
     elif start is not None:
@@ -165,10 +168,12 @@ def assemble(world: World, plan: Plan, resources: SharedResources) -> Federation
     assert network is not None
     with world.verdict():
         clock = Clock(ranges(plan.experiment.placement.nvtx))
-    learners = [
-        Learner(client, plan.learners_experiment, resources.tasks[client], network, resources.representations)
-        for client in resources.placement.clients
-    ]
+
+    def learner_of(client: int) -> Learner:
+        tasks = resources.tasks_of(client)
+        return Learner(client, plan.learners_experiment, tasks, network, resources.representations)
+
+    learners = Roster(resources.placement.clients, learner_of)
     with world.verdict():
         schema = message_schema(plan.experiment, plan.method, plan.schedule.clients, network)
     f = connect(plan, schema, learners, open_exchange(world, plan, schema, clock), OneByOne(world.at))
@@ -189,6 +194,24 @@ def open_exchange(world: World, plan: Plan, schema: MessageSchema, clock: Clock)
     return ColumnExchange(world, clients_of, clock, schema.setup.layout.scalars, told)
 
 
+def make_client(method: MethodModule, schema: MessageSchema, experiment: Experiment, learner: Learner) -> Client:
+    """A client's side of the method, with the aids that the config adds."""
+    options = experiment.method.options
+    side: Client = method.Client.create(learner, schema.setup, options)
+    averages = experiment.serving.average > 0 and not learner.counts_only  # it costs nothing that a plan counts
+    if averages and isinstance(side, FederatedClient) and side.serves_received:
+        side = AveragedClient(side, experiment.serving.average)
+    if experiment.prototypes.exchange:
+        side = PrototypeClient(side)
+    if not schema.codecs.any:
+        return side
+
+    def start_of(tail: Tail) -> Tensor:
+        return to_host(schema.setup.layout.pack(method.Client.travelling(tail, options)))
+
+    return CompressedClient(side, schema.codecs, start_of)
+
+
 def make_server(method: MethodModule, schema: MessageSchema, options: Any, exchange: Exchange) -> Server | None:
     """The method's server, or its part, where the exchange has it. Collective: all ranks must call."""
     if not isinstance(exchange, ColumnExchange):
@@ -199,32 +222,16 @@ def make_server(method: MethodModule, schema: MessageSchema, options: Any, excha
 
 
 def connect(
-    plan: Plan, schema: MessageSchema, learners: Sequence[Learner], exchange: Exchange, trainer: LocalTrainer
+    plan: Plan, schema: MessageSchema, learners: Mapping[int, Learner], exchange: Exchange, trainer: LocalTrainer
 ) -> Federation:
-    """Build both sides of the method: a client for each learner, and the server where the exchange has it."""
+    """Both sides of the method: the server where the exchange has it, and a client for each learner, once it is asked for."""
     experiment, method = plan.experiment, plan.method
     options = experiment.method.options
-    clients: dict[int, Client] = {
-        learner.client: method.Client.create(learner, schema.setup, options) for learner in learners
-    }
     server = make_server(method, schema, options, exchange)
-    if past := experiment.serving.average:  # it costs nothing that a plan counts
-        averaged = [
-            side
-            for side in clients.values()
-            if isinstance(side, FederatedClient) and side.serves_received and not side.learner.counts_only
-        ]
-        clients |= {side.learner.client: AveragedClient(side, past) for side in averaged}
-    if experiment.prototypes.exchange:
-        clients = {client: PrototypeClient(side) for client, side in clients.items()}
-        server = PrototypeServer(server) if server is not None and exchange.is_server else server
-    if schema.codecs.any:
-
-        def start_of(tail: Tail) -> Tensor:
-            return to_host(schema.setup.layout.pack(method.Client.travelling(tail, options)))
-
-        clients = {client: CompressedClient(side, schema.codecs, start_of) for client, side in clients.items()}
-        server = CompressedServer(server, schema.codecs) if server is not None else None
+    if server is not None and experiment.prototypes.exchange and exchange.is_server:
+        server = PrototypeServer(server)
+    if server is not None and schema.codecs.any:
+        server = CompressedServer(server, schema.codecs)
     return Federation(
         schedule=plan.schedule,
         exchange=exchange,
@@ -232,7 +239,7 @@ def connect(
         initial_model=schema.initial_model,
         traffic=schema.traffic,
         scopes=plan.scopes,
-        clients=clients,
+        clients=Roster(learners, lambda client: make_client(method, schema, experiment, learners[client])),
         server=server,
         task_aware=method.Client.task_aware,
     )

@@ -5,6 +5,7 @@ comparison then draws the images, warms up the model and passes the stem once fo
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from fedstil_mpi.comm.world import World
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.base import Stream, Task
+from fedstil_mpi.data.streams.on_demand import TasksOnDemand
 from fedstil_mpi.launch.placement import RankPlacement, assign_clients, place_rank, table
 from fedstil_mpi.util.errors import InputError
 
@@ -31,12 +33,18 @@ class SharedResources:
     placement: RankPlacement
     placements: list[dict[str, Any]] | None
     """All ranks' placements, as rows of a table, on rank 0; elsewhere None."""
-    tasks: "dict[int, list[Task]]" = field(default_factory=dict)
-    """The images of this rank's clients, once they are loaded."""
+    tasks: dict[int, Sequence[Task]] = field(default_factory=dict)
+    """The images of this rank's clients, as far as they are loaded or made."""
     network: "Network | None" = None
     """The start model, once it is there; runs copy its tail and share its stem, and leave both as they are."""
     representations: "dict[tuple[int, int, str], Tensor]" = field(default_factory=dict)
     """What the stem makes of the images of (client, task, split) without augmentation."""
+
+    def tasks_of(self, client: int) -> Sequence[Task]:
+        """A client's images, which may still be to be made."""
+        if client not in self.tasks:
+            self.tasks[client] = TasksOnDemand(self.stream, client)
+        return self.tasks[client]
 
 
 def open_shared_resources(

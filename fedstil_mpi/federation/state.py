@@ -13,6 +13,7 @@ from fedstil_mpi.comm.exchange import Exchange
 from fedstil_mpi.evaluation.scopes import Scopes
 from fedstil_mpi.federation.initial_model import InitialModel
 from fedstil_mpi.federation.observer import Observer
+from fedstil_mpi.federation.roster import Roster
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.trainer import LocalTrainer
 from fedstil_mpi.methods.base import Client, Server, Traffic, restore
@@ -36,7 +37,7 @@ class Federation:
     traffic: Traffic
     scopes: Scopes
     """Where queries are searched, and whose."""
-    clients: dict[int, Client]
+    clients: Roster[Client]
     """This rank's clients."""
     server: Server | None
     """On rank 0; elsewhere None."""

@@ -74,7 +74,7 @@ class Client(base.Client):
 
     def begin(self) -> None:
         """Nothing is kept in the first task, where there are no old classes."""
-        past = self.learner.tasks[: self.learner.task]
+        past = [self.learner.tasks[task] for task in range(self.learner.task)]
         old = sorted({person for task in past for person in task.train.people.tolist()})
         self.old = torch.tensor(old, device=self.learner.device)
         rehearsed = self.learner.rehearsed() if self.options.distillation and past else None

@@ -16,7 +16,7 @@ from fedstil_mpi.client.augmentation import Augmentation
 from fedstil_mpi.client.representations import BATCH
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.config.schema import Experiment
-from fedstil_mpi.data.streams.base import SPLITS
+from fedstil_mpi.data.streams.base import SPLITS, Stream
 from fedstil_mpi.federation.messages import MessageSchema
 from fedstil_mpi.federation.server_place import shares
 from fedstil_mpi.methods.base import MethodModule
@@ -114,25 +114,32 @@ def estimate(
     method: MethodModule,
     schema: MessageSchema,
     network: Network,
-    learners: Sequence[CountingLearner],
+    stream: Stream,
+    learners: Mapping[int, CountingLearner],
     ledger: Ledger,
     placements: Sequence[Mapping[str, Any]],
 ) -> list[Footprint]:
-    """Every rank's. network: on the device meta; ledger: as predicted; placements: the ranks' rows of `placement.table`."""
+    """Every rank's.
+
+    network: on the device meta; learners: of the clients that take part; ledger: as predicted; placements: the ranks' rows of
+    `placement.table`.
+    """
     sizes, codecs = measure(experiment, schema, network), schema.codecs
     of_server = shares(experiment, method, schema, len(placements))
     messages = _largest_messages(schema, ledger, [placement["clients"] for placement in placements], of_server)
-    all_galleries = sum(learner.images_searched_in for learner in learners)
+    all_galleries = sum(learner.images_searched_in for learner in learners.values())
     global_gallery = all_galleries if "all" in experiment.evaluation.gallery else 0
     footprints = []
     for placement, message in zip(placements, messages, strict=True):
-        mine = [learners[client] for client in placement["clients"]]
+        mine = [learners[client] for client in placement["clients"] if client in learners]
         parts = {"set-up": sizes.model, "model": sizes.model + (sizes.stem if mine else 0)}
         parts["exchange"] = message + sizes.travels
         if global_gallery:  # what this rank gives, and all of it
             parts["exchange"] += (sum(learner.images_searched_in for learner in mine) + global_gallery) * sizes.feature
         if mine:
             parts |= _of_clients(experiment, sizes, mine)
+        if not stream.on_demand and (idle := [c for c in placement["clients"] if c not in learners]):
+            parts["images"] = parts.get("images", 0) + sizes.image * sum(_images(stream, client) for client in idle)
             parts["search"] = _search(experiment, sizes, mine, global_gallery)
         if mine and schema.traffic.down:  # every client keeps what its delta is taken against
             parts["exchange"] += (len(mine) + 2) * sizes.travels
@@ -141,10 +148,9 @@ def estimate(
             parts["exchange"] += kept * len(mine) * sizes.travels
         footprints.append(Footprint(parts, placement["device"] == "cuda"))
     held = len(learners) * sizes.travels if codecs.down else 0
-    drawn = sum(learner.draws > 0 for learner in learners)
     for place, share in zip(footprints, of_server, strict=True):
         if share:
-            place.parts["server"] = int(share * _server(method, schema, experiment, drawn))
+            place.parts["server"] = int(share * _server(method, schema, experiment, len(learners)))
     footprints[0].parts["server"] = footprints[0].parts.get("server", 0) + _reports(ledger) + held
     footprints[0].parts["set-up"] += FORECAST
     footprints[0].parts["warm-up"] = _warm_up(experiment, network, sizes)
@@ -162,11 +168,17 @@ def _of_clients(experiment: Experiment, sizes: Sizes, learners: Sequence[Countin
     searched = max(largest.values()) * sizes.in_tail.peak
     return {
         "images": sizes.image * sum(sum(images.values()) for images in splits),
-        "tails": len(learners) * sizes.tail + 3 * any(learner.draws for learner in learners) * sizes.learns,
+        "tails": len(learners) * sizes.tail + 3 * sizes.learns,
         "activations": max(BATCH * sizes.in_stem.peak, experiment.train.batch * sizes.in_tail.kept, searched),
         "cache": sizes.item * (represented + views + largest["train"] + max(remembered)),
         "memory": sizes.item * sum(remembered),
     }
+
+
+def _images(stream: Stream, client: int) -> int:
+    """How many a client has in all."""
+    labels = [stream.labels(client, task) for task in range(stream.tasks)]
+    return sum(len(of_task[split]) for of_task in labels for split in SPLITS)
 
 
 def _search(experiment: Experiment, sizes: Sizes, learners: Sequence[CountingLearner], global_gallery: int) -> int:

@@ -19,6 +19,7 @@ from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.federation.messages import MessageSchema, message_schema
 from fedstil_mpi.federation.observer import Observers
 from fedstil_mpi.federation.plan import Plan
+from fedstil_mpi.federation.roster import Roster
 from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.server_place import is_shared
@@ -52,8 +53,8 @@ class Forecast:
     """(direction, kind) of what a run may send less of."""
     rounds: list[Group]
     """The rounds by what is new in them."""
-    learners: list[CountingLearner]
-    """All clients' at the end of the run, in client order."""
+    learners: dict[int, CountingLearner]
+    """Of all clients that take part, at the end of the run."""
     bounds: dict[str, str]
     """Kind of forward passes -> exactly | at most."""
     footprints: list[Footprint]
@@ -68,7 +69,7 @@ class Forecast:
     @property
     def forward_counts(self) -> Counter[str]:
         """Images that pass the networks of all clients, by kind."""
-        return sum((learner.forward_counts for learner in self.learners), Counter())
+        return sum((learner.forward_counts for learner in self.learners.values()), Counter())
 
     def differences(self, counts: Mapping[str, int]) -> list[str]:
         """How a run's forward counts differ from this forecast; empty where they do not."""
@@ -99,8 +100,9 @@ class Forecast:
             },
             "clients": [
                 {way: self.ledger.total(way, client=client) for way in (DOWN, UP)}
-                | {kind: learner.forward_counts[kind] for kind in self.bounds}
-                for client, learner in enumerate(self.learners)
+                | {kind: learner.forward_counts[kind] if learner else 0 for kind in self.bounds}
+                for client in range(self.schedule.clients)
+                for learner in (self.learners.get(client),)
             ],
             "memory": [{"host": f.host(), "gpu": f.device(), "parts": f.parts} for f in self.footprints],
             "files": self.files,
@@ -121,7 +123,7 @@ def _make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Forec
     experiment, method, schedule = plan.experiment, plan.method, plan.schedule
     network = blank_network(plan)
     schema = message_schema(experiment, method, schedule.clients, network)
-    f, learners = counting_federation(plan, stream, hollow(network), schema)
+    f = counting_federation(plan, stream, hollow(network), schema)
     kinds = RoundKinds(f)
     with TemporaryDirectory(prefix="fedstil_mpi-") as name:
         folder = RunFolder(Path(name))
@@ -131,7 +133,7 @@ def _make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Forec
         timings = [dict.fromkeys((*ACTIVITIES, CPU), NUMBER) for _ in placements]
         write_results(folder.path / RESULTS_FILE, record, timings, ["0" * 64] * schedule.clients)
         files = {path.name: path.stat().st_size for path in sorted(folder.path.iterdir())}
-    ledger = f.exchange.ledger
+    ledger, learners = f.exchange.ledger, counting_learners(f)
     return Forecast(
         schedule,
         placements,
@@ -146,29 +148,33 @@ def _make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Forec
         kinds.groups(),
         learners,
         bounds(experiment),
-        footprint.estimate(experiment, method, schema, network, learners, ledger, placements),
+        footprint.estimate(experiment, method, schema, network, stream, learners, ledger, placements),
         files,
-        _checkpoints(network, schedule.clients) if experiment.checkpoint.every else 0,
+        _checkpoints(network, len(learners)) if experiment.checkpoint.every else 0,
         is_shared(experiment, method, schema, len(placements)),
     )
 
 
-def counting_federation(
-    plan: Plan, stream: Stream, network: Network, schema: MessageSchema
-) -> tuple[Federation, list[CountingLearner]]:
-    """All clients in this process, and their learners. network: hollow; schema: of the real one."""
+def counting_federation(plan: Plan, stream: Stream, network: Network, schema: MessageSchema) -> Federation:
+    """All clients in this process. network: hollow; schema: of the real one."""
     data = plan.experiment.data
-    learners = [
-        CountingLearner(
-            client, plan.learners_experiment, tasks_without_pixels(stream, client, data.height, data.width), network
-        )
-        for client in range(plan.schedule.clients)
-    ]
+
+    def learner_of(client: int) -> CountingLearner:
+        tasks = tasks_without_pixels(stream, client, data.height, data.width)
+        return CountingLearner(client, plan.learners_experiment, tasks, network)
+
+    learners = Roster(range(plan.schedule.clients), learner_of)
     counted = message_schema(plan.experiment, plan.method, plan.schedule.clients, network)
     setup = replace(counted.setup, layout=HollowLayout.like(counted.setup.layout))
     schema = replace(schema, setup=setup, codecs=counted.codecs)
     schema.initial_model.network = network  # of which clients take their copy; what is sent of it stays as it was
-    return connect(plan, schema, learners, CountingExchange(), CountingTrainer()), learners
+    return connect(plan, schema, learners, CountingExchange(), CountingTrainer())
+
+
+def counting_learners(f: Federation) -> dict[int, CountingLearner]:
+    """Of the clients that have taken part in such a federation."""
+    learners = {client: side.learner for client, side in f.clients.made().items()}
+    return {client: learner for client, learner in learners.items() if isinstance(learner, CountingLearner)}
 
 
 def bounds(experiment: Experiment) -> dict[str, str]:

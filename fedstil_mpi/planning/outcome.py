@@ -29,11 +29,13 @@ def gather(world: World, plan: Plan, f: Federation, libraries: int) -> Outcome:
 
     libraries: bytes of this process before any work.
     """
-    learners = [side.learner for side in f.clients.values()]
+    there = f.clients.made()
+    learners = [side.learner for side in there.values()]
     with ExitStack() as stack:
-        for side in f.clients.values():
+        for side in there.values():
             stack.enter_context(side.serving())
-        fingerprints = world.gather_json([learner.fingerprint() for learner in learners]) or []
+        models = {learner.client: learner.fingerprint() for learner in learners}
+        fingerprints = world.gather_json([models.get(client, "") for client in f.clients]) or []
         if plan.experiment.save_models:
             with world.verdict():
                 tails = {learner.client: learner.tail for learner in learners if learner.draws}

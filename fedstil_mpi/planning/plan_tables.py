@@ -22,8 +22,7 @@ def rounds_table(forecast: Forecast) -> Table:
         table.add_row(group.name, str(group.rounds), *map(_megabytes, (*shares, group.down, group.up)))
     table.add_section()
     sums = (forecast.ledger.total(DOWN), forecast.ledger.total(UP))
-    clients = sum(learner.draws > 0 for learner in forecast.learners)
-    means = (size / max(clients, 1) for size in sums)
+    means = (size / len(forecast.learners) for size in sums)
     table.add_row("total", str(forecast.schedule.total), *map(_megabytes, (*means, *sums)), style="bold")
     return table
 
@@ -40,10 +39,9 @@ def kinds_table(forecast: Forecast) -> Table:
 def clients_table(forecast: Forecast) -> Table:
     """Bytes and forward passes by client."""
     table = plain("client", "MB down", "MB up", *KINDS)
-    clients = range(len(forecast.learners))
-    for client in clients if len(clients) <= LONGEST else ():
+    for client, learner in forecast.learners.items() if forecast.schedule.clients <= LONGEST else ():
         sizes = (_megabytes(forecast.ledger.total(way, client=client)) for way in (DOWN, UP))
-        table.add_row(str(client), *sizes, *(f"{forecast.learners[client].forward_counts[kind]}" for kind in KINDS))
+        table.add_row(str(client), *sizes, *(f"{learner.forward_counts[kind]}" for kind in KINDS))
     table.add_section()
     sizes = (_megabytes(forecast.ledger.total(way)) for way in (DOWN, UP))
     bounds = ("" if bound == "exactly" else f"{bound} " for bound in forecast.bounds.values())
@@ -79,7 +77,7 @@ def peaks_table(forecast: Forecast, measured: Sequence[Mapping[str, Any]]) -> Ta
 
 def warnings(forecast: Forecast) -> list[str]:
     """One line on what a run of this forecast will lack."""
-    without = {learner: [n for n in learner.memory.counts.values() if not n] for learner in forecast.learners}
+    without = {learner: [n for n in learner.memory.counts.values() if not n] for learner in forecast.learners.values()}
     learner = max(without, key=lambda learner: len(without[learner]))
     if not without[learner]:
         return []

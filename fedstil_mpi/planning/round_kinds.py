@@ -39,7 +39,7 @@ class RoundKinds(Observer):
         self._add(name if exchanges else "no exchange", round, len(online))
 
     def end(self) -> None:
-        met = sum(side.learner.draws > 0 for side in self._f.clients.values())
+        met = sum(side.learner.draws > 0 for side in self._f.clients.made().values())
         self._add("closing", self._f.schedule.total + 1, met)
 
     def _add(self, name: str, round: int, visits: int) -> None:

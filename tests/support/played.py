@@ -62,7 +62,7 @@ def federation(
     learners = [Learner(client, config, tasks, start) for client, tasks in enumerate(streams)]
     plan = plan_of(config, schedule)
     schema = message_schema(plan.experiment, plan.method, schedule.clients, start)
-    return connect(plan, schema, learners, InProcessExchange(), OneByOne(nowhere))
+    return connect(plan, schema, dict(enumerate(learners)), InProcessExchange(), OneByOne(nowhere))
 
 
 def play(
@@ -89,7 +89,7 @@ def count(
     """All rounds as a plan runs them; size: height and width of an image."""
     plan, network = plan_of(config, schedule, *size), start or tiny.network()
     schema = message_schema(plan.experiment, plan.method, schedule.clients, network)
-    f, _ = counting_federation(plan, Given(streams), hollow(network), schema)
+    f = counting_federation(plan, Given(streams), hollow(network), schema)
     run_rounds(f, NoCheckpoints())
     return f
 

@@ -135,7 +135,7 @@ def federation(config: Experiment, streams: Sequence[Sequence[Task]], start: Net
     )
     plan = Plan(config, methods.load(config.method.name), schedule, CLASSES, Scopes(config.evaluation.gallery))
     schema = message_schema(config, plan.method, len(streams), start)
-    return Federation(connect(plan, schema, learners, InProcessExchange(), OneByOne(state.nowhere)))
+    return Federation(connect(plan, schema, dict(enumerate(learners)), InProcessExchange(), OneByOne(state.nowhere)))
 
 
 def search(learner: Learner, tail_for: TailFor | None = None) -> np.ndarray:

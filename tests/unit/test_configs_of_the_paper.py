@@ -19,7 +19,7 @@ from fedstil_mpi.federation.messages import MessageSchema, message_schema
 from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.models.network import Network, build, given
 from fedstil_mpi.planning.counting import CountingTrainer
-from fedstil_mpi.planning.forecast import bounds, counting_federation
+from fedstil_mpi.planning.forecast import bounds, counting_federation, counting_learners
 from fedstil_mpi.planning.hollow import hollow
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -134,7 +134,7 @@ def costs(name: str) -> str:
     """What a file's comment has to say of bytes and work."""
     experiment = resolved(name, "paper")
     plan, schema = planned(experiment), messages(experiment)
-    f, learners = counting_federation(plan, STREAM, hollow(schema.initial_model.network), schema)
+    f = counting_federation(plan, STREAM, hollow(schema.initial_model.network), schema)
     f.trainer = trainer = Steps()
     run_rounds(f, NoCheckpoints())
     ledger = f.exchange.ledger
@@ -143,7 +143,7 @@ def costs(name: str) -> str:
     packed = any(part.codec != "dense" for part in (*schema.traffic.down, *schema.traffic.up))
     bound = bounds(experiment)["stem"]
     steps = trainer.images / experiment.train.batch
-    stem = sum(learner.forward_counts["stem"] for learner in learners)
+    stem = sum(learner.forward_counts["stem"] for learner in counting_learners(f).values())
     memory = experiment.memory.size * 4 * schema.setup.representation
     kept = f"; a full memory takes {_megabytes(memory)} a client" if memory else ""
     return (

@@ -61,6 +61,9 @@ class Stream(ABC):
 
     clients: int
     tasks: int
+    on_demand: bool = False
+    """Whether its images are made, not read, and every query has a match: a client's are made when it first takes part then,
+    and there is nothing to check before."""
     passed_over: Mapping[str, int] = MappingProxyType({})
     """Reason -> how many files, or folders as a whole, that are no part of it."""
 

@@ -25,6 +25,8 @@ from fedstil_mpi.util.errors import InputError
 class SyntheticStream(Stream):
     """The tasks of all clients. Person ids count from 0 without gaps, strangers' behind those of all others."""
 
+    on_demand = True
+
     def __init__(self, options: SyntheticOptions, seed: int, *, tasks: int, height: int, width: int):
         """Images of height x width pixels; people are drawn for about twice the width. Raises InputError if too small."""
         for name, value, low in (("tasks", tasks, 1), ("height", height, 32), ("width", width, 16)):

@@ -15,6 +15,10 @@ class View(Stream):
         self.clients, self.tasks = source.clients, source.tasks
 
     @property
+    def on_demand(self) -> bool:  # type: ignore[override]
+        return self.source.on_demand
+
+    @property
     def passed_over(self) -> Mapping[str, int]:  # type: ignore[override]
         return self.source.passed_over
 
