@@ -17,6 +17,7 @@ from fedstil_mpi.client.epochs import Epoch, ReferenceRate
 from fedstil_mpi.client.local_training import Diverged, LocalTraining, Penalty, shortened
 from fedstil_mpi.client.rehearsal import Memory, Samples
 from fedstil_mpi.client.representations import PLAIN, represent
+from fedstil_mpi.client.tail_memory import TailMemory
 from fedstil_mpi.client.tasks import task_begins, task_ends, task_of_draw
 from fedstil_mpi.client.untold import Untold
 from fedstil_mpi.client.views import Views
@@ -35,7 +36,7 @@ KINDS = ("stem", "train", "search")
 class Learner:
     """A client as every method sees it. What is special about a method stays in `methods/`."""
 
-    derived = ("experiment", "tasks", "stem", "_shares_tail", "shown", "training")
+    derived = ("experiment", "tasks", "stem", "tail_memory", "shown", "training")
     """Attributes that are no state: see `methods.base.Client`."""
     counts_only = False
     """Whether images are counted instead of used, as a plan does."""
@@ -58,7 +59,7 @@ class Learner:
         self.tasks = tasks
         self.stem = network.stem
         self.tail = network.tail.twin()
-        self._shares_tail = True
+        self.tail_memory = TailMemory(self.tail)
         self.device = next(self.tail.parameters()).device
         memory = experiment.memory
         self.memory = self.memory_type(
@@ -93,10 +94,8 @@ class Learner:
         self.tail.load_state_dict(tail)
 
     def own_tail(self) -> None:
-        """Before the tail is changed: until then it shares the start model's memory, which a client never drawn needs no more of."""
-        if self._shares_tail:
-            self.tail.leave_twins()
-            self._shares_tail = False
+        """Before the tail is changed."""
+        self.tail_memory.own()
 
     def fingerprint(self) -> str:
         """The tail's fingerprint; empty for a client that was never drawn and has no model yet."""

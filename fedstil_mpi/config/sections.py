@@ -266,3 +266,7 @@ class Placement:
     """Where the server keeps the clients' weights: rank_0 (as a server of real edges would) | all_ranks (each has some
     of the columns of all clients and computes with these; FedAvg and its kin, FedCurv and FedSTIL, without codecs of weights) |
     auto (all_ranks where that is possible and all clients' weights take 1 GiB or more). Results are the same."""
+    away: str = choice("auto", "memory", "files")
+    """Where the weights of clients lie that sit a round out: memory | files (of each rank, in its host's folder for temporary
+    files, TMPDIR; they are gone when the rank ends) | auto (files where all clients' weights take 1 GiB or more). Results are
+    the same."""

@@ -4,6 +4,7 @@ This is the only place that knows the order. A run uses it with MPI and real ima
 and a trainer that count (`planning.counting`).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -65,9 +66,14 @@ def run_rounds(f: Federation, checkpoints: Checkpoints, done: int = 0) -> None:
         collect(f, round, f.schedule.senders(round))
         f.observer.end_round(round, online)
         checkpoints.after_round(f, round)
+        f.put_away(f.schedule.online(round + 1) if round < f.schedule.total else ())
     last = f.schedule.total + 1
     f.at(round=last)
-    distribute(f, last, sorted(f.initial_model.met.intersection(f.schedule.attendance.left(last))))
+    receivers = sorted(f.initial_model.met.intersection(f.schedule.attendance.left(last)))
+    parts = math.ceil(len(receivers) / f.at_once)
+    for part in range(parts):  # each with clients of all ranks
+        distribute(f, last, receivers[part::parts])
+        f.put_away()
     validate(f, f.schedule.total, served=True)
     f.observer.end()
     f.at(round=None)
@@ -91,7 +97,7 @@ def distribute(f: Federation, round: int, receivers: list[int]) -> None:
         f.change(client)
         f.clients[client].absorb(message)
     f.at(client=None)
-    if f.server is not None and parts:
+    if f.server is not None and parts and round <= f.schedule.total:  # it knows nothing new until the end
         f.server.sent(receivers, knowledge)
 
 
@@ -168,6 +174,8 @@ def search(f: Federation, left: Mapping[int, Client], round: int, model: str, *,
                     found[by_task] = searches[client].evaluate(f.scopes, everywhere)
                 metrics[row] = found[by_task]
                 del searches[client]  # its features
+                if f.shelf is not None:
+                    f.shelf.release()
     f.at(client=None)
     with f.clock("wait"):
         gathered = f.exchange.gather(metrics)

@@ -1,4 +1,6 @@
-"""Where the server keeps what is as large as all clients' weights: on rank 0, or by columns on all ranks."""
+"""Where that lies which is as large as all clients' weights: the server's part on rank 0, or by columns on all ranks; in memory
+or, of clients that are away, in files.
+"""
 
 from fedstil_mpi.comm.columns import share_out
 from fedstil_mpi.config.schema import Experiment
@@ -6,7 +8,7 @@ from fedstil_mpi.federation.messages import MessageSchema
 from fedstil_mpi.methods.base import MethodModule
 from fedstil_mpi.util.errors import InputError
 
-SHARED_FROM = 1 << 30
+LARGE = 1 << 30
 """Bytes of all clients' travelling weights."""
 
 
@@ -21,7 +23,7 @@ def is_shared(experiment: Experiment, method: MethodModule, schema: MessageSchem
             f"placement.server = all_ranks, which {experiment.method.name} with these settings and codecs cannot; set "
             "placement.server=auto"
         )
-    return possible and (wanted == "all_ranks" or held(schema) >= SHARED_FROM)
+    return possible and (wanted == "all_ranks" or held(schema) >= LARGE)
 
 
 def shares(experiment: Experiment, method: MethodModule, schema: MessageSchema, ranks: int) -> list[float]:
@@ -30,6 +32,12 @@ def shares(experiment: Experiment, method: MethodModule, schema: MessageSchema, 
         return [1.0] + [0.0] * (ranks - 1)
     scalars = schema.setup.layout.scalars
     return [(columns.stop - columns.start) / scalars for columns in share_out(scalars, ranks)]
+
+
+def lies_in_files(experiment: Experiment, schema: MessageSchema) -> bool:
+    """Whether weights of clients that are away do; alike on all ranks."""
+    wanted = experiment.placement.away
+    return wanted == "files" or (wanted == "auto" and held(schema) >= LARGE)
 
 
 def held(schema: MessageSchema) -> int:

@@ -3,7 +3,7 @@
 In this order: `make_plan` (of numbers and labels alone), `load_data_and_model`, `assemble`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from fedstil_mpi.federation.messages import MessageSchema, message_schema
 from fedstil_mpi.federation.participation import check_away
 from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.roster import Roster
-from fedstil_mpi.federation.server_place import is_shared
+from fedstil_mpi.federation.server_place import is_shared, lies_in_files
 from fedstil_mpi.federation.shared_resources import SharedResources
 from fedstil_mpi.federation.start_model import Kept, load_network, start_network, warmup_images
 from fedstil_mpi.federation.state import Federation
@@ -42,6 +42,7 @@ from fedstil_mpi.methods.federated import FederatedClient
 from fedstil_mpi.models.network import Tail
 from fedstil_mpi.util.clock import Clock
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.shelf import Shelf
 
 MOST_TURNS = 10**6
 """Rounds times clients in each; to plan so many takes minutes."""
@@ -176,9 +177,12 @@ def assemble(world: World, plan: Plan, resources: SharedResources) -> Federation
     learners = Roster(resources.placement.clients, learner_of)
     with world.verdict():
         schema = message_schema(plan.experiment, plan.method, plan.schedule.clients, network)
+    in_files = lies_in_files(plan.experiment, schema)
+    schema = replace(schema, setup=replace(schema.setup, in_files=in_files))
     f = connect(plan, schema, learners, open_exchange(world, plan, schema, clock), OneByOne(world.at))
     models = plan.experiment.folder if plan.experiment.save_models else None
-    return replace(f, clock=clock, at=world.at, verdict=world.verdict, models=models)
+    shelf: Shelf[Hashable] | None = Shelf() if in_files else None
+    return replace(f, clock=clock, at=world.at, verdict=world.verdict, models=models, shelf=shelf)
 
 
 def open_exchange(world: World, plan: Plan, schema: MessageSchema, clock: Clock) -> Exchange:
@@ -242,4 +246,5 @@ def connect(
         clients=Roster(learners, lambda client: make_client(method, schema, experiment, learners[client])),
         server=server,
         task_aware=method.Client.task_aware,
+        at_once=plan.schedule.clients_per_round if method.Server.in_parts else plan.schedule.clients,
     )

@@ -1,6 +1,6 @@
 """Everything that takes part in a run, as one rank sees it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.trainer import LocalTrainer
 from fedstil_mpi.methods.base import Client, Server, Traffic, restore
 from fedstil_mpi.util.clock import Clock
+from fedstil_mpi.util.shelf import Shelf
 from fedstil_mpi.util.state_tree import State
 
 RESUMED, LOST = "resumed", "rank lost"
@@ -58,11 +59,28 @@ class Federation:
     """This rank's client -> by task or not -> what its model found, float64 [scopes, tasks, METRICS], as long as it is the same."""
     changed: set[int] = field(default_factory=set)
     """This rank's clients whose states are no longer those of the newest checkpoint."""
+    shelf: Shelf[Hashable] | None = None
+    """Where models of clients lie that are away; None: they stay in memory."""
+    at_hand: set[int] = field(default_factory=set)
+    """This rank's clients whose models are not there."""
+    at_once: int = 1
+    """How many clients the server tells at once what it knows in the end."""
 
     def change(self, client: int) -> None:
         """Note that a client of this rank takes part in something, and may have another model from now on."""
         self.changed.add(client)
+        if self.shelf is not None:
+            self.at_hand.add(client)
         self.found.pop(client, None)
+
+    def put_away(self, staying: Collection[int] = ()) -> None:
+        """Bring the models of this rank's clients but those `staying` to the shelf, where there is one."""
+        if self.shelf is None:
+            return
+        for client in self.at_hand.difference(staying):
+            self.clients[client].put_away(self.shelf)
+            self.at_hand.remove(client)
+        self.shelf.release()
 
     def client_state(self, client: int) -> State:
         """What a client of this rank goes on from after a round."""
@@ -74,3 +92,5 @@ class Federation:
         """Take up such a state in a client just created."""
         restore(self.clients[client], state)
         self.found[client] = {bool(int(by_task)): found.numpy() for by_task, found in state["found"].items()}
+        self.at_hand.add(client)
+        self.put_away()

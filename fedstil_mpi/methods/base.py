@@ -9,7 +9,7 @@ Neither side sees MPI: messages are dicts from the kind of a Part to tensors, an
 are.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Layout, Message, Part, Rows
 from fedstil_mpi.models.network import Tail
+from fedstil_mpi.util.shelf import Shelf
 from fedstil_mpi.util.state_tree import State
 
 SAMPLES = Part("samples", 1, torch.int64)
@@ -40,6 +41,12 @@ class Setup:
     """The travelling parameters every client begins with, float32 [P] on the CPU; to be read on rank 0."""
     seed: int = 0
     """The experiment's, for what a server draws."""
+    in_files: bool = False
+    """Whether what is kept of clients that are away lies in files."""
+
+    def rows(self) -> MutableMapping[int, Tensor]:
+        """For what is kept of each client, float32 [P] on the CPU, which does not change once it is in there."""
+        return Shelf() if self.in_files else {}
 
     def cut(self, columns: slice) -> "Setup":
         """As if only these of the P scalars travelled."""
@@ -131,6 +138,14 @@ class Client:
         """While it lasts, the tail is the model that this client is searched with after an exchange."""
         return nullcontext()
 
+    def put_away(self, shelf: Shelf[Hashable]) -> None:
+        """Bring what is as large as the model to the shelf, at the end of a round, for as long as the client sits rounds out.
+
+        It can be searched with as before.
+        """
+        self.learner.tail_memory.put_away(shelf, self.learner.client)
+        self.learner.untold.put_away(shelf, self.learner.client)
+
     def state(self) -> State:
         """What lives beside the learner from one round to the next, at the end of a round."""
         return {}
@@ -163,6 +178,9 @@ class Server:
     relevance_OK: Tensor | None = None  # noqa: N815
     """How the last `knowledge` was mixed for each who gets it, [online, K]; None where a method mixes nothing."""
 
+    in_parts: bool = False
+    """Whether clients can be told one after the other: what one gets depends neither on how many get something with it nor on
+    how often the server is asked."""
     columns: tuple[str, ...] = ()
     """What of `state`, by key, has the P travelling scalars as its last axis."""
 

@@ -1,6 +1,6 @@
 """What a server keeps of its clients, a row of P weights for each, and mixes: at the cost of those who take part."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,11 +11,11 @@ from fedstil_mpi.comm.columns import blocks
 class ClientMatrix:
     """Rows of K clients; one that has none yet stands where all start, and takes no memory."""
 
-    def __init__(self, clients: int, start: Tensor):
-        """start: float32 [P] on the CPU."""
+    def __init__(self, clients: int, start: Tensor, rows: MutableMapping[int, Tensor] | None = None):
+        """start: float32 [P] on the CPU; rows: where they lie, by client, empty."""
         self.clients = clients
         self.start = start
-        self.rows: dict[int, Tensor] = {}
+        self.rows: MutableMapping[int, Tensor] = {} if rows is None else rows
         self.sum_P = torch.zeros_like(start, dtype=torch.float64)
         """Of the rows of those who count."""
         self.counted: set[int] = set()

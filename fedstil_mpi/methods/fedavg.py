@@ -41,6 +41,7 @@ class Client(FederatedClient):
 
 
 class Server(base.Server):
+    in_parts = True
     columns: tuple[str, ...] = ("theta",)
 
     @staticmethod

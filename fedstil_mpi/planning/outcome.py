@@ -34,7 +34,11 @@ def gather(world: World, plan: Plan, f: Federation, libraries: int) -> Outcome:
     with ExitStack() as stack:
         for side in there.values():
             stack.enter_context(side.serving())
-        models = {learner.client: learner.fingerprint() for learner in learners}
+        models: dict[int, str] = {}
+        for learner in learners:
+            models[learner.client] = learner.fingerprint()
+            if f.shelf is not None:
+                f.shelf.release()
         fingerprints = world.gather_json([models.get(client, "") for client in f.clients]) or []
         if plan.experiment.save_models:
             with world.verdict():

@@ -55,13 +55,18 @@ def plan_of(config: Experiment, schedule: Schedule, height: int = 16, width: int
 
 
 def federation(
-    config: Experiment, streams: Sequence[Sequence[Task]], schedule: Schedule, start: Network | None = None
+    config: Experiment,
+    streams: Sequence[Sequence[Task]],
+    schedule: Schedule,
+    start: Network | None = None,
+    in_files: bool = False,
 ) -> Federation:
-    """A client for every stream, ready for its first round."""
+    """A client for every stream, ready for its first round. in_files: as of `methods.base.Setup`."""
     start = start or tiny.network()
     learners = [Learner(client, config, tasks, start) for client, tasks in enumerate(streams)]
     plan = plan_of(config, schedule)
     schema = message_schema(plan.experiment, plan.method, schedule.clients, start)
+    schema = replace(schema, setup=replace(schema.setup, in_files=in_files))
     return connect(plan, schema, dict(enumerate(learners)), InProcessExchange(), OneByOne(nowhere))
 
 

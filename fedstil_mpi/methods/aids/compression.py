@@ -8,7 +8,7 @@ weights and what this client holds already, so that what was left out is in the 
 decoded numbers in the same order, and agree to the last bit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from fedstil_mpi.methods.aids.prototypes import PEOPLE, pids_of_begun_tasks
 from fedstil_mpi.methods.base import Client, Server, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS
 from fedstil_mpi.models.network import Tail
+from fedstil_mpi.util.shelf import Shelf, on_shelf
 from fedstil_mpi.util.state_tree import State
 
 
@@ -141,6 +142,14 @@ class CompressedClient(AidedClient):
     def sent(self, update: Message) -> None:
         """`update` has told the inner client what arrives."""
 
+    def put_away(self, shelf: Shelf[Hashable]) -> None:
+        self.inner.put_away(shelf)
+        client = self.learner.client
+        if self.held is not None:
+            self.held = on_shelf(shelf, (client, "held"), self.held)
+        if self.unsent is not None:
+            self.unsent = on_shelf(shelf, (client, "unsent"), self.unsent)
+
     def state(self) -> State:
         return {"inner": self.inner.state(), "held": self.held, "unsent": self.unsent}
 
@@ -153,11 +162,14 @@ class CompressedServer(AidedServer):
     """A method's server whose weights travel through codecs."""
 
     derived = (*Server.derived, "codecs")
+    transient = (*Server.transient, "_arriving")
 
     def __init__(self, inner: Server, codecs: Codecs):
         super().__init__(inner)
         self.codecs = codecs
-        self.held: dict[int, Tensor] = {}
+        self._arriving: Rows = {}
+        """What the online clients get of the last `knowledge`."""
+        self.held = self.setup.rows()
         """What each client was last brought to, [P]; the start model where it is not here."""
         self.people: list[set[int]] = [set() for _ in range(inner.setup.clients)]
         """The people each client knows, as far as it has said; kept where only their rows travel."""
@@ -166,7 +178,7 @@ class CompressedServer(AidedServer):
         self.known = self.people if self.codecs.known_rows else None
         message, wire = super().knowledge(online), self.codecs.down
         if wire is None or WEIGHTS not in message:
-            self.inner.sent(online, message)
+            self._arriving = message
             return self.codecs.halve(message)
         rows = message[WEIGHTS]
         rows = rows if rows.dim() == 2 else rows.expand(len(online), -1)
@@ -176,13 +188,13 @@ class CompressedServer(AidedServer):
             of_client, got = wire.send(wanted - held, known)
             packed.append(of_client)
             self.held[client] = held + got
-        self.inner.sent(online, message | {WEIGHTS: [self.held[client] for client in online]})
+        self._arriving = message | {WEIGHTS: [self.held[client] for client in online]}
         travelling = {part.kind: [of_client[part.kind] for of_client in packed] for part in wire.parts}
         stacked = {part.kind: torch.stack(travelling[part.kind]) for part in wire.parts if not part.ragged}
         return self.codecs.halve(message) | travelling | stacked
 
     def sent(self, online: list[int], knowledge: Rows) -> None:
-        """`knowledge` has told the inner server what arrives."""
+        self.inner.sent(online, self._arriving)
 
     def collect(self, online: list[int], updates: Rows) -> None:
         if self.codecs.known_rows:
@@ -201,5 +213,5 @@ class CompressedServer(AidedServer):
 
     def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
         self.inner.restore(state["inner"], theta_of)
-        self.held = {int(client): held for client, held in state["held"].items()}
+        self.held.update({int(client): held for client, held in state["held"].items()})
         self.people = [set(known) for known in state["known"]]

@@ -134,6 +134,7 @@ class Client(FederatedClient):
 
 
 class Server(base.Server):
+    in_parts = True
     columns = ("theta", "mixed", "sum")
     options: Options
 
@@ -143,9 +144,9 @@ class Server(base.Server):
 
     def __init__(self, setup: Setup, options: Options):
         super().__init__(setup, options)
-        self.theta = ClientMatrix(setup.clients if options.mixes else 0, setup.start)
+        self.theta = ClientMatrix(setup.clients if options.mixes else 0, setup.start, setup.rows())
         """Each client's weights as both ends know them; no rows where none travel."""
-        self.mixed = ClientMatrix(setup.clients, setup.start) if options.server_memory else self.theta
+        self.mixed = ClientMatrix(setup.clients, setup.start, setup.rows()) if options.server_memory else self.theta
         """What is mixed of each client that was seen."""
         self.attention = mixing.Attention(
             setup.clients,

@@ -69,7 +69,12 @@ class Record(Observer):
 
     def relevance(self, round: int, receivers: Sequence[int], relevance_OK: Tensor | None) -> None:
         if relevance_OK is not None:
-            self.relevances[round], self.receivers[round] = relevance_OK.numpy().copy(), np.array(receivers)
+            rows, clients = relevance_OK.numpy().copy(), np.array(receivers)
+            if round in self.relevances:  # others were told before
+                rows = np.concatenate([self.relevances[round], rows])
+                clients = np.concatenate([self.receivers[round], clients])
+            order = np.argsort(clients)
+            self.relevances[round], self.receivers[round] = rows[order], clients[order]
 
     def evaluation(self, round: int, model: str, metrics: np.ndarray | None) -> None:
         assert metrics is not None

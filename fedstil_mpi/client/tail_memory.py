@@ -1,0 +1,33 @@
+"""Where a client's tail lies."""
+
+from collections.abc import Hashable, Iterator
+from itertools import chain
+
+from torch import Tensor
+
+from fedstil_mpi.models.network import Tail
+from fedstil_mpi.util.shelf import Shelf, on_shelf
+
+
+class TailMemory:
+    """At first in the start model's memory, in its own once it is to be changed, and on a shelf while its client is away."""
+
+    def __init__(self, tail: Tail):
+        self.tail = tail
+        self.is_own = False
+
+    def own(self) -> None:
+        """Before the tail is changed."""
+        if not self.is_own:
+            self.tail.leave_twins()
+            self.is_own = True
+
+    def put_away(self, shelf: Shelf[Hashable], client: int) -> None:
+        """It can be searched with there. A GPU's memory is left as it is."""
+        if self.is_own and not next(self._tensors()).is_cuda:
+            for place, tensor in enumerate(self._tensors()):
+                tensor.data = on_shelf(shelf, (client, place), tensor.data)
+            self.is_own = False
+
+    def _tensors(self) -> Iterator[Tensor]:
+        return chain(self.tail.parameters(), self.tail.buffers())

@@ -1,0 +1,123 @@
+"""Tensors that nobody needs for now, in a file: in memory are those alone that are in use."""
+
+import mmap
+import os
+import tempfile
+from collections.abc import Hashable, Iterator, MutableMapping
+from pathlib import Path
+from typing import IO, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from fedstil_mpi.util.files import storing
+
+K = TypeVar("K", bound=Hashable)
+
+EXTENT = 1 << 28
+"""Bytes that are mapped at a time: a system allows a process so many mappings and no more."""
+ALIGNED = 64
+"""Bytes. As torch aligns its tensors: the last bit of a product can depend on it."""
+RESIDENT = 1 << 26
+"""About how many bytes that were taken from a shelf count as this process's memory before it lets go of them."""
+
+
+class Slot(NamedTuple):
+    extent: int
+    offset: int
+    capacity: int
+    """Bytes."""
+
+
+class Shelf(MutableMapping[K, Tensor]):
+    """Key -> a tensor on the CPU, with the strides that it had if it is dense.
+
+    What is taken from a shelf is read from its file as it is used. It must not be changed, and holds until its key is set
+    again. The file lies where this host has temporary files (TMPDIR), has no name, and is gone with the process, however that
+    ends; it begins with the first tensor. Not collective.
+    """
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+        self._extents: list[mmap.mmap] = []
+        self._size = 0
+        """Of the file, in bytes."""
+        self._free = 0
+        """Bytes of the last extent that nobody has."""
+        self._slots: dict[K, Slot] = {}
+        self._forms: dict[K, Tensor] = {}
+        """Key -> a tensor on the device meta, with the dtype, shape and strides."""
+        self._taken = 0
+        """Bytes since the last release."""
+
+    def __setitem__(self, key: K, tensor: Tensor) -> None:
+        """Copy it into the file. Raises StorageError where there is no space."""
+        form = torch.empty_like(tensor, device="meta")  # dense, with its strides where it is dense
+        flat = (
+            torch.empty_like(form, device="cpu").copy_(tensor.detach()) if tensor.stride() != form.stride() else tensor
+        )
+        flat = flat.detach().as_strided((form.numel(),), (1,))
+        slot = self._slots.get(key)
+        with storing(Path(tempfile.gettempdir())):
+            if slot is None or slot.capacity < flat.nbytes:
+                slot = self._slots[key] = self._new(flat.nbytes)
+            self._write(slot, flat.view(torch.uint8).numpy().data)
+        self._forms[key] = form
+
+    def __getitem__(self, key: K) -> Tensor:
+        form = self._forms[key]
+        if not form.numel():
+            return torch.empty_like(form, device="cpu")
+        self._taken += form.nbytes
+        if self._taken > RESIDENT:
+            self.release()
+        slot = self._slots[key]
+        flat = torch.frombuffer(self._extents[slot.extent], dtype=form.dtype, count=form.numel(), offset=slot.offset)
+        return flat.as_strided(form.shape, form.stride())
+
+    def __delitem__(self, key: K) -> None:
+        """Its place in the file stays empty."""
+        del self._slots[key], self._forms[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._slots
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._slots)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def release(self) -> None:
+        """What was read so far counts as this process's memory no more; it is read again when it is used."""
+        for extent in self._extents:
+            extent.madvise(mmap.MADV_DONTNEED)
+        self._taken = 0
+
+    def _new(self, size: int) -> Slot:
+        """A place for so many bytes, at the end."""
+        capacity = -(-size // ALIGNED) * ALIGNED
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="fedstil_mpi-", buffering=0)  # noqa: SIM115 (open as long as this is)
+        if capacity > self._free:
+            length = -(-max(capacity, EXTENT) // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+            self._file.truncate(self._size + length)
+            self._extents.append(mmap.mmap(self._file.fileno(), length, offset=self._size))
+            self._size, self._free = self._size + length, length
+        slot = Slot(len(self._extents) - 1, len(self._extents[-1]) - self._free, capacity)
+        self._free -= capacity
+        return slot
+
+    def _write(self, slot: Slot, data: memoryview) -> None:
+        """Not through the mapping: where the disk is full that would end the process."""
+        assert self._file is not None
+        at = sum(map(len, self._extents[: slot.extent])) + slot.offset
+        while data:
+            written = os.pwrite(self._file.fileno(), data, at)
+            data, at = data[written:], at + written
+
+
+def on_shelf(shelf: Shelf[Hashable], key: Hashable, tensor: Tensor) -> Tensor:
+    """The same tensor, where it lies on the shelf from now on."""
+    shelf[key] = tensor
+    return shelf[key]

@@ -1,0 +1,69 @@
+"""What is put on a shelf comes back as it was, and takes no memory there."""
+
+import torch
+
+from fedstil_mpi.util import shelf as module
+from fedstil_mpi.util.shelf import ALIGNED, Shelf
+
+TENSORS = {
+    "matrix": torch.randn(3, 5),
+    "channels last": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+    "row": torch.randn(4, 7)[2],
+    "column": torch.randn(4, 7)[:, 2],
+    "number": torch.tensor(3),
+    "nothing": torch.empty(0, 4),
+    "half": torch.randn(9).bfloat16(),
+}
+
+
+def filled() -> Shelf[str]:
+    shelf: Shelf[str] = Shelf()
+    for name, tensor in TENSORS.items():
+        shelf[name] = tensor
+    return shelf
+
+
+def test_tensors_come_back_to_the_bit_and_with_their_strides():
+    shelf = filled()
+    assert list(shelf) == list(TENSORS)
+    assert "matrix" in shelf
+    assert "other" not in shelf
+    for name, tensor in TENSORS.items():
+        assert torch.equal(shelf[name], tensor)
+        assert shelf[name].dtype == tensor.dtype
+        assert shelf[name].stride() == tensor.stride() or name == "column"  # the only one with gaps
+        assert shelf[name].data_ptr() % ALIGNED == 0
+
+
+def test_a_key_can_be_set_again_also_to_something_larger():
+    shelf = filled()
+    for size in (9, 1000):
+        shelf["matrix"] = torch.arange(float(size))
+        assert torch.equal(shelf["matrix"], torch.arange(float(size)))
+    assert torch.equal(shelf["row"], TENSORS["row"])
+
+
+def test_more_than_one_mapping_holds(monkeypatch):
+    monkeypatch.setattr(module, "EXTENT", 8192)
+    shelf: Shelf[int] = Shelf()
+    for number in range(20):
+        shelf[number] = torch.full((1000 + 100 * number,), float(number))
+    shelf.release()
+    assert all(torch.equal(shelf[number], torch.full((1000 + 100 * number,), float(number))) for number in range(20))
+
+
+def resident() -> int:
+    with open("/proc/self/statm") as file:
+        return 4096 * int(file.read().split()[1])
+
+
+def test_what_lies_on_a_shelf_is_not_in_memory():
+    shelf: Shelf[int] = Shelf()
+    row = torch.ones(1 << 20)
+    before = resident()
+    for number in range(50):  # 200 MB
+        shelf[number] = row
+    assert all(shelf[number].sum() == 1 << 20 for number in range(50))
+    assert resident() - before < 2 * module.RESIDENT
+    shelf.release()
+    assert resident() - before < 20e6
