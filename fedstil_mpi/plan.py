@@ -57,7 +57,7 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
 
     from fedstil_mpi.data.inspection.remarks import remarks
     from fedstil_mpi.federation import setup
-    from fedstil_mpi.planning import forecast, plan_tables
+    from fedstil_mpi.planning import forecast, limits, pace, plan_tables
     from fedstil_mpi.planning.resident import libraries
     from fedstil_mpi.results.writing import summary
     from fedstil_mpi.util import terminal
@@ -72,8 +72,10 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
         return
     console = terminal.console()
     console.print(summary.headline(experiment, plan.schedule), soft_wrap=True)
-    for line in (*plan_tables.server_lines(predicted), *plan_tables.warnings(predicted)):
+    for line in (*plan_tables.place_lines(predicted), *plan_tables.warnings(predicted)):
         console.print(line, soft_wrap=True)
+    if found := limits.needs(predicted, before, experiment.folder.parent):
+        console.print(limits.line(found), soft_wrap=True)
     for line in remarks(stream):
         terminal.show(line)
     at_most = " (at most)" if predicted.at_most else ""
@@ -89,6 +91,11 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
         ),
         "Disk (about)": plan_tables.files_table(predicted),
     }
+    if all(row["device"] == "cpu" for row in placements):
+        seconds = plan_tables.seconds_table(predicted, pace.measure(plan))
+        tables["CPU seconds by rank in the networks, at the pace of this host (about), without messages and mixing"] = (
+            seconds
+        )
     for title, content in tables.items():
         console.print(f"\n{title}", style="bold")
         console.print(content)

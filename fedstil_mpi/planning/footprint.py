@@ -4,6 +4,7 @@ The estimate counts the tensors and images that are there together at the busies
 and its libraries, temporaries of the arithmetic, and what a method keeps besides the weights of one model (importances, masks, Ditto's second model).
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import SPLITS, Stream
 from fedstil_mpi.federation.messages import MessageSchema
-from fedstil_mpi.federation.server_place import shares
+from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.federation.server_place import lies_in_files, shares
 from fedstil_mpi.methods.base import MethodModule
 from fedstil_mpi.methods.client_matrix import ClientMatrix
 from fedstil_mpi.models.activations import Passing, measure_passing
@@ -115,6 +117,7 @@ def estimate(
     schema: MessageSchema,
     network: Network,
     stream: Stream,
+    schedule: Schedule,
     learners: Mapping[int, CountingLearner],
     ledger: Ledger,
     placements: Sequence[Mapping[str, Any]],
@@ -126,7 +129,8 @@ def estimate(
     """
     sizes, codecs = measure(experiment, schema, network), schema.codecs
     of_server = shares(experiment, method, schema, len(placements))
-    messages = _largest_messages(schema, ledger, [placement["clients"] for placement in placements], of_server)
+    away = lies_in_files(experiment, schema)
+    messages = _largest_messages(method, schema, schedule, ledger, [row["clients"] for row in placements], of_server)
     all_galleries = sum(learner.images_searched_in for learner in learners.values())
     global_gallery = all_galleries if "all" in experiment.evaluation.gallery else 0
     footprints = []
@@ -137,20 +141,22 @@ def estimate(
         if global_gallery:  # what this rank gives, and all of it
             parts["exchange"] += (sum(learner.images_searched_in for learner in mine) + global_gallery) * sizes.feature
         if mine:
+            models = at_once(schedule, placement["clients"]) if away else len(mine)
             parts |= _of_clients(experiment, sizes, mine)
+            parts["tails"] = (len(mine) if placement["device"] == "cuda" else models) * sizes.tail + 3 * sizes.learns
         if not stream.on_demand and (idle := [c for c in placement["clients"] if c not in learners]):
             parts["images"] = parts.get("images", 0) + sizes.image * sum(_images(stream, client) for client in idle)
             parts["search"] = _search(experiment, sizes, mine, global_gallery)
         if mine and schema.traffic.down:  # every client keeps what its delta is taken against
-            parts["exchange"] += (len(mine) + 2) * sizes.travels
+            parts["exchange"] += (models + 2) * sizes.travels
         if mine:  # what is not sent yet, what the server brought it to, the mean that is searched with
             kept = (codecs.up is not None) + (codecs.down is not None) + (experiment.serving.average > 0)
-            parts["exchange"] += kept * len(mine) * sizes.travels
+            parts["exchange"] += kept * models * sizes.travels
         footprints.append(Footprint(parts, placement["device"] == "cuda"))
-    held = len(learners) * sizes.travels if codecs.down else 0
+    held = len(learners) * sizes.travels if codecs.down and not away else 0
     for place, share in zip(footprints, of_server, strict=True):
         if share:
-            place.parts["server"] = int(share * _server(method, schema, experiment, len(learners)))
+            place.parts["server"] = int(share * _server(method, schema, experiment, 0 if away else len(learners)))
     footprints[0].parts["server"] = footprints[0].parts.get("server", 0) + _reports(ledger) + held
     footprints[0].parts["set-up"] += FORECAST
     footprints[0].parts["warm-up"] = _warm_up(experiment, network, sizes)
@@ -168,11 +174,16 @@ def _of_clients(experiment: Experiment, sizes: Sizes, learners: Sequence[Countin
     searched = max(largest.values()) * sizes.in_tail.peak
     return {
         "images": sizes.image * sum(sum(images.values()) for images in splits),
-        "tails": len(learners) * sizes.tail + 3 * sizes.learns,
         "activations": max(BATCH * sizes.in_stem.peak, experiment.train.batch * sizes.in_tail.kept, searched),
         "cache": sizes.item * (represented + views + largest["train"] + max(remembered)),
         "memory": sizes.item * sum(remembered),
     }
+
+
+def at_once(schedule: Schedule, clients: Sequence[int]) -> int:
+    """How many of these clients take part in a round, at most."""
+    own = set(clients)
+    return max(len(own.intersection(online)) for _, online in schedule.rounds())
 
 
 def _images(stream: Stream, client: int) -> int:
@@ -201,7 +212,12 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def _largest_messages(
-    schema: MessageSchema, ledger: Ledger, clients_of: Sequence[Sequence[int]], shares: Sequence[float]
+    method: MethodModule,
+    schema: MessageSchema,
+    schedule: Schedule,
+    ledger: Ledger,
+    clients_of: Sequence[Sequence[int]],
+    shares: Sequence[float],
 ) -> list[int]:
     """Bytes, one number a rank: of each kind the largest that is there in a round, with the buffer it goes through.
 
@@ -211,13 +227,18 @@ def _largest_messages(
         (DOWN, part.kind) for part in (*schema.traffic.down, *schema.initial_model.parts(complete=True)) if part.shared
     }
     rank_of = {client: rank for rank, clients in enumerate(clients_of) for client in clients}
+    told = {entry.client for entry in ledger.entries if entry.round > schedule.total}
+    parts = (
+        math.ceil(len(told) / schedule.clients_per_round) if method.Server.in_parts else 1
+    )  # of the last distribution
     common: Counter[str] = Counter()
     sums: defaultdict[tuple[str, str], defaultdict[tuple[int, int], int]] = defaultdict(lambda: defaultdict(int))
     for entry in ledger.entries:
         if (entry.direction, entry.kind) in shared:  # every rank has it once, the server also what it is copied from
             common[entry.kind] = max(common[entry.kind], entry.raw)
         else:
-            sums[entry.direction, entry.kind][rank_of[entry.client], entry.round] += entry.raw
+            raw = entry.raw if entry.round <= schedule.total else entry.raw // parts
+            sums[entry.direction, entry.kind][rank_of[entry.client], entry.round] += raw
     buffers = int(len(clients_of) > 1)
     copies = {DOWN: (1, buffers), UP: (1, 1 + buffers)}
     messages = [common.total() * (1 + buffers * (rank == 0)) for rank in range(len(clients_of))]

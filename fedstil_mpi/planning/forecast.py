@@ -22,7 +22,7 @@ from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.roster import Roster
 from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.federation.schedule import Schedule
-from fedstil_mpi.federation.server_place import is_shared
+from fedstil_mpi.federation.server_place import is_shared, lies_in_files
 from fedstil_mpi.federation.setup import connect
 from fedstil_mpi.federation.start_model import build_network
 from fedstil_mpi.federation.state import Federation
@@ -65,6 +65,8 @@ class Forecast:
     """Bytes at least, while the run lasts: the start model, and of two rounds the clients' models."""
     shared: bool = False
     """Whether all ranks share what the server keeps of all clients' weights."""
+    away: int = 0
+    """Bytes of files, of all ranks together, for the weights of clients that sit rounds out; 0: they stay in memory."""
 
     @property
     def forward_counts(self) -> Counter[str]:
@@ -86,6 +88,7 @@ class Forecast:
         return {
             "placement": self.placements,
             "server": "all_ranks" if self.shared else "rank_0",
+            "away": self.away,
             "rounds": [group._asdict() for group in self.rounds],
             "bytes": {
                 **{way: self.ledger.total(way) for way in (DOWN, UP)},
@@ -148,10 +151,11 @@ def _make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Forec
         kinds.groups(),
         learners,
         bounds(experiment),
-        footprint.estimate(experiment, method, schema, network, stream, learners, ledger, placements),
+        footprint.estimate(experiment, method, schema, network, stream, schedule, learners, ledger, placements),
         files,
         _checkpoints(network, len(learners)) if experiment.checkpoint.every else 0,
         is_shared(experiment, method, schema, len(placements)),
+        _away(network, schema, len(learners)) if lies_in_files(experiment, schema) else 0,
     )
 
 
@@ -187,6 +191,12 @@ def bounds(experiment: Experiment) -> dict[str, str]:
 def _checkpoints(network: Network, clients: int) -> int:
     start, tail = network_state(network).values(), network.tail.state_dict().values()
     return sum(tensor.nbytes for tensor in start) + KEPT * clients * sum(tensor.nbytes for tensor in tail)
+
+
+def _away(network: Network, schema: MessageSchema, clients: int) -> int:
+    """The clients' models, and what the server keeps of each."""
+    tail = sum(tensor.nbytes for tensor in network.tail.state_dict().values())
+    return clients * (tail + 4 * schema.setup.layout.scalars)
 
 
 def blank_network(plan: Plan) -> Network:

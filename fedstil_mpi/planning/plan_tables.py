@@ -1,5 +1,6 @@
 """What a plan shows of a run that is not made yet, and how a run that was made compares with it."""
 
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,6 +65,24 @@ def memory_table(forecast: Forecast, libraries: int) -> Table:
     return table
 
 
+def seconds_table(forecast: Forecast, pace: Mapping[str, float]) -> Table:
+    """CPU seconds by rank that images take in the networks; pace: as `pace.measure` gives it."""
+    table = plain("rank", *pace, "sum")
+    sums: Counter[str] = Counter()
+    for place in forecast.placements:
+        counts = (
+            forecast.learners[client].forward_counts for client in place["clients"] if client in forecast.learners
+        )
+        passes = sum(counts, Counter())
+        seconds = {kind: passes[kind] * of_image for kind, of_image in pace.items()}
+        sums.update(seconds)
+        if len(forecast.placements) <= LONGEST:
+            table.add_row(str(place["rank"]), *map(_tenths, (*seconds.values(), sum(seconds.values()))))
+    table.add_section()
+    table.add_row("all", *(_tenths(sums[kind]) for kind in pace), _tenths(sum(sums.values())), style="bold")
+    return table
+
+
 def peaks_table(forecast: Forecast, measured: Sequence[Mapping[str, Any]]) -> Table:
     """Estimated and measured peaks in MB by rank; measured: `resident.measure` of every rank."""
     gpu = any(footprint.gpu for footprint in forecast.footprints)
@@ -88,12 +107,17 @@ def warnings(forecast: Forecast) -> list[str]:
     ]
 
 
-def server_lines(forecast: Forecast) -> list[str]:
-    """One line where the server's work is shared out."""
-    if not forecast.shared:
-        return []
-    held = sum(footprint.parts.get("server", 0) for footprint in forecast.footprints)
-    return [f"server: {_whole(held)} MB, by columns on all {len(forecast.placements)} ranks (placement.server)"]
+def place_lines(forecast: Forecast) -> list[str]:
+    """Where that lies which is as large as all clients' weights, where it is not on rank 0 and in memory."""
+    lines = []
+    if forecast.shared:
+        held = sum(footprint.parts.get("server", 0) for footprint in forecast.footprints)
+        where = f"by columns on all {len(forecast.placements)} ranks (placement.server)"
+        lines.append(f"server: {_whole(held)} MB of memory, {where}")
+    if forecast.away:
+        folder = tempfile.gettempdir()
+        lines.append(f"clients that sit rounds out: {_whole(forecast.away)} MB of files in {folder} (placement.away)")
+    return lines
 
 
 def verdict(forecast: Forecast, measured: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
@@ -117,6 +141,10 @@ def files_table(forecast: Forecast) -> Table:
 
 def _megabytes(size: float) -> str:
     return f"{size / 1e6:.3f}"
+
+
+def _tenths(seconds: float) -> str:
+    return f"{seconds:.1f}"
 
 
 def _whole(size: float) -> str:

@@ -23,6 +23,15 @@ def cpu_flags() -> set[str]:
     return set((_of_cpu("flags") or _of_cpu("Features") or "").split())
 
 
+def free_memory() -> int | None:
+    """Bytes that programs can still have on this host; None where the system does not tell."""
+    try:
+        found = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return 1024 * int(found[1]) if found else None
+
+
 def _of_cpu(key: str) -> str | None:
     try:
         found = re.search(rf"^{key}\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)

@@ -1,0 +1,35 @@
+"""What a plan says a run needs of this host, and which of it is short first."""
+
+from types import SimpleNamespace
+
+from fedstil_mpi.planning import limits
+from fedstil_mpi.planning.limits import Need
+from support.forecasts import make
+
+FEW = ["rounds.clients_per_round=1", "rounds.total=6"]
+
+
+def test_the_nearest_to_its_limit_is_told():
+    near = [Need("memory", 6 * 10**9, 8 * 10**9), Need("disk", 5 * 10**9, 50 * 10**9)]
+    assert limits.line(near) == "first to run out on this host: memory: 6.0 GB of 8.0 GB free here"
+    above = [*near, Need("files", 3 * 10**9, 10**9)]
+    assert limits.line(above) == "warning: too large for this host: files: 3.0 GB of 1.0 GB free here"
+
+
+def test_memory_is_that_of_all_ranks_with_their_libraries(tmp_path):
+    ranks = [SimpleNamespace(host=lambda size=size: size) for size in (5, 7)]
+    (memory,) = limits.needs(SimpleNamespace(footprints=ranks, checkpoints=0, away=0), 100, tmp_path)
+    assert memory.bytes == 5 + 7 + 2 * 100
+    needed = limits.needs(SimpleNamespace(footprints=ranks, checkpoints=3, away=4), 100, tmp_path / "not" / "yet")
+    assert [need.bytes for need in needed[1:]] == [3, 4]
+
+
+def test_of_clients_that_are_away_nothing_is_in_memory():
+    """One has its model in memory, and the server has rows of none."""
+    here, away = (make(*FEW, f"placement.away={where}", ranks=2) for where in ("memory", "files"))
+    drawn = len(here.learners)
+    assert (drawn > 1, here.away) == (True, 0)
+    tail = (here.footprints[1].parts["tails"] - away.footprints[1].parts["tails"]) / (drawn - 1)
+    row = (here.footprints[0].parts["server"] - away.footprints[0].parts["server"]) / drawn
+    assert away.away == drawn * (tail + row)
+    assert 0 < row <= tail
