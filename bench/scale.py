@@ -23,8 +23,9 @@ import pages
 from fedstil_mpi.util.tables import markdown
 
 HERE = Path(__file__).parent
-ROUNDS = 10
-DRAWN = 50
+ROUNDS = 8
+DRAWN, MANY = 50, 100
+"""Clients of a round, in the first table and in the second."""
 SCALARS = 80_000
 LARGE = 900_000
 """Travelling weights, P; the second is about MobileNetV2's tail for a few hundred people."""
@@ -46,9 +47,14 @@ record), also by client and round.
 
 Fitted over K by least squares, beside training: {fits}.
 
-## Where the server is: {large_clients:,} clients, P = 900,000, {large_drawn} drawn, {ranks} ranks
+## {ranks} ranks, P = 900,000, {many} of K clients drawn
+
+*rank 0, memory*: the server's rows on rank 0, and models of clients that sit rounds out in memory; *all ranks, files*: what
+`auto` does with so many. Peaks are resident memory, libraries that ranks share counted for each.
 
 {places}
+
+{slower}
 """
 
 
@@ -67,33 +73,49 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=["fedavg", "fedstil"])
     parser.add_argument("--clients", type=int, nargs="+", default=[10, 100, 1000, 10_000])
-    parser.add_argument("--large", type=int, default=1000, help="clients of the second table")
-    parser.add_argument("--ranks", type=int, default=3, help="of the second table")
+    parser.add_argument("--large", type=int, nargs=2, default=[1000, 10_000], help="clients of the second table")
+    parser.add_argument("--ranks", type=int, default=6, help="of the second table")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     alone = {(m, k): measure(m, k, SCALARS) for m in options.methods for k in options.clients}
-    places = {
-        place: measure("fedstil", options.large, LARGE, options.ranks, f"placement.server={place}")
-        for place in ("rank_0", "all_ranks")
+    few, many = options.large
+    cases = {
+        (few, "rank 0, memory"): ["placement.server=rank_0", "placement.away=memory"],
+        (few, "all ranks, files"): [],
+        (many, "all ranks, files"): [],
     }
+    places = {
+        (clients, place): measure("fedstil", clients, LARGE, options.ranks, MANY, *settings)
+        for (clients, place), settings in cases.items()
+    }
+    less, more = (sum(places[clients, "all ranks, files"].rounds) for clients in options.large)
     page = PAGE.format(
         **pages.made_by("torch"),
         drawn=DRAWN,
         rounds=ROUNDS,
         one_rank=table(alone),
         fits="; ".join(fit(method, alone) for method in options.methods),
-        large_clients=options.large,
-        large_drawn=DRAWN,
+        many=MANY,
         ranks=options.ranks,
+        slower=f"A round of {many:,} clients costs {100 * (more / less - 1):+.0f} % of one of {few:,}.",
         places=markdown(
-            ["server", "CPU s a round, rank 0", "all ranks", "peak MB, rank 0", "the others, each", "all"],
-            [place_row(place, run) for place, run in places.items()],
+            [
+                "K",
+                "where",
+                "CPU s a round, rank 0",
+                "all ranks",
+                "of it training",
+                "peak MB, rank 0",
+                "the others, each",
+                "all",
+            ],
+            [place_row(*case, run) for case, run in places.items()],
         ),
     )
     pages.show(page, options.output)
 
 
-def measure(method: str, clients: int, scalars: int, ranks: int = 1, *settings: str) -> Run:
+def measure(method: str, clients: int, scalars: int, ranks: int = 1, drawn: int = DRAWN, *settings: str) -> Run:
     """One run in processes of its own."""
     beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     mpirun = shutil.which("mpirun", path=beside) or "mpirun"
@@ -102,7 +124,7 @@ def measure(method: str, clients: int, scalars: int, ranks: int = 1, *settings: 
     with tempfile.TemporaryDirectory() as folder:
         overrides = [
             f"data.synthetic.clients={clients}",
-            f"rounds.clients_per_round={min(clients, DRAWN)}",
+            f"rounds.clients_per_round={min(clients, drawn)}",
             f"rounds.total={ROUNDS}",
             f"rounds.evaluate_every={ROUNDS}",
             f"data.kind={HERE / 'scale_parts.py'}",
@@ -153,10 +175,10 @@ def fit(method: str, runs: dict[tuple[str, int], Run]) -> str:
     return f"{method} {constant:.3f} s + {1e6 * slope:.1f} us x K a round, {least:.0f} MB + {more:.3f} MB x K"
 
 
-def place_row(place: str, run: Run) -> list[str]:
-    others = max(run.peaks[1:])
-    memory = (run.peaks[0], others, sum(run.peaks))
-    return [place, f"{run.rounds[0]:.2f}", f"{sum(run.rounds):.2f}", *(f"{size:,.0f}" for size in memory)]
+def place_row(clients: int, place: str, run: Run) -> list[str]:
+    times = (run.rounds[0], sum(run.rounds), sum(run.training))
+    memory = (run.peaks[0], max(run.peaks[1:]), sum(run.peaks))
+    return [f"{clients:,}", place, *(f"{time:.2f}" for time in times), *(f"{size:,.0f}" for size in memory)]
 
 
 if __name__ == "__main__":
