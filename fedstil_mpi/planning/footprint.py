@@ -144,9 +144,9 @@ def estimate(
             models = at_once(schedule, placement["clients"]) if away else len(mine)
             parts |= _of_clients(experiment, sizes, mine)
             parts["tails"] = (len(mine) if placement["device"] == "cuda" else models) * sizes.tail + 3 * sizes.learns
+            parts["search"] = _search(experiment, sizes, mine, global_gallery)
         if not stream.on_demand and (idle := [c for c in placement["clients"] if c not in learners]):
             parts["images"] = parts.get("images", 0) + sizes.image * sum(_images(stream, client) for client in idle)
-            parts["search"] = _search(experiment, sizes, mine, global_gallery)
         if mine and schema.traffic.down:  # every client keeps what its delta is taken against
             parts["exchange"] += (models + 2) * sizes.travels
         if mine:  # what is not sent yet, what the server brought it to, the mean that is searched with
@@ -228,9 +228,8 @@ def _largest_messages(
     }
     rank_of = {client: rank for rank, clients in enumerate(clients_of) for client in clients}
     told = {entry.client for entry in ledger.entries if entry.round > schedule.total}
-    parts = (
-        math.ceil(len(told) / schedule.clients_per_round) if method.Server.in_parts else 1
-    )  # of the last distribution
+    at_a_time = schedule.clients_per_round if method.Server.in_parts else schedule.clients
+    parts = math.ceil(len(told) / at_a_time)  # of the last distribution
     common: Counter[str] = Counter()
     sums: defaultdict[tuple[str, str], defaultdict[tuple[int, int], int]] = defaultdict(lambda: defaultdict(int))
     for entry in ledger.entries:
