@@ -63,4 +63,4 @@ def gallery(name: str) -> str:
 
 def words(name: str) -> str:
     """A scope in words, for tables."""
-    return name.replace(STRANGERS, "strangers: ")
+    return gallery(name) + " (strangers)" * name.startswith(STRANGERS)
