@@ -199,7 +199,8 @@ class Server:
         return {}
 
     def sent(self, online: list[int], knowledge: Rows) -> None:
-        """What the online clients got of `knowledge`: equal to it but where a codec loses something."""
+        """What the online clients got of `knowledge`: equal to it but where a codec loses something. The closing distribution is
+        not told, as nothing comes after it."""
 
     def collect(self, online: list[int], updates: Rows) -> None:
         """Take in the online clients' updates, rows in the order of `online`."""

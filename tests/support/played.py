@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import torch
 
 from fedstil_mpi import methods
 from fedstil_mpi.client.learner import Learner
@@ -81,6 +83,38 @@ def play(
     f = federation(config, streams, schedule, start)
     f.observer = observer or f.observer
     run_rounds(f, NoCheckpoints())
+    return f
+
+
+class BothEnds(Observer):
+    """Holds, after every round, what the server knows of its senders against what they have, to the last bit."""
+
+    def __init__(self, f: Federation):
+        self.f = f
+        self.held: set[int] = set()
+        """The clients that have sent anything."""
+
+    def end_round(self, round: int, online: Sequence[int]) -> None:
+        server = innermost(self.f.server)
+        theta = server.theta if hasattr(server, "theta") else server.theta_KP
+        for client in self.f.schedule.senders(round):
+            assert torch.equal(innermost(self.f.clients[client]).theta(), theta[client])
+            self.held.add(client)
+
+
+def innermost(side: Any) -> Any:
+    """A client or server without its aids."""
+    while hasattr(side, "inner"):
+        side = side.inner
+    return side
+
+
+def play_with_both_ends(config: Experiment, streams: Sequence[Sequence[Task]], schedule: Schedule) -> Federation:
+    """As `play`, with `BothEnds`, for methods whose server knows every client's weights; all clients have to send."""
+    f = federation(config, streams, schedule)
+    f.observer = ends = BothEnds(f)
+    run_rounds(f, NoCheckpoints())
+    assert ends.held == set(range(schedule.clients))
     return f
 
 

