@@ -181,7 +181,7 @@ def test_differences_name_what_does_not_fit():
     learner.forward_counts = Counter(stem=10, train=20)
     bounds = {"stem": "exactly", "train": "at most"}
     schedule = Schedule(1, 1, 1, 1, 1, 1, 1)
-    predicted = forecast.Forecast(schedule, [], Ledger(), set(), [], {0: learner}, bounds, [], {}, 0)
+    predicted = forecast.Forecast(schedule, [], Ledger(), set(), set(), [], {0: learner}, bounds, [], {}, checkpoints=0)
     assert predicted.differences({"stem": 10, "train": 19}) == []
     assert predicted.differences({"stem": 9, "train": 21}) == [
         "stem 9 instead of exactly 10",
@@ -369,7 +369,8 @@ def printed(capsys, *arguments):
 def test_command_prints_totals(capsys):
     text = printed(capsys, "method.name=fedavg", "--ranks", "2")
     assert "Placement of 2 ranks" in text
-    rows = {row[0]: row for row in (line.split() for line in text.splitlines()) if row}
+    before_seconds = text[: text.index("CPU seconds by rank")]
+    rows = {row[0]: row for row in (line.split() for line in before_seconds.splitlines()) if row}
     down, up = 3 * (START + 2 * 4 * TRAVELS), 3 * 2 * (4 * TRAVELS + 8)
     assert rows["total"][1:] == ["2", *(f"{size / 1e6:.3f}" for size in (down / 3, up / 3, down, up))]
     # stem: train images twice (a view, and as they are), queries and galleries once, by client and task
