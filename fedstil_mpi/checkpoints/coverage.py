@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.methods.aids import AidedClient, AidedServer
+from fedstil_mpi.methods.aids import innermost
 from fedstil_mpi.methods.base import Client, Server, restore
 from fedstil_mpi.models.network import Network
 from fedstil_mpi.util.errors import InputError
@@ -40,10 +40,10 @@ def check(clients: Iterable[Client], server: Server | None, network: Network, *,
     missing: list[str] = []
     with torch.random.fork_rng(devices=[]):
         for side in drawn if thorough else drawn[:1]:
-            if thorough or _is_plugin(_inner(side)):
+            if thorough or _is_plugin(innermost(side)):
                 missing += forgotten_by_client(side, network)
-        if server is not None and (thorough or _is_plugin(_inner(server))):
-            unknown = torch.full_like(_inner(server).setup.start, torch.nan)  # what follows from it is not compared
+        if server is not None and (thorough or _is_plugin(innermost(server))):
+            unknown = torch.full_like(innermost(server).setup.start, torch.nan)  # what follows from it is not compared
             missing += forgotten_by_server(server, lambda client: unknown)
     if missing:
         raise InputError(report(list(dict.fromkeys(missing))))
@@ -60,7 +60,7 @@ def report(missing: list[str]) -> str:
 
 def forgotten_by_client(side: Client, network: Network) -> list[str]:
     """What differs in a new client that takes up this one's state, by path of attributes."""
-    side, old = _inner(side), side.learner
+    side, old = innermost(side), side.learner
     learner = Learner(old.client, old.experiment, old.tasks, network)
     new = type(side).create(learner, side.setup, side.options)
     state = as_read({"method": side.state(), "learner": old.state()}, side)
@@ -70,7 +70,7 @@ def forgotten_by_client(side: Client, network: Network) -> list[str]:
 
 def forgotten_by_server(side: Server, theta_of: Callable[[int], Tensor]) -> list[str]:
     """What differs in a new server that takes up this one's state, by path of attributes."""
-    side = _inner(side)
+    side = innermost(side)
     new = type(side)(side.setup, side.options)
     state = as_read(side.state(), side)
     _restore(side, lambda: new.restore(state, theta_of))
@@ -95,12 +95,6 @@ def _restore(side: object, restore: Callable[[], None]) -> None:
 
 def _name(side: object) -> str:
     return f"{type(side).__module__}.{type(side).__name__}"
-
-
-def _inner(side: Any) -> Any:
-    while isinstance(side, AidedClient | AidedServer):
-        side = side.inner
-    return side
 
 
 def _is_plugin(side: object) -> bool:

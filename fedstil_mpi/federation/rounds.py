@@ -174,8 +174,7 @@ def search(f: Federation, left: Mapping[int, Client], round: int, model: str, *,
                     found[by_task] = searches[client].evaluate(f.scopes, everywhere)
                 metrics[row] = found[by_task]
                 del searches[client]  # its features
-                if f.shelf is not None:
-                    f.shelf.release()
+                f.release()
     f.at(client=None)
     with f.clock("wait"):
         gathered = f.exchange.gather(metrics)

@@ -80,7 +80,12 @@ class Federation:
         for client in self.at_hand.difference(staying):
             self.clients[client].put_away(self.shelf)
             self.at_hand.remove(client)
-        self.shelf.release()
+        self.release()
+
+    def release(self) -> None:
+        """Let what was read from the shelf count as this process's memory no more."""
+        if self.shelf is not None:
+            self.shelf.release()
 
     def client_state(self, client: int) -> State:
         """What a client of this rank goes on from after a round."""

@@ -22,12 +22,11 @@ def needs(forecast: Forecast, libraries: int, output: Path) -> list[Need]:
     of_ranks = f"memory of all {len(hosts)} ranks (the largest {max(hosts) / 1e9:.1f} GB)"
     memory = free_memory()
     found = [] if memory is None else [Need(of_ranks, sum(hosts), memory)]
-    disks = {f"disk for checkpoints in {output}": (output, forecast.checkpoints)}
-    disks[f"disk for clients that sit rounds out in {tempfile.gettempdir()}"] = (
-        Path(tempfile.gettempdir()),
-        forecast.away,
-    )
-    return found + [Need(what, size, _space(folder)) for what, (folder, size) in disks.items() if size]
+    disks = [
+        ("checkpoints", output, forecast.checkpoints),
+        ("clients that sit rounds out", Path(tempfile.gettempdir()), forecast.away),
+    ]
+    return found + [Need(f"disk for {what} in {folder}", size, _space(folder)) for what, folder, size in disks if size]
 
 
 def line(needs: Sequence[Need]) -> str:

@@ -37,8 +37,7 @@ def gather(world: World, plan: Plan, f: Federation, libraries: int) -> Outcome:
         models: dict[int, str] = {}
         for learner in learners:
             models[learner.client] = learner.fingerprint()
-            if f.shelf is not None:
-                f.shelf.release()
+            f.release()
         fingerprints = world.gather_json([models.get(client, "") for client in f.clients]) or []
         if plan.experiment.save_models:
             with world.verdict():

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.setup import Plan, connect
 from fedstil_mpi.federation.state import Federation, nowhere
 from fedstil_mpi.federation.trainer import OneByOne
+from fedstil_mpi.methods.aids import innermost
 from fedstil_mpi.models.network import Network
 from fedstil_mpi.planning.forecast import counting_federation
 from fedstil_mpi.planning.hollow import hollow
@@ -100,13 +100,6 @@ class BothEnds(Observer):
         for client in self.f.schedule.senders(round):
             assert torch.equal(innermost(self.f.clients[client]).theta(), theta[client])
             self.held.add(client)
-
-
-def innermost(side: Any) -> Any:
-    """A client or server without its aids."""
-    while hasattr(side, "inner"):
-        side = side.inner
-    return side
 
 
 def play_with_both_ends(config: Experiment, streams: Sequence[Sequence[Task]], schedule: Schedule) -> Federation:

@@ -17,9 +17,8 @@ class ValidationStream(View):
     query's own person by its own camera are left to the Market protocol, for which they are junk.
     """
 
-    on_demand = (
-        False  # with one image of everybody there is nothing to hold out, and with nobody shared nothing to find
-    )
+    # With one image of everybody there is nothing to hold out, and with nobody shared nothing to find.
+    on_demand = False
 
     def __init__(self, source: Stream, held_out: int = 1):
         """Raises InputError where nothing would be held out, or there is no other client to search."""

@@ -77,3 +77,10 @@ class AidedServer(Server):
 
     def collect(self, online: list[int], updates: Rows) -> None:
         self.inner.collect(online, updates)
+
+
+def innermost(side: Any) -> Any:
+    """A method's client or server without its aids."""
+    while isinstance(side, AidedClient | AidedServer):
+        side = side.inner
+    return side

@@ -135,6 +135,8 @@ class CompressedClient(AidedClient):
 
     def _can_wait(self, wanted: Tensor) -> bool:
         """Whether it is too little to be sent. In a plan, where all is 0, nothing is."""
+        if not self.codecs.upload_above:
+            return False
         start = self.learner.untold.start
         assert start is not None  # that is what weights are sent as the difference to
         return bool(wanted.norm() < self.codecs.upload_above * start.norm())

@@ -143,8 +143,8 @@ def _named(variants: Sequence[Variant]) -> list[Variant]:
         called_so = [other for other in variants if other.label == variant.label]
         values = [
             f"{key.rpartition('.')[2]}={variant.config[key]}"
-            for key, values in differences(called_so).items()
-            if key in variant.config and 2 * len(values[variant.config[key]]) <= len(called_so)
+            for key, holders in differences(called_so).items()
+            if key in variant.config and 2 * len(holders[variant.config[key]]) <= len(called_so)
         ]
         more = [f"+{len(values) - KEYS_IN_LABEL} more"] if len(values) > KEYS_IN_LABEL else []
         label = " ".join([variant.label, *values[:KEYS_IN_LABEL], *more])
