@@ -1,18 +1,8 @@
-"""A frozen part of a network in the form that computes its outputs fastest, and the precision it computes in."""
-
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+"""A frozen part of a network in the form that computes its outputs fastest."""
 
 import torch
 from torch import nn
 from torch.fx.experimental.optimization import fuse
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """A context in which convolutions and products run in this precision, "float32" or "bfloat16", on the device."""
-    if precision == "float32" or device.type == "meta":
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
 
 
 def has_form(stages: nn.Module) -> bool:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from fedstil_mpi.models import backbones, registry
 from fedstil_mpi.models import weights as pretrained
-from fedstil_mpi.models.inference import autocast, inference_form
+from fedstil_mpi.models.inference import inference_form
+from fedstil_mpi.models.precision import autocast, keep_from_slow_kernels
 from fedstil_mpi.models.reach import cut_to_reach
 from fedstil_mpi.util.errors import InputError
 
@@ -66,6 +67,8 @@ class Tail(nn.Module):
         self.trunk = nn.Sequential()
         for name, stage in stages.items():
             self.trunk.add_module(_module_name(name), stage)
+        if precision == "bfloat16":
+            keep_from_slow_kernels(self.trunk)
         self.neck: nn.Module
         if neck == "bnneck":
             # Fixed at weight 1, bias 0: the neck only standardises, as in the reference code.
