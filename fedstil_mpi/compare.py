@@ -210,6 +210,8 @@ def compare(world: World, entries: list[Entry], asked: Callable[[], bool], detai
 
 def prepare(entry: Entry) -> str:
     """Check the run's config; returns the state of its folder."""
+    from fedstil_mpi.federation.effects import check_effects
+
     method = methods.load(loading.resolve(entry.source).method.name)
     experiment = loading.resolve(entry.source, method.Options, method.PRESETS)
     for key, value in experiment.method.overridden.items():
@@ -224,6 +226,8 @@ def prepare(entry: Entry) -> str:
     if state == "complete":
         folder.open(experiment)  # what it was killed before removing
         folder.close()
+    else:
+        check_effects(experiment, method)
     return state
 
 

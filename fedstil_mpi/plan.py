@@ -56,7 +56,7 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
     placements = table(placement(stream.clients, stream.clients + 1 if ranks is None else ranks, draft.placement))
 
     from fedstil_mpi.data.inspection.remarks import remarks
-    from fedstil_mpi.federation import setup
+    from fedstil_mpi.federation import effects, setup
     from fedstil_mpi.planning import forecast, limits, pace, plan_tables
     from fedstil_mpi.planning.resident import libraries
     from fedstil_mpi.results.writing import summary
@@ -64,6 +64,7 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
 
     method = methods.load(draft.method.name)
     experiment = loading.resolve(source, method.Options, method.PRESETS)
+    effects.check_effects(experiment, method)
     plan = setup.make_plan(experiment, method, stream)
     before = libraries(draft.model.backbone)
     predicted = forecast.make(plan, stream, placements)

@@ -136,6 +136,7 @@ def _draft(world: World, source: dict[str, Any]) -> Experiment:
 
 def _plan(world: World, source: dict[str, Any], draft: Experiment, resources: SharedResources) -> "Plan":
     """All that the run knows before it has images and a model. Collective."""
+    from fedstil_mpi.federation.effects import check_effects
     from fedstil_mpi.federation.setup import make_plan
 
     precision = settle(world, draft.model.precision, resources.placement.device)
@@ -143,6 +144,7 @@ def _plan(world: World, source: dict[str, Any], draft: Experiment, resources: Sh
         method = methods.load(draft.method.name)
         experiment = loading.resolve(source, method.Options, method.PRESETS)
         experiment.model.precision = precision
+        check_effects(experiment, method)
         return make_plan(experiment, method, resources.stream)
 
 

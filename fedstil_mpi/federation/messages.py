@@ -25,6 +25,11 @@ class MessageSchema:
     initial_model: InitialModel
     codecs: Codecs
 
+    @property
+    def kinds(self) -> set[str]:
+        """Of all parts, both ways."""
+        return {part.kind for part in (*self.traffic.down, *self.traffic.up)}
+
 
 def message_schema(experiment: Experiment, method: MethodModule, clients: int, network: Network) -> MessageSchema:
     """All ranks compute it alike. The network may be without values, on the device meta; then so is `setup.start`."""

@@ -33,12 +33,11 @@ from fedstil_mpi.federation.state import Federation
 from fedstil_mpi.federation.trainer import LocalTrainer, OneByOne
 from fedstil_mpi.launch.placement import assign_clients
 from fedstil_mpi.launch.tracing import ranges
-from fedstil_mpi.methods.aids.averaging import AveragedClient
+from fedstil_mpi.methods.aids import averaging
 from fedstil_mpi.methods.aids.compression import CompressedClient, CompressedServer
 from fedstil_mpi.methods.aids.prototypes import PrototypeClient, PrototypeServer
 from fedstil_mpi.methods.base import Client, MethodModule, Server
 from fedstil_mpi.methods.columns import ColumnServer
-from fedstil_mpi.methods.federated import FederatedClient
 from fedstil_mpi.models.network import Tail
 from fedstil_mpi.util.clock import Clock
 from fedstil_mpi.util.errors import InputError
@@ -203,8 +202,8 @@ def make_client(method: MethodModule, schema: MessageSchema, experiment: Experim
     options = experiment.method.options
     side: Client = method.Client.create(learner, schema.setup, options)
     averages = experiment.serving.average > 0 and not learner.counts_only  # it costs nothing that a plan counts
-    if averages and isinstance(side, FederatedClient) and side.serves_received:
-        side = AveragedClient(side, experiment.serving.average)
+    if averages and averaging.applies(type(side), schema.plain):
+        side = averaging.AveragedClient(side, experiment.serving.average)
     if experiment.prototypes.exchange:
         side = PrototypeClient(side)
     if not schema.codecs.any:

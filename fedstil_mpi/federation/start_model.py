@@ -1,17 +1,19 @@
 """The model that every client starts from: built, loaded and warmed up by the server."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from fedstil_mpi.comm.world import World
+from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Images, Stream
 from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.warm_up import warm_up
 from fedstil_mpi.launch.placement import RankPlacement
-from fedstil_mpi.models.network import Network, build, is_finite, network_state
+from fedstil_mpi.models.network import Network, build, given, is_finite, network_state
 from fedstil_mpi.models.torchvision_backbones import without_compiler
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError
@@ -47,9 +49,9 @@ def start_network(
     torch.set_num_threads(placement.threads)
     torch.backends.cudnn.deterministic = True
     with world.verdict():
-        network = build_network(plan) if world.local_rank == 0 else None
+        network = build_network(experiment, plan.num_classes) if world.local_rank == 0 else None
     with world.verdict():
-        network = network or build_network(plan)
+        network = network or build_network(experiment, plan.num_classes)
         if start is not None:
             load_network(network, start)
     network.stem.to(placement.device)
@@ -96,17 +98,24 @@ def warmup_images(plan: Plan, stream: Stream) -> Images | None:
     return images
 
 
-def build_network(plan: Plan, weights: str | None = None) -> Network:
+def build_network(experiment: Experiment, num_classes: int, weights: str | None = None) -> Network:
     """The start model, before a warm-up. weights: instead of the config's. Raises InputError where it cannot be built."""
-    model, data = plan.experiment.model, plan.experiment.data
+    model, data = experiment.model, experiment.data
     return build(
         model.backbone,
-        num_classes=plan.num_classes,
+        num_classes=num_classes,
         image_size=(data.height, data.width),
         split=model.split,
         last_stride=model.last_stride,
         neck=model.neck,
         weights=model.weights if weights is None else weights,
-        seed=seeding.integer(plan.experiment.seed, "model"),
+        seed=seeding.integer(experiment.seed, "model"),
         precision=model.precision,
     )
+
+
+def blank_network(experiment: Experiment, num_classes: int) -> Network:
+    """The start model without values, on the device meta; nothing is downloaded or read."""
+    with torch.device("meta"), without_compiler(experiment.model.backbone):
+        network = build_network(experiment, num_classes, weights="none")
+    return network if experiment.model.weights == "none" else replace(network, provided=given(network))

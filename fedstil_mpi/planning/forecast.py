@@ -7,8 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-
 from fedstil_mpi.checkpoints.store import KEPT
 from fedstil_mpi.client.augmentation import Augmentation
 from fedstil_mpi.client.learner import KINDS
@@ -24,9 +22,9 @@ from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.server_place import is_shared, lies_in_files
 from fedstil_mpi.federation.setup import connect
-from fedstil_mpi.federation.start_model import build_network
+from fedstil_mpi.federation.start_model import blank_network
 from fedstil_mpi.federation.state import Federation
-from fedstil_mpi.models.network import Network, given, network_state
+from fedstil_mpi.models.network import Network, network_state
 from fedstil_mpi.models.torchvision_backbones import without_compiler
 from fedstil_mpi.planning import footprint
 from fedstil_mpi.planning.counting import NUMBER, CountingLearner, CountingTrainer, tasks_without_pixels
@@ -124,7 +122,7 @@ def make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Foreca
 
 def _make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Forecast:
     experiment, method, schedule = plan.experiment, plan.method, plan.schedule
-    network = blank_network(plan)
+    network = blank_network(experiment, plan.num_classes)
     schema = message_schema(experiment, method, schedule.clients, network)
     f = counting_federation(plan, stream, hollow(network), schema)
     kinds = RoundKinds(f)
@@ -197,10 +195,3 @@ def _away(network: Network, schema: MessageSchema, clients: int) -> int:
     """The clients' models, and what the server keeps of each."""
     tail = sum(tensor.nbytes for tensor in network.tail.state_dict().values())
     return clients * (tail + 4 * schema.setup.layout.scalars)
-
-
-def blank_network(plan: Plan) -> Network:
-    """The start model without values, on the device meta; nothing is downloaded or read."""
-    with torch.device("meta"):
-        network = build_network(plan, weights="none")
-    return network if plan.experiment.model.weights == "none" else replace(network, provided=given(network))

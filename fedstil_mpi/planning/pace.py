@@ -20,7 +20,7 @@ TURNS = 3
 def measure(plan: Plan) -> dict[str, float]:
     """CPU seconds of all threads for an image, by kind of pass (`client.learner.KINDS`): through the stem, a training step's
     share, through the tail to be searched."""
-    network = build_network(plan, weights="none")
+    network = build_network(plan.experiment, plan.num_classes, weights="none")
     data, train = plan.experiment.data, plan.experiment.train
     with torch.no_grad():
         images = torch.zeros(train.batch, 3, data.height, data.width)

@@ -12,7 +12,7 @@ import pytest
 from fedstil_mpi.config.sections import LOSSY
 from fedstil_mpi.launch.signals import PAUSED
 from support import SMALL
-from support.cases import FEDERATED
+from support.cases import FEDERATED, working
 from support.launch import codes, play
 from support.monitoring import counted, settings
 from support.results import different, results
@@ -26,7 +26,7 @@ ADAPTIVE = ["compression.upload_above=0.02"]
 
 def experiment(method, codec, *more):
     both = [f"compression.up={codec}", f"compression.down={codec}"]
-    return [SMALL, f"method.name={method}", "rounds.per_task=2", *both, *more]
+    return [SMALL, f"method.name={method}", "rounds.per_task=2", *working(method, *both, *more)]
 
 
 def with_all_methods(codec, *more):

@@ -26,8 +26,8 @@ from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.base import SPLITS
 from fedstil_mpi.data.streams.pku import PkuStream
 from fedstil_mpi.evaluation.scopes import Scopes
-from fedstil_mpi.federation import setup
 from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.federation.start_model import blank_network
 from fedstil_mpi.methods.base import Traffic
 from fedstil_mpi.models.activations import measure_passing
 from fedstil_mpi.models.network import build
@@ -272,11 +272,7 @@ def test_blank_network_knows_what_a_checkpoint_provides(tmp_path):
     settings = {"num_classes": 7, "image_size": (32, 16), "last_stride": 1, "weights": str(tmp_path / "weights.pt")}
     real = build("mobilenet_v2", **settings)
     experiment = tiny.experiment({"model.weights": str(tmp_path / "weights.pt"), "data.height": 32, "data.width": 16})
-    blank = forecast.blank_network(
-        setup.Plan(
-            experiment, methods.load("single"), Schedule(1, 1, 1, 1, 1, 1, 1), num_classes=7, scopes=Scopes(["task"])
-        )
-    )
+    blank = blank_network(experiment, num_classes=7)
     assert blank.provided == real.provided
     assert all(parameter.is_meta for parameter in blank.tail.parameters())
 

@@ -13,10 +13,15 @@ from torch import Tensor
 
 from fedstil_mpi.comm.flat import Message
 from fedstil_mpi.methods.aids import AidedClient
-from fedstil_mpi.methods.base import Client
+from fedstil_mpi.methods.base import Client, Traffic
 from fedstil_mpi.methods.federated import FederatedClient
 from fedstil_mpi.util.shelf import Shelf, on_shelf
 from fedstil_mpi.util.state_tree import State
+
+
+def applies(client: type[Client], traffic: Traffic) -> bool:
+    """Whether clients of a method with this traffic are searched with weights that they are sent."""
+    return bool(traffic.down) and issubclass(client, FederatedClient) and client.serves_received
 
 
 class AveragedClient(AidedClient):
@@ -25,9 +30,10 @@ class AveragedClient(AidedClient):
     derived = (*Client.derived, "past")
     transient = ("arrived",)
 
-    def __init__(self, inner: FederatedClient, past: float):
-        """past: the share of the past s in the mean m <- s * m + (1 - s) * theta."""
+    def __init__(self, inner: Client, past: float):
+        """inner: of a class that `applies`; past: the share of the past s in the mean m <- s * m + (1 - s) * theta."""
         super().__init__(inner)
+        assert isinstance(inner, FederatedClient)
         self.inner: FederatedClient = inner
         self.past = past
         self.mean: Tensor | None = None

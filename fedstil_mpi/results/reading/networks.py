@@ -60,7 +60,7 @@ def load_network(plan: Plan, stream: Stream, model: Path | None) -> Network:
     Otherwise the stem is made as a run makes it, warm-up included. Raises InputError where that cannot be done.
     """
     stem = model.with_name(STEM) if model is not None and model.with_name(STEM).is_file() else None
-    network = build_network(plan, weights="none" if stem else None)
+    network = build_network(plan.experiment, plan.num_classes, weights="none" if stem else None)
     if stem is not None:
         load_tail(stem, network.stem)
     elif (images := warmup_images(plan, stream)) is not None:
