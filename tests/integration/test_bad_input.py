@@ -20,6 +20,10 @@ REFUSED = {
     "value": (["train.lr=fast"], "config key train.lr: Value 'fast'"),
     "method": (["method.name=fedstill"], "unknown method 'fedstill'; did you mean fedstil?"),
     "preset": (["method.preset=bets"], "method fedstil has no preset 'bets'; choose one of best, "),
+    "effect": (
+        [SMALL, "method.name=ditto", "serving.average=0.5"],
+        "serving.average = 0.5 changes nothing with method ditto",
+    ),
     "option": (["method.alhpa=1"], "unknown config key method.alhpa; did you mean method.alpha?"),
     "stream": (["data.kind=pku", "data.path=nowhere"], "nowhere cannot be listed (No such file or directory): "),
     "images": ([*FOLDER, "data.path={root}/empty"], "{root}/empty has no task folders: expected task-0-0"),

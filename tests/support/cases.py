@@ -28,7 +28,11 @@ FEDERATED = (
 )
 """Methods whose weights travel."""
 IDLE = {name: {"compression.importance"} for name in FEDERATED if name != "fedcurv"}
-for name, key in {"fedfomo": "compression.down", "fedstil_atten": "compression.down", "fedper": "compression.rows"}.items():
+for name, key in {
+    "fedfomo": "compression.down",
+    "fedstil_atten": "compression.down",
+    "fedper": "compression.rows",
+}.items():
     IDLE[name].add(key)
 """Which codecs change nothing with one of these, and are refused."""
 

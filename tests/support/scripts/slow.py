@@ -11,5 +11,5 @@ __all__ = ["PRESETS", "Client", "Options", "Server"]
 
 class Client(base.Client):
     def begin(self) -> None:
-        if self.learner.client == 0:
+        if self.learner.client == 0 and not self.learner.counts_only:  # a plan takes no time
             time.sleep(float(os.environ.get("PAUSE", 0)))
