@@ -115,6 +115,22 @@ def test_a_narrow_window_scrolls_tables_and_not_the_page(opened):
     opened.set_window_size(1400, 900)
 
 
+@pytest.mark.parametrize("width", [500, 1400])
+def test_buttons_of_a_plot_lie_beside_what_is_drawn(opened, width):
+    """The window is 500 pixels wide at least; a frame in it is narrower."""
+    script = """
+    const box = (found) => found.getBoundingClientRect().toJSON();
+    return [...document.querySelectorAll(".plot")].map((plot) =>
+      [box(plot.querySelector(".modebar")), [...plot.querySelectorAll(".colorbar, .plot > .bglayer, .gridlayer")].map(box)])
+    """
+    opened.set_window_size(width, 900)
+    opened.execute_script("for (const plot of document.querySelectorAll('.plot')) Plotly.Plots.resize(plot)")
+    for buttons, drawn in opened.execute_script(script):
+        assert drawn
+        assert all(box["top"] >= buttons["bottom"] or box["right"] <= buttons["left"] for box in drawn)
+    opened.set_window_size(1400, 900)
+
+
 class Tags(HTMLParser):
     def __init__(self):
         super().__init__()

@@ -1,7 +1,8 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const config = { responsive: true, displaylogo: false };
-const look = { margin: { l: 60, r: 10, t: 10, b: 45 }, showlegend: false, barmode: "stack", hovermode: "closest" };
+// at the top there is room for plotly's buttons, which else lie on what is drawn
+const look = { margin: { l: 60, r: 10, t: 36, b: 45 }, showlegend: false, barmode: "stack", hovermode: "closest" };
 
 for (const figure of data.figures) {
   Plotly.newPlot(`plot-${figure.name}`, figure.traces, { ...look, ...figure.layout }, config);
@@ -37,10 +38,11 @@ function showRelevance() {
   const at = Number(slider.value);
   relevance.querySelector("output").textContent = rounds[at];
   const weights = matrices.flat(2).filter((weight) => weight !== null);
+  const axis = { tick0: 0, dtick: Math.ceil(matrices[at][0].length / 15), constrain: "domain" };
   const layout = {
     ...look,
-    xaxis: { title: { text: "taken from client" }, tickformat: "d", constrain: "domain" },
-    yaxis: { title: { text: "receiving client" }, tickformat: "d", autorange: "reversed", scaleanchor: "x", constrain: "domain" },
+    xaxis: { ...axis, title: { text: "taken from client" } },
+    yaxis: { ...axis, title: { text: "receiving client" }, autorange: "reversed", scaleanchor: "x" },
   };
   const [zmin, zmax] = weights.reduce(([low, high], w) => [Math.min(low, w), Math.max(high, w)], [Infinity, -Infinity]);
   const text = matrices[at].length <= 12 ? "%{z:.2f}" : "";
