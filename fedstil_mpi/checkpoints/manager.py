@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedstil_mpi.checkpoints import coverage, files
+from fedstil_mpi.checkpoints import coverage, files, searches
 from fedstil_mpi.checkpoints.background import Background
 from fedstil_mpi.checkpoints.store import Checkpoint, CheckpointStore
 from fedstil_mpi.client.untold import server_knows
@@ -91,8 +91,12 @@ class CheckpointManager:
                         network = f.initial_model.network
                         coverage.check(f.clients.made().values(), f.server, network, thorough=self.thorough)
                     self._covered = True
-                self._begin(round, _states(f, seconds, self.store.last_round if self.world.is_server else 0))
+                states = _states(f, round, seconds, self.store.last_round if self.world.is_server else 0)
+                if f.any_searched and (found := searches.gather(self.world, f, round)) is not None:
+                    states[searches.NAME] = found
+                self._begin(round, states)
                 f.changed.clear()
+                f.any_searched = False
                 if self.at_once:
                     self.settle()
         if pause:
@@ -144,9 +148,12 @@ class CheckpointManager:
     def restore(self, f: Federation, checkpoint: Checkpoint) -> None:
         """Bring a federation that was just assembled to where the checkpoint's was."""
         with self.world.verdict():
+            found = searches.read(checkpoint)
             for client in f.clients:
                 state = checkpoint.read(_name(client))
                 if state is not None:
+                    if searches.bring_up_to_date(state, client, found):
+                        f.searched.add(client)
                     f.restore_client(client, state)
             if self.store.was_learning(checkpoint.round) and self.lost(checkpoint) == f.schedule.lost:
                 learning = self.store.at(checkpoint.round, learning=True)
@@ -214,10 +221,10 @@ class CheckpointManager:
         raise OrderlyEnd(PAUSED)
 
 
-def _states(f: Federation, seconds: list[dict[str, float]] | None, last: int) -> dict[str, State]:
+def _states(f: Federation, round: int, seconds: list[dict[str, float]] | None, last: int) -> dict[str, State]:
     """Name of a file -> the state that this rank writes to it: of what has changed since the checkpoint after round `last`."""
     states: dict[str, State] = {
-        _name(client): f.client_state(client)
+        _name(client): f.client_state(client) | {"round": round}
         for client, side in f.clients.made().items()
         if side.learner.draws and client in f.changed
     }

@@ -251,9 +251,12 @@ class Learner:
             "memory": self.memory.state(),
             "relayed": [samples.state() for samples in self.relayed],
             "epochs": self._rate.epochs,
-            "passes": dict(self.forward_counts),
-            "views": self.views.state(),
+            **self.counted_state(),
         }
+
+    def counted_state(self) -> State:
+        """Of `state` what changes where the client is searched: the images that were passed for it."""
+        return {"passes": dict(self.forward_counts), "views": self.views.state()}
 
     def restore(self, state: State) -> None:
         """Take up such a state in a learner just created, whose tail has the parts that it had."""

@@ -23,7 +23,7 @@ class Untold:
     samples: int = 0
     """New images seen in them."""
     start: Tensor | None = None
-    """The travelling weights as the server knows them, float32 [P] on the CPU; None where none travel."""
+    """The travelling weights as the server knows them, float32 [P] on the CPU, from receipt until it is told."""
 
     derived = ("per_task", "tasks")
     transient = ("start",)  # while there is something untold the state holds it
@@ -40,14 +40,15 @@ class Untold:
         return any(task_ends(draw, self.per_task, self.tasks) for draw in self.draws)
 
     def clear(self) -> None:
-        """The server has been told."""
+        """The server has been told, and what it brings next the client is told from."""
         self.draws.clear()
         self.samples = 0
+        self.start = None
 
     def put_away(self, shelf: Shelf[Hashable], client: int) -> None:
         """As long as there is something untold the start lies on the shelf; the next knowledge brings another."""
         if not self.draws:
-            self.start = None
+            self.start = None  # it received, and does not take part
         elif self.start is not None:
             self.start = on_shelf(shelf, (client, "start"), self.start)
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from fedstil_mpi.comm.columns import share_out
 from fedstil_mpi.comm.flat import Part, Rows
-from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.comm.mpi_exchange import MpiExchange, flat_rows
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.util.clock import Clock
@@ -40,20 +39,17 @@ class ColumnExchange(MpiExchange):
     def _down(self, part: Part, online: Sequence[int], knowledge: Rows) -> tuple[Sequence[Tensor], Any]:
         if not part.columns:
             return super()._down(part, online, knowledge)
-        sent = knowledge[part.kind]
+        sent, mine = knowledge[part.kind], self._mine(online)
         if part.shared:
-            (whole,) = self._buffer(DOWN, part, 1)
-            self._move(part, whole[None], [sent.view(1, -1)] * self._world.size, to_clients=True)
-            return [whole] * len(self._mine(online)), None
-        sizes = [len(items) for items in sent] if part.ragged else [1] * len(online)
-        counts = self._per_rank(online, sizes)
-        rows = (torch.cat(list(sent)) if part.ragged else sent).reshape(sum(counts), part.columns * _width(self.own))
-        whole = self._buffer(DOWN, part, counts[self._world.rank])
-        self._move(part, whole, rows.split(counts), to_clients=True)
-        if not part.ragged:
-            return list(whole), None
-        size_of = dict(zip(online, sizes, strict=True))
-        return list(whole.split([size_of[client] for client in self._mine(online)])), None
+            whole = torch.empty(1, part.scalars)
+            self._move(part, [whole], [[sent.view(1, -1)]] * self._world.size, to_clients=True)
+            return list(whole) * len(mine), None
+        items = list(sent) if part.ragged else sent.split(1)
+        size_of = dict(zip(online, map(len, items), strict=True))
+        wholes = [torch.empty(size_of[client], part.scalars) for client in mine]
+        cut = [rows.reshape(len(rows), part.columns * _width(self.own)).contiguous() for rows in items]
+        self._move(part, wholes, self._by_rank(online, cut), to_clients=True)
+        return wholes if part.ragged else [whole[0] for whole in wholes], None
 
     def _up(self, part: Part, online: Sequence[int], rows: Sequence[Tensor]) -> tuple[Any, Any]:
         if not part.columns:
@@ -64,13 +60,18 @@ class ColumnExchange(MpiExchange):
             number = Part(part.kind, 1, torch.int64)
             gathered = self._gather(number, online, [torch.tensor([len(items)]) for items in rows])
             sizes = self._tell(number, online, gathered)[:, 0].tolist()
-        counts = self._per_rank(online, sizes)
-        whole = self._buffer(UP, part, counts[self._world.rank])
-        if rows:
-            torch.cat([row.view(-1, part.scalars) for row in rows], out=whole)
-        cut = torch.empty(sum(counts), part.columns * _width(self.own))
-        self._move(part, whole, cut.split(counts), to_clients=False)
-        return (list(cut.split(sizes)) if part.ragged else cut), None
+        cut = torch.empty(sum(sizes), part.columns * _width(self.own))
+        items = list(cut.split(sizes))
+        wholes = [row.contiguous().view(-1, part.scalars) for row in rows]
+        self._move(part, wholes, self._by_rank(online, items), to_clients=False)
+        return (items if part.ragged else cut), None
+
+    def _by_rank(self, online: Sequence[int], items: Sequence[Tensor]) -> list[list[Tensor]]:
+        """What belongs to the online clients, by their ranks."""
+        of_rank: list[list[Tensor]] = [[] for _ in self._columns]
+        for client, rows in zip(online, items, strict=True):
+            of_rank[self._rank_of[client]].append(rows)
+        return of_rank
 
     def _tell(self, part: Part, online: Sequence[int], items: Any) -> Any:
         """What rank 0 has of a part of the online clients' messages, on every rank."""
@@ -88,23 +89,24 @@ class ColumnExchange(MpiExchange):
         self.moved += told.nbytes * (self._world.size - 1)
         return told
 
-    def _move(self, part: Part, whole: Tensor, cut: Sequence[Tensor], *, to_clients: bool) -> None:
-        """Between the whole rows [n, columns * P] of this rank's clients and this rank's columns of all clients' rows.
+    def _move(self, part: Part, wholes: Sequence[Tensor], cut: Sequence[Sequence[Tensor]], *, to_clients: bool) -> None:
+        """Between whole rows [n, columns * P] of each of this rank's clients and this rank's columns of all clients' rows.
 
-        cut: for each rank the rows of its clients, [n_r, columns * width]. Rows are typed, so that no count passes 2^31.
+        cut: for each rank what belongs to its clients, [n, columns * width] each. Whole rows lie where each is at home: a
+        buffer for all of them would be there beside them. Rows are typed, so that no count passes 2^31.
         """
         requests = []
         for rank, columns in enumerate(self._columns):
-            here = [whole, len(whole), self._row_type(part, columns, of_whole=True)]
-            there = [cut[rank], len(cut[rank]), self._row_type(part, self.own, of_whole=False)]
+            here = [(rows, self._row_type(part, columns, of_whole=True)) for rows in wholes]
+            there = [(rows, self._row_type(part, self.own, of_whole=False)) for rows in cut[rank]]
             received, sent = (here, there) if to_clients else (there, here)
-            for call, (rows, number, kind) in ((self._comm.Irecv, received), (self._comm.Isend, sent)):
-                if number and kind is not None:
-                    requests.append(call([rows, number, kind], rank))
+            for call, messages in ((self._comm.Irecv, received), (self._comm.Isend, sent)):
+                requests += [call([rows, len(rows), kind], rank) for rows, kind in messages if len(rows) and kind]
         for request in requests:
             self._world.wait(request, f"{part.kind} of other ranks")
-        for rows, columns in zip(cut, self._columns, strict=True):
-            self.moved += len(rows) * (part.itemsize - part.columns * _width(columns) * part.dtype.itemsize)
+        for of_rank, columns in zip(cut, self._columns, strict=True):
+            rows = sum(map(len, of_rank))
+            self.moved += rows * (part.itemsize - part.columns * _width(columns) * part.dtype.itemsize)
 
     def _row_type(self, part: Part, columns: slice, *, of_whole: bool) -> Any:
         """These columns of a row, which holds all columns or only these; None where there are none."""

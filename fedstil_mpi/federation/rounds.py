@@ -92,10 +92,11 @@ def distribute(f: Federation, round: int, receivers: list[int]) -> None:
     if f.server is not None:
         knowledge = f.server.knowledge(receivers) if parts else {}
         f.observer.relevance(round, receivers, f.server.relevance_OK if parts else None)
-    for client, message in f.exchange.down(round, parts, receivers, knowledge).items():
+    messages = f.exchange.down(round, parts, receivers, knowledge)
+    for client in sorted(messages):
         f.at(client=client)
         f.change(client)
-        f.clients[client].absorb(message)
+        f.clients[client].absorb(messages.pop(client))  # each is as large as a model
     f.at(client=None)
     if f.server is not None and parts and round <= f.schedule.total:  # it knows nothing new until the end
         f.server.sent(receivers, knowledge)
@@ -163,6 +164,7 @@ def search(f: Federation, left: Mapping[int, Client], round: int, model: str, *,
         client: f.trainer.search(side.learner, side.tail_for if by_task else None) for client, side in left.items()
     }
     everywhere = join_galleries(f, searches) if "all" in f.scopes.galleries else None
+    f.any_searched = True
     metrics = np.full((len(f.clients), len(f.scopes.names), f.schedule.tasks, len(METRICS)), np.nan)
     with f.verdict(), f.clock("evaluate"):
         for row, client in enumerate(f.clients):
@@ -170,7 +172,7 @@ def search(f: Federation, left: Mapping[int, Client], round: int, model: str, *,
                 f.at(client=client)
                 found = f.found.setdefault(client, {})
                 if by_task not in found or everywhere is not None:
-                    f.changed.add(client)
+                    f.note_search(client)
                     found[by_task] = searches[client].evaluate(f.scopes, everywhere)
                 metrics[row] = found[by_task]
                 del searches[client]  # its features

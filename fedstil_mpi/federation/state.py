@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from fedstil_mpi.comm.exchange import Exchange
 from fedstil_mpi.evaluation.scopes import Scopes
@@ -16,6 +15,7 @@ from fedstil_mpi.federation.observer import Observer
 from fedstil_mpi.federation.roster import Roster
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.trainer import LocalTrainer
+from fedstil_mpi.launch.allocator import return_freed_memory
 from fedstil_mpi.methods.base import Client, Server, Traffic, restore
 from fedstil_mpi.util.clock import Clock
 from fedstil_mpi.util.shelf import Shelf
@@ -59,6 +59,10 @@ class Federation:
     """This rank's client -> by task or not -> what its model found, float64 [scopes, tasks, METRICS], as long as it is the same."""
     changed: set[int] = field(default_factory=set)
     """This rank's clients whose states are no longer those of the newest checkpoint."""
+    searched: set[int] = field(default_factory=set)
+    """This rank's clients of whose states no more than what searches change differs from what was written of them last."""
+    any_searched: bool = False
+    """Whether there was a search since the newest checkpoint; the same on all ranks."""
     shelf: Shelf[Hashable] | None = None
     """Where models of clients lie that are away; None: they stay in memory."""
     at_hand: set[int] = field(default_factory=set)
@@ -69,9 +73,15 @@ class Federation:
     def change(self, client: int) -> None:
         """Note that a client of this rank takes part in something, and may have another model from now on."""
         self.changed.add(client)
+        self.searched.discard(client)
         if self.shelf is not None:
             self.at_hand.add(client)
         self.found.pop(client, None)
+
+    def note_search(self, client: int) -> None:
+        """Note that a client of this rank is searched, which leaves its model as it is."""
+        if client not in self.changed:
+            self.searched.add(client)
 
     def put_away(self, staying: Collection[int] = ()) -> None:
         """Bring the models of this rank's clients but those `staying` to the shelf, where there is one."""
@@ -81,6 +91,7 @@ class Federation:
             self.clients[client].put_away(self.shelf)
             self.at_hand.remove(client)
         self.release()
+        return_freed_memory()
 
     def release(self) -> None:
         """Let what was read from the shelf count as this process's memory no more."""
@@ -90,12 +101,18 @@ class Federation:
     def client_state(self, client: int) -> State:
         """What a client of this rank goes on from after a round."""
         side = self.clients[client]
-        found = {str(int(by_task)): torch.from_numpy(found) for by_task, found in self.found.get(client, {}).items()}
-        return {"learner": side.learner.state(), "method": side.state(), "found": found}
+        return {"learner": side.learner.state(), "method": side.state(), "found": self._found(client)}
+
+    def search_state(self, client: int) -> State:
+        """Of such a state what searches change, as plain values."""
+        return {"learner": self.clients[client].learner.counted_state(), "found": self._found(client)}
+
+    def _found(self, client: int) -> State:
+        return {str(int(by_task)): found.tolist() for by_task, found in self.found.get(client, {}).items()}
 
     def restore_client(self, client: int, state: State) -> None:
         """Take up such a state in a client just created."""
         restore(self.clients[client], state)
-        self.found[client] = {bool(int(by_task)): found.numpy() for by_task, found in state["found"].items()}
+        self.found[client] = {bool(int(by_task)): np.array(found) for by_task, found in state["found"].items()}
         self.at_hand.add(client)
         self.put_away()

@@ -35,3 +35,7 @@ def test_columns_are_dealt_in_blocks(found):
     widths = [rank["width"] for rank in found]
     assert sum(widths) == tour.P
     assert max(widths) <= (5 // len(found) + 1) * 4096
+
+
+def test_no_message_as_long_as_all_columns_is_kept(found):
+    assert [rank["kept"] for rank in found] == [[]] * len(found)

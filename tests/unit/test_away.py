@@ -7,10 +7,12 @@ import torch
 
 from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.federation.schedule import plan as schedule_of
+from fedstil_mpi.methods.aids import innermost
 from fedstil_mpi.results.writing.record import Record
 from fedstil_mpi.results.writing.run_folder import RunFolder
 from fedstil_mpi.util.shelf import Shelf
 from support import played, tiny
+from support.live import storages
 
 SETTINGS = {"train.steps": 2, "prototypes.exchange": True}
 CASES = {
@@ -60,3 +62,22 @@ def test_a_model_that_lies_on_a_shelf_is_in_memory_again_when_it_is_to_change(tm
     assert parameter.data_ptr() != lay
     side.put_away(f.shelf)
     assert torch.equal(parameter, before)
+
+
+def test_a_client_has_one_row_beside_its_model_from_receipt_to_upload_and_none_thereafter():
+    """What is as long as all travelling weights: not the message that came, nor that which went."""
+    config = tiny.experiment({"train.steps": 1, "prototypes.exchange": False}, "fedstil")
+    parts = played.federation(config, played.FOUR, schedule_of(1, 4, 3, 1, 3, None, None), in_files=True)
+    f = tiny.Federation(replace(parts, shelf=Shelf()))
+    everyone, length = [0, 1, 2, 3], innermost(f.server).setup.start.nbytes
+
+    def rows() -> int:
+        return sum(size // length for size in storages().values() if size % length == 0)
+
+    before = rows()
+    for round in (1, 2, 3):
+        counts = []
+        for step in (f.distribute, f.learn, f.collect):
+            step(round, everyone)
+            counts.append(rows() - before)
+        assert counts == [4, 4, 0]

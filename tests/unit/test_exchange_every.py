@@ -97,6 +97,7 @@ def test_a_message_is_about_all_rounds_since_the_last():
     assert torch.equal(update["prototypes"], torch.cat(expected))
     assert update["samples"].tolist() == [sum(samples)]
     side.collect(4, [0])
+    side.distribute(5, [0])
     side.learn(5, [0])
     assert client.update()["people"][:, 0].tolist() == [5]
 

@@ -69,11 +69,12 @@ def play(world):
     joined = exchange.join(torch.arange(2.0 * P).view(2, P)[:, exchange.own])
     if world.is_server and not equal(joined, torch.arange(2.0 * P).view(2, P)):
         wrong.append("join")
-    moved = exchange.moved
+    moved, kept = exchange.moved, [part.kind for _, part in exchange._buffers if part.columns]
     exchange.close()
     return {
         "wrong": wrong,
         "moved": moved,
+        "kept": kept,
         "booked": exchange.ledger.entries,
         "width": exchange.own.stop - exchange.own.start,
     }
