@@ -1,14 +1,20 @@
-"""Milliseconds of what a client computes, beside the same arithmetic in a bare loop, as Markdown.
+"""Milliseconds of what a client computes, beside the same arithmetic in a bare loop, and of messages beside MPI's own, as Markdown.
 
     .venv/bin/python bench/speed.py --output bench/speed.md
 
-All pairs are timed in turns, in CPU time on one core.
+All pairs are timed in turns: what is computed in CPU time on one core, messages in wall time.
 """
 
 import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from itertools import repeat
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import pages
@@ -29,6 +35,9 @@ IMAGES = 64
 """In a batch."""
 STEPS = 4
 LR = 1e-5
+CLIENTS, SCALARS = 5, 12_500_000
+"""Whose messages are timed, and of how many float32."""
+RANKS = (3, 6)
 
 
 class Case(NamedTuple):
@@ -47,7 +56,7 @@ CASES = (
     Case("128x64, 8,000 people", "resnet18", (128, 64), 1, 8000),
 )
 
-PAGE = """# Speed of what a client computes
+PAGE = """# Speed: what a client computes, and messages
 
     {command}
 
@@ -57,12 +66,21 @@ training (`client/local_training.py`, cross entropy only) beside a bare loop of 
 features of images by the tail.
 
 {table}
+
+## Messages
+
+{clients} clients' {scalars:,} float32 each, from rank 0 and to it (`comm/mpi_exchange.py`, with barrier and ledger), beside MPI's own
+Scatterv and Gatherv of as many bytes between the same ranks. Wall milliseconds until the last rank has them; *ratio*: the median of
+{turns} pairs, one after the other. Other work on the machine disturbs the medians.
+
+{exchange}
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--turns", type=int, default=25, help="of messages")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -72,6 +90,13 @@ def main() -> None:
         images=IMAGES,
         repeats=options.repeats,
         table=markdown(["", "precision", "stem, layers", "stem", "step, bare", "step", "bare / step", "search"], rows),
+        clients=CLIENTS,
+        scalars=SCALARS,
+        turns=options.turns,
+        exchange=markdown(
+            ["ranks", "", "median", "bare", "ratio", "best", "bare", "ratio"],
+            [line for ranks in RANKS for line in messages(ranks, options.turns)],
+        ),
     )
     pages.show(page, options.output)
 
@@ -123,6 +148,35 @@ def local_training(network: Network, samples: Samples) -> Callable[[], None]:
         training.run(lambda epoch: repeat(lambda: batch), None, lambda *given: None, None)
 
     return torch.enable_grad()(train)
+
+
+def messages(ranks: int, turns: int) -> list[list[str]]:
+    """Of one job."""
+    beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    launcher = [
+        shutil.which("mpirun", path=beside) or "mpirun",
+        "-n",
+        str(ranks),
+        "--bind-to",
+        "none",
+        "--oversubscribe",
+    ]
+    script = Path(__file__).with_name("exchange_ranks.py")
+    command = [*launcher, sys.executable, str(script), str(CLIENTS), str(SCALARS), str(turns)]
+    done = subprocess.run(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True, check=True
+    )
+    seconds = json.loads(done.stdout.splitlines()[-1])
+    return [[str(ranks), way, *compared(seconds[way], seconds[f"bare {way}"])] for way in ("down", "up")]
+
+
+def compared(seconds: Sequence[float], bare: Sequence[float]) -> list[str]:
+    """Median and best in milliseconds, each beside the bare one's and over it."""
+    typical = [1000 * median(seconds), 1000 * median(bare), median(s / b for s, b in zip(seconds, bare, strict=True))]
+    best = [1000 * min(seconds), 1000 * min(bare), min(seconds) / min(bare)]
+    return [
+        text for ours, theirs, ratio in (typical, best) for text in (f"{ours:.0f}", f"{theirs:.0f}", f"{ratio:.2f}")
+    ]
 
 
 def in_turns(works: Sequence[Callable[[], object]], repeats: int) -> list[float]:

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,15 @@ class Collectives:
         except BaseException:
             self._cut_short.append(request)
             raise
+
+    def wait_all(self, requests: "Sequence[MPI.Request]", what: str = "the other ranks") -> None:
+        """As `wait`, one after the other."""
+        for place, request in enumerate(requests):
+            try:
+                self.wait(request, what)
+            except BaseException:
+                self._cut_short += requests[place + 1 :]
+                raise
 
     def barrier(self) -> None:
         """Wait for all ranks. Collective: all ranks must call."""

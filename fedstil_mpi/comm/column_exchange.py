@@ -102,8 +102,7 @@ class ColumnExchange(MpiExchange):
             received, sent = (here, there) if to_clients else (there, here)
             for call, messages in ((self._comm.Irecv, received), (self._comm.Isend, sent)):
                 requests += [call([rows, len(rows), kind], rank) for rows, kind in messages if len(rows) and kind]
-        for request in requests:
-            self._world.wait(request, f"{part.kind} of other ranks")
+        self._world.wait_all(requests, f"{part.kind} of other ranks")
         for of_rank, columns in zip(cut, self._columns, strict=True):
             rows = sum(map(len, of_rank))
             self.moved += rows * (part.itemsize - part.columns * _width(columns) * part.dtype.itemsize)

@@ -19,6 +19,9 @@ from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.util.clock import Clock
 
+LARGE_ROW = 1 << 20
+"""Bytes of a client's row from which on it is collected by itself: to copy it beside others costs more than another collective."""
+
 
 class MpiExchange:
     """Moves messages between the server (rank 0) and the clients of every rank, and books them (see `Exchange`).
@@ -154,16 +157,24 @@ class MpiExchange:
         return list(received.split(my_sizes))
 
     def _gather(self, part: Part, online: Sequence[int], rows: Sequence[Tensor]) -> Tensor:
-        counts = self._counts(online)
-        if len(rows) == 1:
-            sent = rows[0].to(part.dtype).reshape(1, part.scalars)  # as it is: one client's row needs no buffer
-        else:
-            sent = self._buffer(UP, part, len(rows))
-            for target, row in zip(sent, rows, strict=True):
-                target.copy_(row.reshape(part.scalars))
+        counts, nothing = self._counts(online), torch.empty(0, part.scalars, dtype=part.dtype)
         received = self._buffer("server", part, len(online)) if self.is_server else None
-        self._gatherv(part, counts, sent, received)
-        return received if received is not None else sent[:0]
+        flat = [row.to(part.dtype).reshape(1, part.scalars) for row in rows]
+        if part.itemsize < LARGE_ROW:
+            self._gatherv(part, counts, torch.cat([nothing, *flat]), received)
+        else:
+            self._gather_each(part, counts, flat or [nothing], received)
+        return nothing if received is None else received
+
+    def _gather_each(self, part: Part, counts: list[int], rows: Sequence[Tensor], received: Tensor | None) -> None:
+        """Rows from where they are, without a buffer: a collective for the first of every rank, one for the second, and so on."""
+        firsts, nothing = _displacements(counts), rows[0][:0]
+        requests = []
+        for place in range(max(counts)):
+            sent = rows[place] if place < counts[self._world.rank] else nothing
+            there = [int(place < count) for count in counts]
+            requests.append(self._start_gatherv(part, there, [first + place for first in firsts], sent, received))
+        self._world.wait_all(requests, f"{part.kind} from the clients")
 
     def _gather_ragged(self, part: Part, online: Sequence[int], rows: Sequence[Tensor]) -> list[Tensor]:
         sizes_part = Part(part.kind, 1, torch.int64)
@@ -186,11 +197,18 @@ class MpiExchange:
             self.moved += part.itemsize * sum(counts[1:])
 
     def _gatherv(self, part: Part, counts: list[int] | None, sent: Tensor, received: Tensor | None) -> None:
+        request = self._start_gatherv(part, counts, _displacements(counts), sent, received)
+        self._world.wait(request, f"{part.kind} from the clients")
+
+    def _start_gatherv(
+        self, part: Part, counts: list[int] | None, places: list[int], sent: Tensor, received: Tensor | None
+    ) -> Any:
+        """counts, places: of each rank's rows in `received`, both valid where that is."""
         kind = self._type(part)
-        target = None if received is None else [received, counts, _displacements(counts), kind]
-        self._world.wait(self._comm.Igatherv([sent, len(sent), kind], target, root=0), f"{part.kind} from the clients")
+        target = None if received is None else [received, counts, places, kind]
         if counts is not None:
             self.moved += part.itemsize * sum(counts[1:])
+        return self._comm.Igatherv([sent, len(sent), kind], target, root=0)
 
     # -- bookkeeping ---------------------------------------------------------------------------------------------------
 

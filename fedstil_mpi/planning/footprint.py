@@ -219,7 +219,7 @@ def _largest_messages(
     clients_of: Sequence[Sequence[int]],
     shares: Sequence[float],
 ) -> list[int]:
-    """Bytes, one number a rank: of each kind the largest that is there in a round, with the buffer it goes through.
+    """Bytes, one number a rank: of each kind the largest that is there in a round, with the buffer it goes through, where it does.
 
     shares: of the server's columns, by rank. Within one process messages are handed over without buffers.
     """
@@ -239,19 +239,19 @@ def _largest_messages(
             raw = entry.raw if entry.round <= schedule.total else entry.raw // parts
             sums[entry.direction, entry.kind][rank_of[entry.client], entry.round] += raw
     buffers = int(len(clients_of) > 1)
-    copies = {DOWN: (1, buffers), UP: (1, 1 + buffers)}
     messages = [common.total() * (1 + buffers * (rank == 0)) for rank in range(len(clients_of))]
     columns = {part.kind for part in (*schema.traffic.down, *schema.traffic.up) if part.columns}
+    ragged = {part.kind for part in schema.traffic.up if part.ragged}
     for (direction, kind), of_kind in sums.items():
         of_server: Counter[int] = Counter()
         of_rank: Counter[int] = Counter()
         for (rank, round), raw in of_kind.items():
             of_server[round] += raw
             of_rank[rank] = max(of_rank[rank], raw)
-        at_server, at_clients = copies[direction]
+        at_clients = buffers if direction == DOWN else 1 + buffers * (kind in ragged)
         for rank, share in enumerate(shares):
             part = share if kind in columns else float(rank == 0)
-            messages[rank] += int(part * at_server * max(of_server.values()))
+            messages[rank] += int(part * max(of_server.values()))
         for rank, raw in of_rank.items():
             messages[rank] += at_clients * raw
     return messages

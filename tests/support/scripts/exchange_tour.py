@@ -8,6 +8,7 @@ import time
 
 import torch
 
+from fedstil_mpi.comm import mpi_exchange
 from fedstil_mpi.comm.flat import Part
 from fedstil_mpi.comm.mpi_exchange import MpiExchange
 from fedstil_mpi.comm.start import start
@@ -32,6 +33,8 @@ DOWN = [
     Part("sparse", SCALARS, ragged=True, codec="sparse"),
 ]
 UP = [part for part in DOWN if not part.shared]
+LARGE_ROW = 12
+"""Bytes; so that some rows are collected together, and some each by itself."""
 
 
 def value(kind: str, round: int, client: int, item: int, scalar: int, up: bool) -> int:
@@ -121,6 +124,7 @@ def mistakes(world) -> list[str]:
 
 if __name__ == "__main__":
     with start() as world:
+        mpi_exchange.LARGE_ROW = LARGE_ROW
         found = {clients: world.gather_json(play(world, clients)) for clients in ROUNDS}
         found["mistakes"] = mistakes(world) if world.size == 1 else []
         found["seconds"] = world.gather_json(wait_for_server(world))
