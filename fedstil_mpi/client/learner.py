@@ -14,7 +14,7 @@ from torch import Tensor
 from fedstil_mpi.client.augmentation import Augmentation
 from fedstil_mpi.client.batches import MakeBatch, batch_indices, make_batches
 from fedstil_mpi.client.epochs import Epoch, ReferenceRate
-from fedstil_mpi.client.local_training import Diverged, LocalTraining, Penalty, shortened
+from fedstil_mpi.client.local_training import Diverged, LocalTraining, Penalty, set_seed, shortened
 from fedstil_mpi.client.rehearsal import Memory, Samples
 from fedstil_mpi.client.representations import PLAIN, represent
 from fedstil_mpi.client.tail_memory import TailMemory
@@ -154,7 +154,7 @@ class Learner:
     def _run(
         self, training: LocalTraining, round: int, penalty: Penalty, context: Any, stop: Callable[[], bool]
     ) -> Epoch:
-        torch.manual_seed(self._seed("train", round))
+        set_seed(self._seed("train", round), self.device)
         self.samples = 0
         try:
             report = training.run(partial(self._epoch, round), self.allowed(), penalty, context, stop)

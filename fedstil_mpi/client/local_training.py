@@ -40,6 +40,13 @@ def shortened(settings: Train, effort: float) -> Train:
     )
 
 
+def set_seed(seed: int, device: torch.device) -> None:
+    """As `torch.manual_seed`, which would note for each kind of device that is not there who asked: a millisecond a call."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(seed)
+
+
 class Stopped(Exception):  # noqa: N818 - it is asked for, like StopIteration
     """Training was asked to stop, and has, between two batches."""
 

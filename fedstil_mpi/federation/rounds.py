@@ -86,7 +86,9 @@ def distribute(f: Federation, round: int, receivers: list[int]) -> None:
         start = f.initial_model.network.tail.state_dict()
         for client in f.clients.keys() & new:
             f.change(client)
-            f.clients[client].learner.start_from(start)
+            learner = f.clients[client].learner
+            if learner.tail_memory.is_own:  # else it shares the memory of the start model, which has arrived there
+                learner.start_from(start)
     parts = f.traffic.down if begun and receivers else ()
     knowledge = {}
     if f.server is not None:

@@ -22,6 +22,8 @@ def flatten(state: State) -> tuple[dict[str, Tensor], State]:
     tensors: dict[str, Tensor] = {}
 
     def plain(node: Any, path: tuple[str, ...]) -> Any:
+        if type(node) in PLAIN:  # not a subclass: it would come back as something else
+            return node
         name = "/".join(path)
         if isinstance(node, Tensor):
             axes = sorted(range(node.dim()), key=node.stride().__getitem__, reverse=True)
@@ -34,9 +36,7 @@ def flatten(state: State) -> tuple[dict[str, Tensor], State]:
             return {key: plain(value, (*path, key)) for key, value in node.items()}
         if isinstance(node, list):
             return [plain(value, (*path, str(place))) for place, value in enumerate(node)]
-        if type(node) not in PLAIN:  # nor a subclass: it would come back as something else
-            raise TypeError(f"state {name} is a {type(node).__name__}; expected a tensor or a plain value")
-        return node
+        raise TypeError(f"state {name} is a {type(node).__name__}; expected a tensor or a plain value")
 
     return tensors, plain(state, ())
 
