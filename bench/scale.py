@@ -34,8 +34,8 @@ PAGE = """# Scale: a round as the number of clients grows
 
     {command}
 
-{machine}, Python {python}, torch {torch}, one thread a rank. {drawn} of K clients are drawn for a round (all of 10), each trains for
-one step of 8 images, and a checkpoint is written after every round. CPU time of all threads, median over rounds 3 to {rounds} of a run
+{machine}, Python {python}, torch {torch}, one thread a rank. In a round {drawn} of K clients are drawn (all of 10; below, as
+many as it says), each trains for one step of 8 images, and a checkpoint is written after every round. CPU time of all threads, median over rounds 3 to {rounds} of a run
 that is evaluated at its end.
 
 ## One rank, P = 80,000
@@ -47,10 +47,11 @@ record), also by client and round.
 
 Fitted over K by least squares, beside training: {fits}.
 
-## {ranks} ranks, P = 900,000, {many} of K clients drawn
+## {ranks} ranks, P = 900,000
 
 *rank 0, memory*: the server's rows on rank 0, and models of clients that sit rounds out in memory; *all ranks, files*: what
-`auto` does with so many. Peaks are resident memory, libraries that ranks share counted for each.
+`auto` does with so many. Peaks are resident memory, libraries that ranks share counted for each; *once*: in the sum of all ranks
+counted once (by what `/proc/self/smaps_rollup` says at the end).
 
 {places}
 
@@ -65,6 +66,8 @@ class Run(NamedTuple):
     """Of it, training."""
     peaks: list[float]
     """MB, by rank."""
+    shared: list[float]
+    """MB of it that are counted for other ranks where what ranks share is counted once."""
     set_up: float
     """CPU seconds before the first rounds and after the last, of rank 0."""
 
@@ -79,28 +82,23 @@ def main() -> None:
     options = parser.parse_args()
     alone = {(m, k): measure(m, k, SCALARS) for m in options.methods for k in options.clients}
     few, many = options.large
-    cases = {
-        (few, "rank 0, memory"): ["placement.server=rank_0", "placement.away=memory"],
-        (few, "all ranks, files"): [],
-        (many, "all ranks, files"): [],
-    }
-    places = {
-        (clients, place): measure("fedstil", clients, LARGE, options.ranks, MANY, *settings)
-        for (clients, place), settings in cases.items()
-    }
-    less, more = (sum(places[clients, "all ranks, files"].rounds) for clients in options.large)
+    here, shared = "rank 0, memory", "all ranks, files"
+    settings = {here: ["placement.server=rank_0", "placement.away=memory"], shared: []}
+    cases = [(few, DRAWN, shared), (few, MANY, here), (few, MANY, shared), (many, MANY, shared)]
+    places = {case: measure("fedstil", case[0], LARGE, options.ranks, case[1], *settings[case[2]]) for case in cases}
+    less, more = (sum(places[clients, MANY, shared].rounds) for clients in options.large)
     page = PAGE.format(
         **pages.made_by("torch"),
         drawn=DRAWN,
         rounds=ROUNDS,
         one_rank=table(alone),
         fits="; ".join(fit(method, alone) for method in options.methods),
-        many=MANY,
         ranks=options.ranks,
-        slower=f"A round of {many:,} clients costs {100 * (more / less - 1):+.0f} % of one of {few:,}.",
+        slower=f"With {MANY} drawn a round of {many:,} clients costs {100 * (more / less - 1):+.0f} % of one of {few:,}.",
         places=markdown(
             [
                 "K",
+                "drawn",
                 "where",
                 "CPU s a round, rank 0",
                 "all ranks",
@@ -108,6 +106,7 @@ def main() -> None:
                 "peak MB, rank 0",
                 "the others, each",
                 "all",
+                "once",
             ],
             [place_row(*case, run) for case, run in places.items()],
         ),
@@ -141,6 +140,7 @@ def measure(method: str, clients: int, scalars: int, ranks: int = 1, drawn: int 
         [median(np.diff(of_rank[1:, 0])) for of_rank in marks],
         [median(of_rank[1:-1, 1] - of_rank[1:-1, 0]) for of_rank in marks],
         [rank["peak"] / 1e6 for rank in found],
+        [rank["shared"] / 1e6 for rank in found],
         found[0]["cpu"] - (marks[0][-1, 1] - marks[0][0, 0]),
     )
 
@@ -175,10 +175,10 @@ def fit(method: str, runs: dict[tuple[str, int], Run]) -> str:
     return f"{method} {constant:.3f} s + {1e6 * slope:.1f} us x K a round, {least:.0f} MB + {more:.3f} MB x K"
 
 
-def place_row(clients: int, place: str, run: Run) -> list[str]:
+def place_row(clients: int, drawn: int, place: str, run: Run) -> list[str]:
     times = (run.rounds[0], sum(run.rounds), sum(run.training))
-    memory = (run.peaks[0], max(run.peaks[1:]), sum(run.peaks))
-    return [f"{clients:,}", place, *(f"{time:.2f}" for time in times), *(f"{size:,.0f}" for size in memory)]
+    memory = (run.peaks[0], max(run.peaks[1:]), sum(run.peaks), sum(run.peaks) - sum(run.shared))
+    return [f"{clients:,}", str(drawn), place, *(f"{time:.2f}" for time in times), *(f"{size:,.0f}" for size in memory)]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from pathlib import Path
 
 from fedstil_mpi.comm.start import start
 from fedstil_mpi.config import loading
@@ -22,6 +23,13 @@ def timed(train):
     return wrapper
 
 
+def shared_elsewhere() -> int:
+    """Bytes of this process's resident memory that are to be counted for others that share them."""
+    lines = (line.split() for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:])
+    size = {name: 1024 * int(number) for name, number, _ in lines}
+    return size["Rss:"] - size["Pss:"]
+
+
 def main() -> None:
     with start() as world:
         source = loading.read(sys.argv[1], sys.argv[2:]) if world.is_server else None
@@ -37,7 +45,8 @@ def main() -> None:
         execute(world, world.broadcast_json(source), detail="brief", asked=watch)
         from fedstil_mpi.planning.resident import peak
 
-        found = world.gather_json({"marks": marks, "peak": peak(), "cpu": time.process_time()})
+        of_rank = {"marks": marks, "peak": peak(), "shared": shared_elsewhere(), "cpu": time.process_time()}
+        found = world.gather_json(of_rank)
         if world.is_server:
             print(json.dumps(found))
 
