@@ -40,12 +40,14 @@ COLUMNS = (
     "search",
     "exchange",
     "server",
+    "checkpoint",
 )
 """What takes memory: the start model while it is built, before its kernels are cut to what images reach, and what the server's
 rank loads to make this forecast; the start model; the server's training of it; decoded images of the rank's clients; their models,
 gradients and the moments of one Adam; what the layers hold of the largest batch; what the stem made of images, and the
 training set put together from it; exemplars and others' prototypes; galleries that are joined to be searched; messages,
-their buffers and the weights that deltas are taken against; what the server keeps of all clients."""
+their buffers and the weights that deltas are taken against; what the server keeps of all clients; copies of what is written while
+the next round trains."""
 ON_GPU = {"model", "warm-up", "tails", "activations", "cache", "memory", "search"}
 """What is on the GPU where a rank has one."""
 
@@ -152,6 +154,8 @@ def estimate(
         if mine:  # what is not sent yet, what the server brought it to, the mean that is searched with
             kept = (codecs.up is not None) + (codecs.down is not None) + (experiment.serving.average > 0)
             parts["exchange"] += kept * models * sizes.travels
+        if mine and experiment.checkpoint.every:
+            parts["checkpoint"] = models * sizes.tail + parts["memory"]
         footprints.append(Footprint(parts, placement["device"] == "cuda"))
     held = len(learners) * sizes.travels if codecs.down and not away else 0
     for place, share in zip(footprints, of_server, strict=True):
@@ -159,6 +163,10 @@ def estimate(
             place.parts["server"] = int(share * _server(method, schema, experiment, 0 if away else len(learners)))
     footprints[0].parts["server"] = footprints[0].parts.get("server", 0) + _reports(ledger) + held
     footprints[0].parts["set-up"] += FORECAST
+    if (
+        experiment.checkpoint.every
+    ):  # the start model, of which nothing is needed any more when clients' states are copied
+        footprints[0].parts["checkpoint"] = max(sizes.model, footprints[0].parts.get("checkpoint", 0))
     footprints[0].parts["warm-up"] = _warm_up(experiment, network, sizes)
     return footprints
 

@@ -316,9 +316,10 @@ def test_memory_by_hand():
     assert second["images"] == images
     assert first["tails"] == 2 * tail + learns + 2 * learns  # gradients of one at a time, two moments
     assert second["tails"] == tail + learns + 2 * learns
-    assert first["exchange"] == weights + START + weights + 2 * 2 * (weights + 8) + 4 * weights
+    assert first["exchange"] == weights + START + weights + 2 * (weights + 8) + 4 * weights
     item = 4 * 160 * 2 * 1
     assert second["memory"] == item * 12  # 2 x 4 people share a memory of 12, which is full
+    assert [server["checkpoint"], first["checkpoint"]] == [START, 2 * (tail + item * 12)]
     assert second["cache"] == item * (2 * 4 * (3 + 1 + 1) + 12 + 12 + 12)
 
 
