@@ -27,6 +27,7 @@ from fedstil_mpi.models.activations import Passing, measure_passing
 from fedstil_mpi.models.inference import has_form
 from fedstil_mpi.models.network import Network, network_state, trainable_parameters
 from fedstil_mpi.planning.counting import CountingLearner
+from fedstil_mpi.util.shelf import RESIDENT
 
 COLUMNS = (
     "set-up",
@@ -39,15 +40,16 @@ COLUMNS = (
     "memory",
     "search",
     "exchange",
-    "server",
     "checkpoint",
+    "files",
+    "server",
 )
 """What takes memory: the start model while it is built, before its kernels are cut to what images reach, and what the server's
 rank loads to make this forecast; the start model; the server's training of it; decoded images of the rank's clients; their models,
 gradients and the moments of one Adam; what the layers hold of the largest batch; what the stem made of images, and the
 training set put together from it; exemplars and others' prototypes; galleries that are joined to be searched; messages,
-their buffers and the weights that deltas are taken against; what the server keeps of all clients; copies of what is written while
-the next round trains."""
+their buffers and the weights that deltas are taken against; copies of models until a checkpoint is written; what is read from
+files of clients that are away; what the server keeps of all clients."""
 ON_GPU = {"model", "warm-up", "tails", "activations", "cache", "memory", "search"}
 """What is on the GPU where a rank has one."""
 
@@ -144,6 +146,7 @@ def estimate(
             parts["exchange"] += (sum(learner.images_searched_in for learner in mine) + global_gallery) * sizes.feature
         if mine:
             models = at_once(schedule, placement["clients"]) if away else len(mine)
+            parts["files"] = min(RESIDENT, len(mine) * sizes.tail) if away else 0
             parts |= _of_clients(experiment, sizes, mine)
             parts["tails"] = (len(mine) if placement["device"] == "cuda" else models) * sizes.tail + 3 * sizes.learns
             parts["search"] = _search(experiment, sizes, mine, global_gallery)
@@ -155,7 +158,8 @@ def estimate(
             kept = (codecs.up is not None) + (codecs.down is not None) + (experiment.serving.average > 0)
             parts["exchange"] += kept * models * sizes.travels
         if mine and experiment.checkpoint.every:
-            parts["checkpoint"] = models * sizes.tail + parts["memory"]
+            copied = at_once(schedule, placement["clients"], experiment.checkpoint.every)
+            parts["checkpoint"] = copied * sizes.tail + parts["memory"]
         footprints.append(Footprint(parts, placement["device"] == "cuda"))
     held = len(learners) * sizes.travels if codecs.down and not away else 0
     for place, share in zip(footprints, of_server, strict=True):
@@ -163,9 +167,7 @@ def estimate(
             place.parts["server"] = int(share * _server(method, schema, experiment, 0 if away else len(learners)))
     footprints[0].parts["server"] = footprints[0].parts.get("server", 0) + _reports(ledger) + held
     footprints[0].parts["set-up"] += FORECAST
-    if (
-        experiment.checkpoint.every
-    ):  # the start model, of which nothing is needed any more when clients' states are copied
+    if experiment.checkpoint.every:  # the start model, whose copy is gone when clients' states are copied
         footprints[0].parts["checkpoint"] = max(sizes.model, footprints[0].parts.get("checkpoint", 0))
     footprints[0].parts["warm-up"] = _warm_up(experiment, network, sizes)
     return footprints
@@ -188,10 +190,12 @@ def _of_clients(experiment: Experiment, sizes: Sizes, learners: Sequence[Countin
     }
 
 
-def at_once(schedule: Schedule, clients: Sequence[int]) -> int:
-    """How many of these clients take part in a round, at most."""
-    own = set(clients)
-    return max(len(own.intersection(online)) for _, online in schedule.rounds())
+def at_once(schedule: Schedule, clients: Sequence[int], every: int = 1) -> int:
+    """How many of these clients take part in so many rounds, from one checkpoint to the next, at most."""
+    together: defaultdict[int, set[int]] = defaultdict(set)
+    for round, online in schedule.rounds():
+        together[(round - 1) // every].update(online)
+    return max(len(of_rounds.intersection(clients)) for of_rounds in together.values())
 
 
 def _images(stream: Stream, client: int) -> int:
@@ -249,7 +253,7 @@ def _largest_messages(
     buffers = int(len(clients_of) > 1)
     messages = [common.total() * (1 + buffers * (rank == 0)) for rank in range(len(clients_of))]
     columns = {part.kind for part in (*schema.traffic.down, *schema.traffic.up) if part.columns}
-    ragged = {part.kind for part in schema.traffic.up if part.ragged}
+    ragged = {part.kind for part in schema.traffic.up if part.ragged and not (part.columns and shares[0] < 1)}
     for (direction, kind), of_kind in sums.items():
         of_server: Counter[int] = Counter()
         of_rank: Counter[int] = Counter()

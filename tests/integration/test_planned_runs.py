@@ -2,13 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 
 import h5py
 import pytest
 
 from fedstil_mpi import plan
 from support import SMALL, TINY
-from support.launch import alone, play
+from support.launch import alone, mpirun, play
 
 EPOCHS = ["train.steps=0", "train.epochs=2"]
 EXPERIMENTS = {
@@ -91,3 +92,29 @@ def test_memory_is_within_a_factor(tmp_path, capsys, name, overrides):
     libraries = estimate - rank["host"]
     assert 100e6 < libraries < 1e9
     assert 1 / 1.5 < (peak - libraries) / rank["host"] < 1.5
+
+
+BENCH = Path(__file__).parents[2] / "bench"
+MANY = [
+    BENCH / "scale.yaml",
+    *(f"{key}={BENCH / 'scale_parts.py'}" for key in ("data.kind", "model.backbone")),
+    "method.name=fedstil",
+    "data.synthetic.clients=60",
+    "rounds.clients_per_round=30",
+    "rounds.total=6",
+    "rounds.evaluate_every=6",
+    "placement.server=all_ranks",
+    "placement.away=files",
+]
+"""About fifteen of a rank's clients with models of 4 MB take part in a round."""
+
+
+@pytest.mark.slow
+def test_memory_of_many_clients_is_what_the_plan_says(tmp_path):
+    """To a tenth or so, libraries included: of each client that takes part five rows as long as its model."""
+    done = mpirun(3, ["-m", "fedstil_mpi.run", *MANY, f"output={tmp_path}"], {"SCALE_LENGTH": "16000"}, timeout=600)
+    assert done.returncode == 0, done.stderr
+    rows = re.search(r"host estimate +host peak *\n +0 .*\n +1 +(\d+) +(\d+) *\n +2 +(\d+) +(\d+)", done.stdout)
+    assert rows is not None, done.stdout
+    first, first_peak, second, second_peak = map(int, rows.groups())
+    assert all(0.85 < ratio < 1.08 for ratio in (first_peak / first, second_peak / second))
