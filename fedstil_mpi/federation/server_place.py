@@ -13,9 +13,9 @@ LARGE = 1 << 30
 
 
 def is_shared(experiment: Experiment, method: MethodModule, schema: MessageSchema, ranks: int) -> bool:
-    """Whether all ranks share it, of so many; alike on all. Raises InputError where they should and cannot."""
+    """Whether all ranks share it, of so many; alike on all. Raises InputError where they should and cannot, on one rank, too."""
     wanted = experiment.placement.server
-    if ranks == 1 or wanted == "rank_0" or not schema.traffic.up:
+    if wanted == "rank_0" or not schema.traffic.up:
         return False
     possible = method.Server.by_columns(experiment.method.options) and not schema.codecs.any
     if wanted == "all_ranks" and not possible:
@@ -23,7 +23,7 @@ def is_shared(experiment: Experiment, method: MethodModule, schema: MessageSchem
             f"placement.server = all_ranks, which {experiment.method.name} with these settings and codecs cannot; set "
             "placement.server=auto"
         )
-    return possible and (wanted == "all_ranks" or held(schema) >= LARGE)
+    return ranks > 1 and possible and (wanted == "all_ranks" or held(schema) >= LARGE)
 
 
 def shares(experiment: Experiment, method: MethodModule, schema: MessageSchema, ranks: int) -> list[float]:

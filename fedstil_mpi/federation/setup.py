@@ -186,11 +186,11 @@ def assemble(world: World, plan: Plan, resources: SharedResources) -> Federation
 
 def open_exchange(world: World, plan: Plan, schema: MessageSchema, clock: Clock) -> Exchange:
     """Between the ranks of a run. Collective: all ranks must call."""
+    with world.verdict():
+        shared = is_shared(plan.experiment, plan.method, schema, world.size)
     if world.size == 1:
         return InProcessExchange()
     clients_of = assign_clients(plan.schedule.clients, world.size)
-    with world.verdict():
-        shared = is_shared(plan.experiment, plan.method, schema, world.size)
     if not shared:
         return MpiExchange(world, clients_of, clock)
     told = frozenset(part.kind for part in schema.plain.up)

@@ -2,8 +2,11 @@
 
 from types import SimpleNamespace
 
+import pytest
+
 from fedstil_mpi.planning import limits
 from fedstil_mpi.planning.limits import Need
+from fedstil_mpi.util.errors import InputError
 from support.forecasts import make
 
 FEW = ["rounds.clients_per_round=1", "rounds.total=6"]
@@ -41,3 +44,9 @@ def test_a_checkpoint_holds_those_who_took_part_since_the_last():
     held = {every: of.footprints[1].parts.get("checkpoint", 0) for every, of in drawn.items()}
     everyone = sum(client in drawn[1].learners for client in drawn[1].placements[1]["clients"])
     assert (held[0], held[6]) == (0, everyone * held[1])
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_server_that_no_ranks_can_share_is_refused_whatever_their_number(ranks):
+    with pytest.raises(InputError, match="all_ranks, which fedweit"):
+        make("method.name=fedweit", "placement.server=all_ranks", ranks=ranks)
