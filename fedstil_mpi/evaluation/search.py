@@ -77,7 +77,7 @@ class Search:
         for task in self.learner.searched:
             tail = self._tail_for(task)
             query = self._extract(task, "query", tail)
-            own = cache(partial(self._own, task, tail))
+            own = cache(partial(self._own, task, tail)) if self.by_task else lambda: self.joined
             galleries = [self._gallery(where, task, tail, own, everywhere) for where in scopes.galleries]
             metrics[:, task] = self._find(scopes, task, query, galleries)
         return metrics
@@ -102,9 +102,7 @@ class Search:
         return _join([own(), everywhere.but(self.learner.client)], self.learner.feature_length, self.learner.device)
 
     def _own(self, task: int, tail: Tail) -> Gallery:
-        """The client's galleries as the model of a query's task, `tail`, describes them."""
-        if not self.by_task:
-            return self.joined
+        """The client's galleries as the model of a query's task, `tail`, describes them, where tasks have models of their own."""
         return self._join(
             self._of(task, tail) if at == task else self._extract(at, "gallery", tail) for at in self.learner.searched
         )
