@@ -26,9 +26,9 @@ from fedstil_mpi.client.epochs import ReferenceRate
 from fedstil_mpi.client.local_training import LocalTraining
 from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.config.schema import Train
-from fedstil_mpi.models.inference import autocast
 from fedstil_mpi.models.losses import smoothed_cross_entropy
 from fedstil_mpi.models.network import Network, build, trainable_parameters
+from fedstil_mpi.models.precision import autocast
 from fedstil_mpi.util.tables import markdown
 
 IMAGES = 64
