@@ -131,11 +131,14 @@ class Client:
         """What the server got of `update`: equal to it but where a codec loses something."""
 
     def tail_for(self, task: int) -> Tail:
-        """The model that a task is searched with."""
+        """The model that a task is searched with. To ask for it changes nothing that `state` says."""
         return self.learner.tail
 
     def serving(self) -> AbstractContextManager[None]:
-        """While it lasts, the tail is the model that this client is searched with after an exchange."""
+        """While it lasts, the tail is the model that this client is searched with after an exchange.
+
+        Afterwards all that `state` says is as before: a search is no reason to write a client's checkpoint again.
+        """
         return nullcontext()
 
     def put_away(self, shelf: Shelf[Hashable]) -> None:
