@@ -48,11 +48,12 @@ class Case(NamedTuple):
     size: tuple[int, int]
     last_stride: int
     people: int
+    split: str | None = None
 
 
 CASES = (
     Case("quickstart", "resnet18", (64, 32), 2, 250),
-    Case("PKU-Reid", "mobilenet_v2", (128, 64), 2, 114),
+    Case("PKU-Reid", "mobilenet_v2", (128, 64), 2, 114, "features.14"),
     Case("128x64, 8,000 people", "resnet18", (128, 64), 1, 8000),
 )
 
@@ -106,6 +107,7 @@ def row(case: Case, precision: str, repeats: int) -> list[str]:
         case.backbone,
         num_classes=case.people,
         image_size=case.size,
+        split=case.split,
         last_stride=case.last_stride,
         precision=precision,
     )
