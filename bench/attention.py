@@ -50,23 +50,18 @@ def main() -> None:
     parser.add_argument("configs", nargs="+", help="the heat map is of the first")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    rows = []
-    for place, config in enumerate(options.configs):
-        experiment = loading.resolve(loading.read(config, ["method.name=fedstil"]), Options, PRESETS)
+    experiments = [loading.resolve(loading.read(c, ["method.name=fedstil"]), Options, PRESETS) for c in options.configs]
+    first, picture, rows = experiments[0], options.output.with_suffix(".png"), []
+    for experiment in experiments:
         stream = open_stream(experiment.data, experiment.seed)
         by_forgetting = {value: after_each_task(stream, experiment.method.options, value) for value in (1.0, *BY_AGE)}
         rows += [row(experiment.name, by_forgetting, value) for value in BY_AGE]
-        if not place:
-            name, mean_share, picture = (
-                experiment.name,
-                experiment.method.options.mean_share,
-                options.output.with_suffix(".png"),
-            )
+        if experiment is first:
             draw(stream, by_forgetting[1.0][-1], picture)
     head = ["stream", "partners", "forgetting", "on average", "at worst"]
     table = markdown(head, rows)
-    page = PAGE.format(**pages.made_by(), table=table, picture=picture.name, name=name, mean_share=mean_share)
-    pages.show(page, options.output)
+    of_first = {"picture": picture.name, "name": first.name, "mean_share": first.method.options.mean_share}
+    pages.show(PAGE.format(**pages.made_by(), table=table, **of_first), options.output)
 
 
 def after_each_task(stream: Stream, options: Options, forgetting: float) -> list[Weights]:

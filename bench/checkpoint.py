@@ -6,8 +6,6 @@ Runs the same experiment with a checkpoint after every round and with none, in t
 """
 
 import argparse
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -97,10 +95,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace, folder: Path, name: str, every: int) -> Run:
-    beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    mpirun = shutil.which("mpirun", path=beside) or "mpirun"
-    command = [mpirun, "-n", str(options.ranks), "--bind-to", "none", "--oversubscribe", sys.executable]
-    command += ["-m", "fedstil_mpi.run", str(options.config), *options.set]
+    command = [*pages.on_ranks(options.ranks), "-m", "fedstil_mpi.run", str(options.config), *options.set]
     command += [f"output={folder}", f"name={name}", f"checkpoint.every={every}"]
     checkpoints: dict[str, dict[str, int]] = {}
     peak = 0

@@ -9,9 +9,7 @@ import argparse
 import json
 import os
 import re
-import shutil
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Hashable
@@ -195,14 +193,11 @@ def wanted(options: argparse.Namespace) -> list[Case]:
 
 def measure(run: list[Case], ranks: int) -> list[dict[str, Any]]:
     """What bench/traffic_ranks.py finds for these cases, and whether the MPI library has counted the same ("counted")."""
-    beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    mpirun = shutil.which("mpirun", path=beside) or "mpirun"
     with tempfile.TemporaryDirectory() as folder:
         monitoring = {"enable": "2", "enable_output": "3", "filename": f"{folder}/run"}
         settings = {f"OMPI_MCA_pml_monitoring_{key}": value for key, value in monitoring.items()}
         script = Path(__file__).with_name("traffic_ranks.py")
-        command = [mpirun, "-n", str(ranks), "--bind-to", "none", "--oversubscribe", sys.executable, str(script)]
-        command.append(json.dumps([astuple(case) for case in run]))
+        command = [*pages.on_ranks(ranks), str(script), json.dumps([astuple(case) for case in run])]
         done = subprocess.run(command, env={**os.environ, **settings}, check=True, stdout=subprocess.PIPE, text=True)
         counted = library_counts(Path(folder, "run.0.prof").read_text())
     results = [json.loads(line) for line in done.stdout.splitlines()]

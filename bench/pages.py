@@ -1,6 +1,8 @@
-"""What every page of numbers says of how it was made, where it goes, and how works are timed."""
+"""What every page of numbers says of how it was made, where it goes, how works are timed, and how jobs are started."""
 
+import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -34,3 +36,10 @@ def in_turns(works: Sequence[Callable[[], object]], repeats: int, first: int = 0
             if turn >= first:
                 of_work.append(1000 * (time.process_time() - began))
     return [median(of_work) for of_work in times]
+
+
+def on_ranks(ranks: int) -> list[str]:
+    """The beginning of a command that starts this Python on so many ranks, by the launcher beside it if there is one."""
+    beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    mpirun = shutil.which("mpirun", path=beside) or "mpirun"
+    return [mpirun, "-n", str(ranks), "--bind-to", "none", "--oversubscribe", sys.executable]

@@ -9,7 +9,6 @@ and the record are those of any run. Times are CPU time, which what else the mac
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -116,9 +115,7 @@ def main() -> None:
 
 def measure(method: str, clients: int, scalars: int, ranks: int = 1, drawn: int = DRAWN, *settings: str) -> Run:
     """One run in processes of its own."""
-    beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    mpirun = shutil.which("mpirun", path=beside) or "mpirun"
-    launcher = [mpirun, "-n", str(ranks), "--bind-to", "none", "--oversubscribe"] if ranks > 1 else []
+    python = pages.on_ranks(ranks) if ranks > 1 else [sys.executable]
     environment = os.environ | {"SCALE_LENGTH": str(scalars // clients), "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         overrides = [
@@ -132,7 +129,7 @@ def measure(method: str, clients: int, scalars: int, ranks: int = 1, drawn: int 
             f"output={folder}",
             *settings,
         ]
-        command = [*launcher, sys.executable, str(HERE / "scale_ranks.py"), str(HERE / "scale.yaml"), *overrides]
+        command = [*python, str(HERE / "scale_ranks.py"), str(HERE / "scale.yaml"), *overrides]
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
     marks = [np.array(rank["marks"]) for rank in found]  # from round 2 on

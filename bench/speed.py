@@ -8,9 +8,7 @@ All pairs are timed in turns: what is computed in CPU time on one core, messages
 import argparse
 import json
 import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from itertools import repeat
 from pathlib import Path
@@ -154,17 +152,8 @@ def local_training(network: Network, samples: Samples) -> Callable[[], None]:
 
 def messages(ranks: int, turns: int) -> list[list[str]]:
     """Of one job."""
-    beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    launcher = [
-        shutil.which("mpirun", path=beside) or "mpirun",
-        "-n",
-        str(ranks),
-        "--bind-to",
-        "none",
-        "--oversubscribe",
-    ]
     script = Path(__file__).with_name("exchange_ranks.py")
-    command = [*launcher, sys.executable, str(script), str(CLIENTS), str(SCALARS), str(turns)]
+    command = [*pages.on_ranks(ranks), str(script), str(CLIENTS), str(SCALARS), str(turns)]
     done = subprocess.run(
         command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True, check=True
     )

@@ -197,7 +197,8 @@ def compare(world: World, entries: list[Entry], asked: Callable[[], bool], detai
         first = loading.resolve(entries[0].source)
     resources = open_shared_resources(world, first)
     with world.verdict():
-        states = [prepare(entry) for entry in entries] if world.is_server else None
+        effective: set[str] = set()
+        states = [prepare(entry, effective) for entry in entries] if world.is_server else None
     states = world.broadcast_json(states)
     for number, (entry, state) in enumerate(zip(entries, states, strict=True), 1):
         if state == "complete":
@@ -208,8 +209,11 @@ def compare(world: World, entries: list[Entry], asked: Callable[[], bool], detai
         _give_back_memory()
 
 
-def prepare(entry: Entry) -> str:
-    """Check the run's config; returns the state of its folder."""
+def prepare(entry: Entry, effective: set[str]) -> str:
+    """Check the run's config; returns the state of its folder.
+
+    effective: labels none of whose settings is without effect, which the seed does not change; added to.
+    """
     from fedstil_mpi.federation.effects import check_effects
 
     method = methods.load(loading.resolve(entry.source).method.name)
@@ -226,8 +230,9 @@ def prepare(entry: Entry) -> str:
     if state == "complete":
         folder.open(experiment)  # what it was killed before removing
         folder.close()
-    else:
+    elif entry.label not in effective:
         check_effects(experiment, method)
+        effective.add(entry.label)
     return state
 
 

@@ -27,14 +27,12 @@ FEDERATED = (
     "pfedgraph",
 )
 """Methods whose weights travel."""
-IDLE = {name: {"compression.importance"} for name in FEDERATED if name != "fedcurv"}
-for name, key in {
-    "fedfomo": "compression.down",
-    "fedstil_atten": "compression.down",
-    "fedper": "compression.rows",
-}.items():
-    IDLE[name].add(key)
-"""Which codecs change nothing with one of these, and are refused."""
+IDLE = {
+    "compression.importance": set(FEDERATED) - {"fedcurv"},
+    "compression.down": {"fedfomo", "fedstil_atten"},
+    "compression.rows": {"fedper"},
+}
+"""With which of these a codec changes nothing, and is refused."""
 
 STRANGER = [tiny.task(1, 9, seed=10), tiny.task(2, 3, seed=11), tiny.task(4, 5, seed=12)]
 """Tasks of a client beside those of STREAMS."""
@@ -47,4 +45,4 @@ OF_THEIR_OWN = {"fedfomo", "ewc", "mas", "fedcurv", "icarl"}
 
 def working(method: str, *settings: str) -> list[str]:
     """Those of these settings, section.key=value, that are not idle with a method."""
-    return [setting for setting in settings if setting.partition("=")[0] not in IDLE.get(method, ())]
+    return [setting for setting in settings if method not in IDLE.get(setting.partition("=")[0], ())]

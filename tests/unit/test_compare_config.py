@@ -20,7 +20,7 @@ def plan(folder, **changes):
 def prepared(path, *overrides, only=None):
     """The states of the runs' folders, by label."""
     found = compare.expand(compare.read(path, overrides), path, list(overrides), None, only)
-    return {entry.label: compare.prepare(entry) for entry in found}
+    return {entry.label: compare.prepare(entry, set()) for entry in found}
 
 
 @pytest.mark.parametrize(
