@@ -81,7 +81,9 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
         terminal.show(line)
     at_most = " (at most)" if predicted.at_most else ""
     tables = {
-        f"Placement of {len(placements)} ranks if all were on this host": summary.placement_table(placements),
+        f"Placement of {len(placements)} ranks if all were on this host": (
+            summary.placement_table(placements, predicted.places)
+        ),
         f"What crosses the edge links, by round{at_most}": plan_tables.rounds_table(predicted),
         "What crosses the edge links, by kind": plan_tables.kinds_table(predicted),
         "By client, with the images that pass the stem, the tail in training, the tail in search": (

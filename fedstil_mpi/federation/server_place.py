@@ -2,6 +2,8 @@
 or, of clients that are away, in files.
 """
 
+from typing import NamedTuple
+
 from fedstil_mpi.comm.columns import share_out
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.federation.messages import MessageSchema
@@ -10,6 +12,20 @@ from fedstil_mpi.util.errors import InputError
 
 LARGE = 1 << 30
 """Bytes of all clients' travelling weights."""
+
+
+class Places(NamedTuple):
+    """What the config's placement comes to, `auto` settled."""
+
+    shared: bool
+    """Whether all ranks share what the server keeps of all clients' weights."""
+    in_files: bool
+    """Whether weights of clients that sit rounds out lie in files."""
+
+
+def places(experiment: Experiment, method: MethodModule, schema: MessageSchema, ranks: int) -> Places:
+    """Alike on all of so many ranks. Raises InputError as `is_shared`."""
+    return Places(is_shared(experiment, method, schema, ranks), lies_in_files(experiment, schema))
 
 
 def is_shared(experiment: Experiment, method: MethodModule, schema: MessageSchema, ranks: int) -> bool:

@@ -22,7 +22,7 @@ from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.roster import Roster
 from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.federation.schedule import Schedule
-from fedstil_mpi.federation.server_place import is_shared, lies_in_files
+from fedstil_mpi.federation.server_place import Places, places
 from fedstil_mpi.federation.setup import connect
 from fedstil_mpi.federation.start_model import blank_network
 from fedstil_mpi.federation.state import Federation
@@ -63,9 +63,8 @@ class Forecast:
     """Bytes by file name."""
     checkpoints: int
     """Bytes at least, while the run lasts: the start model, and of two rounds the clients' models."""
-    shared: bool = False
-    """Whether all ranks share what the server keeps of all clients' weights."""
-    away: int = 0
+    places: Places
+    away: int
     """Bytes of files, of all ranks together, for the weights of clients that sit rounds out; 0: they stay in memory."""
 
     @property
@@ -87,7 +86,7 @@ class Forecast:
         kinds = self.ledger.by_kind()
         return {
             "placement": self.placements,
-            "server": "all_ranks" if self.shared else "rank_0",
+            "server": "all_ranks" if self.places.shared else "rank_0",
             "away": self.away,
             "rounds": [group._asdict() for group in self.rounds],
             "bytes": {
@@ -149,6 +148,7 @@ def _make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Forec
         write_results(folder.path / RESULTS_FILE, record, timings, ["0" * 64] * schedule.clients)
         files = {path.name: path.stat().st_size for path in sorted(folder.path.iterdir())}
     ledger, learners = f.exchange.ledger, counting_learners(f)
+    where = places(experiment, method, schema, len(placements))
     return Forecast(
         schedule,
         placements,
@@ -166,8 +166,8 @@ def _make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Forec
         footprint.estimate(experiment, method, schema, network, stream, schedule, learners, ledger, placements),
         files,
         _checkpoints(network, len(learners)) if experiment.checkpoint.every else 0,
-        is_shared(experiment, method, schema, len(placements)),
-        _away(network, schema, len(learners)) if lies_in_files(experiment, schema) else 0,
+        where,
+        _away(network, schema, len(learners)) if where.in_files else 0,
     )
 
 

@@ -110,7 +110,7 @@ def warnings(forecast: Forecast) -> list[str]:
 def place_lines(forecast: Forecast) -> list[str]:
     """Where that lies which is as large as all clients' weights, where it is not on rank 0 and in memory."""
     lines = []
-    if forecast.shared:
+    if forecast.places.shared:
         held = sum(footprint.parts.get("server", 0) for footprint in forecast.footprints)
         where = f"by columns on all {len(forecast.placements)} ranks (placement.server)"
         lines.append(f"server: {_whole(held)} MB of memory, {where}")

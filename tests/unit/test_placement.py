@@ -11,6 +11,7 @@ import pynvml
 import pytest
 import torch
 
+from fedstil_mpi.federation.server_place import Places
 from fedstil_mpi.launch import placement
 from fedstil_mpi.launch.gpus import Gpu, find_gpus
 from fedstil_mpi.launch.placement import HostResources, assign_clients, choose_gpu, choose_threads, place_rank, table
@@ -370,4 +371,17 @@ def test_pynvml_itself_with_a_library_of_ours(tmp_path):
 
 def test_many_clients_of_a_rank_are_one_role():
     row = {"rank": 0, "host": "a", "clients": list(range(1000)), "gpu": None, "device": "cpu", "threads": 1}
-    assert list(summary.placement_table([row]).columns[2].cells) == ["server, clients 0 to 999"]
+    table = summary.placement_table([row], Places(shared=False, in_files=False))
+    assert list(table.columns[2].cells) == ["server, clients 0 to 999"]
+
+
+def test_the_table_says_where_the_server_keeps_its_rows_and_where_clients_lie_that_are_away():
+    rows = [{"rank": rank, "host": "a", "gpu": None, "device": "cpu", "threads": 1} for rank in range(3)]
+    rows = [row | {"clients": [row["rank"] - 1] * (row["rank"] > 0)} for row in rows]
+
+    def said(**where: bool) -> list[list[str]]:
+        columns = summary.placement_table(rows, Places(**where)).columns[-2:]
+        return [list(column.cells) for column in columns]
+
+    assert said(shared=False, in_files=False) == [["all", "", ""], ["", "in memory", "in memory"]]
+    assert said(shared=True, in_files=True) == [["some columns"] * 3, ["", "in files", "in files"]]

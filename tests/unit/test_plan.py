@@ -27,6 +27,7 @@ from fedstil_mpi.data.streams.base import SPLITS
 from fedstil_mpi.data.streams.pku import PkuStream
 from fedstil_mpi.evaluation.scopes import Scopes
 from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.federation.server_place import Places
 from fedstil_mpi.federation.start_model import blank_network
 from fedstil_mpi.methods.base import Traffic
 from fedstil_mpi.models.activations import measure_passing
@@ -181,7 +182,8 @@ def test_differences_name_what_does_not_fit():
     learner.forward_counts = Counter(stem=10, train=20)
     bounds = {"stem": "exactly", "train": "at most"}
     schedule = Schedule(1, 1, 1, 1, 1, 1, 1)
-    predicted = forecast.Forecast(schedule, [], Ledger(), set(), set(), [], {0: learner}, bounds, [], {}, checkpoints=0)
+    here = Places(shared=False, in_files=False)
+    predicted = forecast.Forecast(schedule, [], Ledger(), set(), set(), [], {0: learner}, bounds, [], {}, 0, here, 0)
     assert predicted.differences({"stem": 10, "train": 19}) == []
     assert predicted.differences({"stem": 9, "train": 21}) == [
         "stem 9 instead of exactly 10",

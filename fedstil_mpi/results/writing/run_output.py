@@ -9,9 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from fedstil_mpi.evaluation.scopes import words
+from fedstil_mpi.federation.messages import message_schema
 from fedstil_mpi.federation.observer import Observer, Observers
 from fedstil_mpi.federation.plan import Plan
+from fedstil_mpi.federation.server_place import Places, places
+from fedstil_mpi.federation.start_model import blank_network
 from fedstil_mpi.federation.state import LOST, Federation
+from fedstil_mpi.models.torchvision_backbones import without_compiler
 from fedstil_mpi.results import RESULTS_FILE
 from fedstil_mpi.results.writing import summary
 from fedstil_mpi.results.writing.log import Log
@@ -45,11 +49,12 @@ class RunOutput:
             self._print(f"{self.folder.path} is complete")
             return
         headline = summary.headline(plan.experiment, plan.schedule)
+        table = summary.placement_table(placements, _places(plan, len(placements)))
         self.log.line(headline)
         self._print(headline)
-        self.log.show(summary.placement_table(placements))
+        self.log.show(table)
         if not self.brief:
-            self._print(summary.placement_table(placements))
+            self._print(table)
         watched = self.console.is_terminal
         self.lines = detail == "lines" or (detail == "usual" and not watched)
         self.progress = RunProgress(self.console, self._tell, bar=watched and not self.lines)
@@ -129,3 +134,11 @@ class RunOutput:
     def _print(self, *shown: RenderableType) -> None:
         for one in shown:
             self.console.print(one, soft_wrap=isinstance(one, str))
+
+
+def _places(plan: Plan, ranks: int) -> Places:
+    """Where a run on so many ranks keeps what is large; what follows from a model without values."""
+    with without_compiler(plan.experiment.model.backbone):
+        network = blank_network(plan.experiment, plan.num_classes)
+        schema = message_schema(plan.experiment, plan.method, plan.schedule.clients, network)
+    return places(plan.experiment, plan.method, schema, ranks)

@@ -12,6 +12,7 @@ from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.evaluation.lifelong import mean_of_known
 from fedstil_mpi.evaluation.scopes import words
 from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.federation.server_place import Places
 from fedstil_mpi.federation.state import RESUMED
 from fedstil_mpi.results.writing.record import Record
 from fedstil_mpi.util.clock import CPU
@@ -73,9 +74,10 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def placement_table(rows: Sequence[dict[str, Any]]) -> Table:
+def placement_table(rows: Sequence[dict[str, Any]], places: Places) -> Table:
     """rows: one per rank, as `placement.table` gives them. Of many ranks, neighbours that are alike share a line."""
-    table = plain("rank", "host", "roles", "device", "threads", left=("host", "roles", "device"))
+    words = ("host", "roles", "device", "server's rows", "clients away")
+    table = plain("rank", "host", "roles", "device", "threads", "server's rows", "clients away", left=words)
 
     def kind(row: dict[str, Any]) -> tuple[Any, ...]:
         apart = row["rank"] if len(rows) <= LONGEST else row["rank"] == 0
@@ -91,7 +93,9 @@ def placement_table(rows: Sequence[dict[str, Any]]) -> Table:
         else:
             roles += [f"client {client}" for client in clients]
         ranks = str(first) if first == last else f"{first}-{last}"
-        table.add_row(ranks, host, ", ".join(roles) or "nothing", device, str(threads))
+        rows_here = "some columns" if places.shared else "all" * (first == 0)
+        away = ("in files" if places.in_files else "in memory") if clients else ""
+        table.add_row(ranks, host, ", ".join(roles) or "nothing", device, str(threads), rows_here, away)
     return table
 
 
