@@ -20,7 +20,7 @@ from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import clear_partials, complete, link, storing
 from fedstil_mpi.util.state_tree import State
 
-FORMAT = 3
+FORMAT = 4
 MARKER = "checkpoint.json"
 KEPT = 2
 """Checkpoints on the disk, besides the start model."""

@@ -43,13 +43,14 @@ COLUMNS = (
     "checkpoint",
     "files",
     "server",
+    "results",
 )
 """What takes memory: the start model while it is built, before its kernels are cut to what images reach, and what the server's
 rank loads to make this forecast; the start model; the server's training of it; decoded images of the rank's clients; their models,
 gradients and the moments of one Adam; what the layers hold of the largest batch; what the stem made of images, and the
 training set put together from it; exemplars and others' prototypes; galleries that are joined to be searched; messages,
 their buffers and the weights that deltas are taken against; copies of models until a checkpoint is written; what is read from
-files of clients that are away; what the server keeps of all clients."""
+files of clients that are away; what the server keeps of all clients; what is recorded for results.h5, and the file while it is made."""
 ON_GPU = {"model", "warm-up", "tails", "activations", "cache", "memory", "search"}
 """What is on the GPU where a rank has one."""
 
@@ -125,11 +126,12 @@ def estimate(
     learners: Mapping[int, CountingLearner],
     ledger: Ledger,
     placements: Sequence[Mapping[str, Any]],
+    results: int,
 ) -> list[Footprint]:
     """Every rank's.
 
     network: on the device meta; learners: of the clients that take part; ledger: as predicted; placements: the ranks' rows of
-    `placement.table`.
+    `placement.table`; results: bytes of results.h5.
     """
     sizes, codecs = measure(experiment, schema, network), schema.codecs
     of_server = shares(experiment, method, schema, len(placements))
@@ -167,6 +169,7 @@ def estimate(
             place.parts["server"] = int(share * _server(method, schema, experiment, 0 if away else len(learners)))
     footprints[0].parts["server"] = footprints[0].parts.get("server", 0) + _reports(ledger) + held
     footprints[0].parts["set-up"] += FORECAST
+    footprints[0].parts["results"] = 3 * results  # as it was recorded, in HDF5's memory, and with its checksum
     if experiment.checkpoint.every:  # the start model, whose copy is gone when clients' states are copied
         footprints[0].parts["checkpoint"] = max(sizes.model, footprints[0].parts.get("checkpoint", 0))
     footprints[0].parts["warm-up"] = _warm_up(experiment, network, sizes)

@@ -163,7 +163,9 @@ def _make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Forec
         kinds.groups(),
         learners,
         bounds(experiment),
-        footprint.estimate(experiment, method, schema, network, stream, schedule, learners, ledger, placements),
+        footprint.estimate(
+            experiment, method, schema, network, stream, schedule, learners, ledger, placements, files[RESULTS_FILE]
+        ),
         files,
         _checkpoints(network, len(learners)) if experiment.checkpoint.every else 0,
         where,

@@ -18,7 +18,9 @@ from fedstil_mpi.evaluation.scopes import headline
 from fedstil_mpi.federation.observer import Observer
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.state import LOST
+from fedstil_mpi.results.writing import mixing_rows
 from fedstil_mpi.results.writing.long_form import HEADER, LONG_FILE, rows
+from fedstil_mpi.results.writing.mixing_rows import MixingRows
 from fedstil_mpi.results.writing.run_folder import RunFolder
 from fedstil_mpi.util.state_tree import State
 
@@ -46,10 +48,8 @@ class Record(Observer):
         """Model -> round -> float64 [clients, scopes, tasks, METRICS]."""
         self.reports: dict[int, np.ndarray] = {}
         """Round -> float64 [clients, 3]: loss, accuracy, new images of the local training; nan when offline."""
-        self.relevances: dict[int, np.ndarray] = {}
-        """Round -> float32 [receivers, clients]: how was mixed at its start what each receiver got."""
-        self.receivers: dict[int, np.ndarray] = {}
-        """Round -> int64 [receivers]: who they are."""
+        self.relevances: dict[int, MixingRows] = {}
+        """Round -> how was mixed at its start what each receiver got."""
         self.seconds: dict[int, float] = {}
         """Round -> wall seconds that it took rank 0, to the millisecond."""
         self.events = events
@@ -69,12 +69,8 @@ class Record(Observer):
 
     def relevance(self, round: int, receivers: Sequence[int], relevance_OK: Tensor | None) -> None:
         if relevance_OK is not None:
-            rows, clients = relevance_OK.numpy().copy(), np.array(receivers)
-            if round in self.relevances:  # others were told before
-                rows = np.concatenate([self.relevances[round], rows])
-                clients = np.concatenate([self.receivers[round], clients])
-            order = np.argsort(clients)
-            self.relevances[round], self.receivers[round] = rows[order], clients[order]
+            told_before = self.relevances.setdefault(round, {})
+            told_before |= mixing_rows.pack(receivers, relevance_OK.numpy())
 
     def evaluation(self, round: int, model: str, metrics: np.ndarray | None) -> None:
         assert metrics is not None
@@ -176,8 +172,7 @@ class Record(Observer):
                 for model, rounds in self.metrics.items()
             },
             "reports": _by_round(self.reports, since),
-            "relevances": _by_round(self.relevances, since),
-            "receivers": _by_round(self.receivers, since),
+            "relevances": {str(at): mixing_rows.state(rows) for at, rows in self.relevances.items() if at > since},
             "seconds": {str(round): seconds for round, seconds in self.seconds.items() if round > since},
         }
 
@@ -185,8 +180,7 @@ class Record(Observer):
         for model, rounds in state["metrics"].items():
             self.metrics[model] |= _arrays(rounds)
         self.reports |= _arrays(state["reports"])
-        self.relevances |= _arrays(state["relevances"])
-        self.receivers |= _arrays(state["receivers"])
+        self.relevances |= {int(round): mixing_rows.restored(rows) for round, rows in state["relevances"].items()}
         self.seconds |= {int(round): seconds for round, seconds in state["seconds"].items()}
 
     # -- lifelong measures ---------------------------------------------------------------------------------------------

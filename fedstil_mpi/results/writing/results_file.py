@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 from fedstil_mpi.evaluation.lifelong import METRICS
+from fedstil_mpi.results.writing.mixing_rows import LEVEL
 from fedstil_mpi.results.writing.record import MODELS, Record
 from fedstil_mpi.util import hdf5
 from fedstil_mpi.util.files import storing, write
@@ -90,10 +91,10 @@ def add_relevance(group: h5py.Group, record: Record) -> None:
     clients, rounds = record.schedule.clients, sorted(record.relevances)
     add_rounds(group, rounds)
     shape, row = (len(rounds), clients, clients), (1, 1, clients)
-    matrices = group.create_dataset("matrices", shape, np.float32, chunks=row, fillvalue=np.nan)
+    matrices = group.create_dataset("matrices", shape, np.float32, chunks=row, fillvalue=np.nan, compression=LEVEL)
     for place, round in enumerate(rounds):
-        receivers = record.receivers[round]  # in order
-        matrices[place, slice(None) if len(receivers) == clients else receivers] = record.relevances[round]
+        for receiver, packed in record.relevances[round].items():
+            matrices.id.write_direct_chunk((place, receiver, 0), packed)
     label(matrices, "1", "relevance/rounds", "client", "of_client")
 
 
