@@ -24,7 +24,7 @@ from fedstil_mpi.client.views import Views
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Task
 from fedstil_mpi.data.streams.duplicates import FirstShown
-from fedstil_mpi.models.network import Network, Tail, fingerprint, is_finite, trainable_parameters
+from fedstil_mpi.models.network import Network, Tail, fingerprint, is_finite
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import State
@@ -160,7 +160,7 @@ class Learner:
             report = training.run(partial(self._epoch, round), self.allowed(), penalty, context, stop)
         except Diverged as error:
             raise self._diverged(f"round {round}, {error}") from None
-        if not is_finite(trainable_parameters(training.tail).values()):
+        if not is_finite(training.parameters.values()):
             report = replace(report, loss=math.nan)
             if self.experiment.train.on_divergence == "stop":
                 raise self._diverged(f"round {round}: the weights are not finite after its last step")

@@ -86,6 +86,7 @@ class LocalTraining:
     def __init__(self, tail: Tail, settings: Train, rate: ReferenceRate):
         """tail: trained in place. rate: the client's reference schedule, used where settings.rate asks for it."""
         self.tail = tail
+        self.parameters = trainable_parameters(tail)
         self.settings = settings
         self.rate = rate
         self.optimizer: Adam | None = None
@@ -110,13 +111,12 @@ class LocalTraining:
         None for all. context: of the penalty; None: there is no penalty. stop: asked after every batch. Raises Stopped,
         after which `state` says how far it has come.
         """
-        parameters = trainable_parameters(self.tail)
-        self.optimizer = Adam(parameters.values(), self.settings.lr, self.settings.weight_decay)
+        self.optimizer = Adam(self.parameters.values(), self.settings.lr, self.settings.weight_decay)
         if self._before is not None:
             self._take_up(self._before)
 
         def extra_loss(batch: Batch, scores: Tensor) -> Tensor | None:
-            return None if context is None else penalty(parameters, context, batch, scores)
+            return None if context is None else penalty(self.parameters, context, batch, scores)
 
         def train(batches: Iterator[MakeBatch]) -> None:
             for _ in islice(batches, len(self.meter.losses)):

@@ -4,7 +4,7 @@ It counts what edge links would carry: a broadcast of n bytes to K online client
 between ranks depends on the number of ranks and stands beside it, in `Exchange.moved`.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -86,7 +86,7 @@ class Ledger:
 
     def state(self, since: int = 0) -> "State":
         """since: a round after which only entries of later ones are in it."""
-        first = bisect_right(self.entries, since, key=lambda entry: entry.round)
+        first = bisect_right(self.entries, since, key=_round_of)
         return {"entries": [list(entry) for entry in self.entries[first:]], "open": sorted(self._open)}
 
     def restore(self, state: "State") -> None:
@@ -107,6 +107,13 @@ class Ledger:
             sums[e.direction, e.kind] = (raw + e.raw, encoded + e.encoded)
         return sums
 
+    def of_round(self, round: int | None) -> Sequence[Entry]:
+        """The entries of a round, found where rounds were booked in order; None: of all."""
+        if round is None:
+            return self.entries
+        first = bisect_left(self.entries, round, key=_round_of)
+        return self.entries[first : bisect_right(self.entries, round, first, key=_round_of)]
+
     def difference(self, other: "Ledger", round: int | None = None) -> list[str]:
         """Lines that say where two ledgers disagree, in a round or altogether; empty when every entry is equal, whatever
         the order.
@@ -114,12 +121,14 @@ class Ledger:
         Encoded bytes of which one of the two knows nothing are not compared, and what may be left out may be missing.
         """
         unknown = self._open | other._open
-        mine, theirs = (
-            Counter(_comparable(e, unknown) for e in of.entries if round in (None, e.round)) for of in (self, other)
-        )
+        mine, theirs = (Counter(_comparable(e, unknown) for e in of.of_round(round)) for of in (self, other))
         here = (e for e in _rest(mine, theirs) if (e.direction, e.kind) not in self._optional)
         there = (e for e in _rest(theirs, mine) if (e.direction, e.kind) not in other._optional)
         return [f"only here: {e}" for e in here] + [f"only there: {e}" for e in there]
+
+
+def _round_of(entry: Entry) -> int:
+    return entry.round
 
 
 def _comparable(entry: Entry, unknown: set[str]) -> Entry:

@@ -51,6 +51,14 @@ def test_difference_names_what_differs(field):
     assert lines == [f"only here: {one}", f"only there: {other}"]
 
 
+def test_difference_of_one_round_leaves_out_the_others():
+    """Bytes of rounds 1 and 3 differ; in round 2 the order alone does."""
+    second = [(2, 0, UP, "weights", 40), (2, 1, UP, "weights", 40)]
+    here = ledger((1, 0, UP, "weights", 7), *second, (3, 0, UP, "weights", 7))
+    there = ledger((1, 0, UP, "weights", 8), *reversed(second), (3, 0, UP, "weights", 8))
+    assert [len(here.difference(there, round)) for round in (1, 2, 3, 4, None)] == [2, 0, 2, 0, 4]
+
+
 def test_difference_counts():
     twice = ledger(*BOOKED, BOOKED[0])
     entry = Entry(1, 0, DOWN, "model", 100, 100)

@@ -1,4 +1,5 @@
 import copy
+import math
 import os
 import pickle
 import sys
@@ -17,6 +18,7 @@ from fedstil_mpi.models.network import (
     Network,
     adaptive_parameters,
     build,
+    is_finite,
     network_state,
     representation_shape,
     trainable_parameters,
@@ -209,6 +211,21 @@ def test_stochastic_depth_only_in_training():
         assert torch.equal(tail.features(representations), tail.features(representations))
         tail.train()
         assert not torch.equal(tail.features(representations), tail.features(representations))
+
+
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
+def test_one_value_that_is_not_finite_is_found(bad):
+    one_bad = torch.ones(1000)
+    one_bad[700] = bad
+    opposite = torch.tensor([math.inf, -math.inf])
+    assert not is_finite([torch.ones(3), one_bad])
+    assert not is_finite([opposite, torch.ones(3)])
+
+
+def test_values_are_finite_even_where_their_sum_is_not():
+    largest = torch.full((4,), torch.finfo(torch.float32).max)
+    assert not largest.sum().isfinite()
+    assert is_finite([torch.tensor(3), largest, -largest])
 
 
 def test_neck_stands_between_feature_and_classifier():
