@@ -1,7 +1,6 @@
 """A run over real links: three hosts, 20 Mbit/s and 50 ms between them. What the links carried is what the ledger says.
 
-FEDSTIL_NETNS names a folder with edge_net.py, which makes hosts edge0, edge1, ... of network namespaces, starts mpirun
-on them, and counts every host's bytes and packets at its link. It needs root.
+The hosts are network namespaces edge0, edge1, ... (support/links.py), with every host's bytes and packets counted at its link.
 
 Rank 0, the server, has a host for itself, and each of two clients has one, so that what the ledger books for a client is
 what its link has to carry. The links carry more, measured here (bytes of a client's host, received and sent):
@@ -15,15 +14,12 @@ FedAvg's messages alone, as the difference of the two runs, came with 296 and 77
 """
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from support import TINY
-from support.launch import alone, environment, find_mpirun
+from support import TINY, links
+from support.launch import alone
 from support.results import different, results
 
 pytestmark = pytest.mark.slow
@@ -46,29 +42,8 @@ AGAIN = 0.01
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     """Calls edge_net.py on a network that is up."""
-    folder = os.environ.get("FEDSTIL_NETNS")
-    if not folder:
-        pytest.skip("FEDSTIL_NETNS names no folder with edge_net.py")
-    if os.geteuid():
-        pytest.skip("only root can make network namespaces")
-    if Path("/run/netns/edge0").exists():
-        pytest.skip("a network of that name is up already")
-    mpirun = find_mpirun()
-    own = environment({"EDGE_NET_DIR": str(tmp_path_factory.mktemp("net")), "MPIRUN": mpirun})
-
-    def call(*arguments):
-        command = [sys.executable, f"{folder}/edge_net.py", *map(str, arguments)]
-        return subprocess.run(
-            command, env=own, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=400
-        )  # fmt: skip
-
-    try:
-        up = call("up", "--hosts", 3, "--rate-mbit", 20, "--delay-ms", 50)
-        if up.returncode:
-            pytest.skip(f"edge_net.py failed: {up.stderr.strip().splitlines()[-1:]}")
+    with links.network(tmp_path_factory.mktemp("net"), hosts=3, rate_mbit=20, delay_ms=50) as call:
         yield call
-    finally:
-        call("down")
 
 
 @pytest.fixture(scope="module")
