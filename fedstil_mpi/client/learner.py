@@ -2,9 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,6 @@ from fedstil_mpi.client.untold import Untold
 from fedstil_mpi.client.views import Views
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Task
-from fedstil_mpi.data.streams.duplicates import FirstShown
 from fedstil_mpi.models.network import Network, Tail, fingerprint, is_finite
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.errors import InputError
@@ -36,7 +35,7 @@ KINDS = ("stem", "train", "search")
 class Learner:
     """A client as every method sees it. What is special about a method stays in `methods/`."""
 
-    derived = ("experiment", "tasks", "stem", "tail_memory", "shown", "training")
+    derived = ("experiment", "tasks", "stem", "tail_memory", "training", "compared")
     """Attributes that are no state: see `methods.base.Client`."""
     counts_only = False
     """Whether images are counted instead of used, as a plan does."""
@@ -73,6 +72,8 @@ class Learner:
         """People this client has met as training people."""
         self.relayed: list[Samples] = []
         """Prototypes of known people as other clients saw them."""
+        self.compared: Callable[[Tensor], Tensor] | None = None
+        """What a search compares of features, [n, F] -> [n, F]; None: the features themselves."""
         self.draws = 0
         self.task = -1
         self.samples = 0
@@ -290,11 +291,8 @@ class Learner:
         """Features of a split's images by this model, [n, F] on the device. Raises InputError where it has diverged."""
         self.forward_counts["search"] += len(getattr(self.tasks[task], split))
         features = tail.eval().features(self.views.clean(task, split))
+        if self.compared is not None:
+            features = self.compared(features)
         if self.experiment.train.on_divergence == "stop" and not is_finite([features]):
             raise self._diverged(f"task {task}: the features of its {split} images are not finite")
         return features
-
-    @cached_property
-    def shown(self) -> Iterable[np.ndarray]:
-        """For each task, bool [gallery]: the images that no earlier task's gallery has."""
-        return FirstShown(self.tasks)

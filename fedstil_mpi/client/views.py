@@ -12,6 +12,7 @@ from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.client.representations import PLAIN
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Task
+from fedstil_mpi.data.streams.duplicates import FirstShown
 from fedstil_mpi.data.streams.validation import last_of_each
 from fedstil_mpi.util import seeding
 from fedstil_mpi.util.state_tree import State
@@ -23,7 +24,7 @@ class Views:
     What is counted is what a run without interruptions would pass, whether this process makes it or not.
     """
 
-    derived = ("experiment", "tasks", "represent", "counts", "made", "_before", "_view")
+    derived = ("experiment", "tasks", "represent", "counts", "made", "shown", "_before", "_view")
 
     def __init__(
         self,
@@ -47,6 +48,8 @@ class Views:
         """(task, split) -> without augmentation; None: counted, but not made in this process."""
         self.held_out = 0
         """So many of each person's images in a task, but never all, are kept from training, for a method to try models on."""
+        self.shown = FirstShown(tasks)
+        """For each task, bool [gallery]: the images that no earlier task's gallery has."""
         self._before = before
         self._viewed: tuple[int, ...] = ()
         """(task, round, epoch) of the last augmented view that is counted, as far as `train.refresh` asks."""

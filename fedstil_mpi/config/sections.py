@@ -177,6 +177,10 @@ class Prototypes:
     exchange: bool = False
     """Send each task's mean representation of every person once; the server relays it to the clients that know the
     person. It is a mean over a handful of images and leaves the client: switch it off where that is not acceptable."""
+    metric: bool = True
+    """Where prototypes are exchanged, compare whatever is searched after an exchange by the cosine of features that are damped
+    where two cameras' pictures of the same people differ (client/metric.py). Nothing more travels. Not where each task is
+    searched with a model of its own."""
 
 
 @dataclass(kw_only=True)

@@ -115,7 +115,7 @@ class Search:
     def _join(self, galleries: Iterable[Gallery]) -> Gallery:
         """Without images that an earlier one has. galleries: of the tasks that are evaluated."""
         parts = []
-        for gallery, shown in zip(galleries, self.learner.shown, strict=False):
+        for gallery, shown in zip(galleries, self.learner.views.shown, strict=False):
             features = gallery.features[torch.from_numpy(shown).to(self.learner.device)]
             parts.append(Gallery(features, gallery.labels[shown]))
         return _join(parts, self.learner.feature_length, self.learner.device)

@@ -34,6 +34,7 @@ from fedstil_mpi.federation.trainer import LocalTrainer, OneByOne
 from fedstil_mpi.launch.placement import assign_clients
 from fedstil_mpi.launch.tracing import ranges
 from fedstil_mpi.methods.aids import averaging
+from fedstil_mpi.methods.aids.comparing import ComparingClient
 from fedstil_mpi.methods.aids.compression import CompressedClient, CompressedServer
 from fedstil_mpi.methods.aids.prototypes import PrototypeClient, PrototypeServer
 from fedstil_mpi.methods.base import Client, MethodModule, Server
@@ -206,6 +207,8 @@ def make_client(method: MethodModule, schema: MessageSchema, experiment: Experim
         side = averaging.AveragedClient(side, experiment.serving.average)
     if experiment.prototypes.exchange:
         side = PrototypeClient(side)
+        if experiment.prototypes.metric and not side.task_aware:
+            side = ComparingClient(side)
     if not schema.codecs.any:
         return side
 

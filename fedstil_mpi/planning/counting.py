@@ -137,7 +137,8 @@ class CountingLearner(Learner):
         self.views.clean(task, split)
         n = len(getattr(self.tasks[task], split))
         self.forward_counts["search"] += n
-        return _zeros(n, self.feature_length)
+        features = _zeros(n, self.feature_length)
+        return features if self.compared is None else self.compared(features)
 
     def identity_prototypes(self, task: int) -> Tensor:
         self.views.clean(task, "train")

@@ -183,13 +183,15 @@ def _of_clients(experiment: Experiment, sizes: Sizes, learners: Sequence[Countin
     largest = {split: max(images[split] for images in splits) for split in SPLITS}
     remembered = [learner.stored for learner in learners]
     represented = sum(learner.represented for learner in learners)
+    compared = experiment.prototypes.exchange and experiment.prototypes.metric
+    sent = compared * sum(len(task.train.people) for task in tasks)
     views = len(learners) * largest["train"] * Augmentation.of(experiment.train).active
     searched = max(largest.values()) * sizes.in_tail.peak
     return {
         "images": sizes.image * sum(sum(images.values()) for images in splits),
         "activations": max(BATCH * sizes.in_stem.peak, experiment.train.batch * sizes.in_tail.kept, searched),
         "cache": sizes.item * (represented + views + largest["train"] + max(remembered)),
-        "memory": sizes.item * sum(remembered),
+        "memory": sizes.item * (sum(remembered) + sent),
     }
 
 

@@ -4,7 +4,6 @@ import re
 from functools import cache
 
 import pytest
-import torch
 
 from fedstil_mpi import methods
 from fedstil_mpi.federation.effects import SETTINGS, check_effects, without_effect
@@ -46,7 +45,9 @@ def outcome(kind: str, key: str = "seed"):
     searched = []
     for side in f.clients:
         with side.serving():
-            searched.append(torch.cat([tensor.flatten() for tensor in side.tail_for(2).state_dict().values()]))
+            tail = side.tail_for(2)
+            searched += [tensor.flatten() for tensor in tail.state_dict().values()]
+            searched.append(side.learner.extract_features(2, "query", tail).flatten())
     return [side.learner.fingerprint() for side in f.clients], f.ledger.entries, [s.tolist() for s in searched]
 
 

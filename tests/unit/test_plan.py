@@ -89,6 +89,7 @@ SETTINGS = {
     "all tasks": {"evaluation.tasks": "all"},
     "in the global gallery alone": {"evaluation.gallery": "all", "evaluation.tasks": "all"},
     "prototypes": {"prototypes.exchange": True},
+    "prototypes, compared by the cosine": {"prototypes.exchange": True, "prototypes.metric": False},
     "prototypes alone": {"prototypes.exchange": True, "memory.size": 0, "memory.share": None, **EPOCHS},
 }
 

@@ -1,0 +1,89 @@
+"""Comparing across cameras: an aid by which what is searched is compared by a metric that minds a change of camera less.
+
+A client has sent a prototype of each of its people, and has got those of the same people from other cameras. Their
+differences, by the model that is searched, tell which directions of its features show the camera (`client.metric`).
+Nothing travels for it. As averaging over time it takes effect in what is searched after an exchange.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from fedstil_mpi.client.metric import Metric, differences
+from fedstil_mpi.client.rehearsal import Samples
+from fedstil_mpi.comm.flat import Message
+from fedstil_mpi.methods.aids import AidedClient
+from fedstil_mpi.methods.aids.prototypes import PEOPLE, PrototypeClient
+from fedstil_mpi.util.state_tree import State
+
+SHRINKAGE = 1.0
+"""Of the metric: a direction along which cameras differ as along the average one is damped to 1 / sqrt(2)."""
+
+
+class ComparingClient(AidedClient):
+    """A client with prototypes that keeps those that it sends. Its tasks are searched with one model."""
+
+    transient = ("arrived",)
+
+    def __init__(self, inner: PrototypeClient):
+        super().__init__(inner)
+        self.pids = torch.empty(0, dtype=torch.int64)
+        """Whom it has sent prototypes of, int64 [n] on the CPU."""
+        self.prototypes = torch.empty(0, self.setup.representation)
+        """[n, D] on the CPU."""
+        self.arrived = False
+        """Whether nothing was trained since something arrived."""
+
+    def absorb(self, knowledge: Message) -> None:
+        self.inner.absorb(knowledge)
+        self.arrived = self.arrived or bool(knowledge)
+
+    def begin(self) -> None:
+        self.arrived = False
+        self.inner.begin()
+
+    def update(self) -> Message:
+        message = self.inner.update()
+        self.pids = torch.cat([self.pids, message[PEOPLE.kind][:, 0]])
+        self.prototypes = torch.cat([self.prototypes, message["prototypes"]])
+        return message
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        made: list[Metric | None] = []
+
+        def compared(features: Tensor) -> Tensor:
+            if not made:  # by what is searched first, and not at all where nothing is
+                made.append(self.metric())
+            return features if made[0] is None else made[0](features)
+
+        with self.inner.serving():
+            self.learner.compared = compared if self.arrived else None
+            yield
+            self.learner.compared = None
+
+    @torch.no_grad()
+    def metric(self) -> Metric | None:
+        """By the learner's tail as it is; None where no person is known from elsewhere."""
+        learner = self.learner
+        here = torch.isin(self.pids, torch.cat([self.pids[:0], *(part.pids.cpu() for part in learner.relayed)]))
+        if not here.any():
+            return None
+        there = Samples.concatenate(learner.relayed)
+        learner.forward_counts["search"] += int(here.sum()) + len(there)
+        if learner.counts_only:
+            return None
+        tail, shape = learner.tail.eval(), there.representations.shape[1:]
+        own = self.prototypes[here].to(learner.device).view(-1, *shape)
+        pids = self.pids[here].to(learner.device)
+        found = differences(tail.features(own), pids, tail.features(there.representations), there.pids)
+        return Metric.across_cameras(found, SHRINKAGE)
+
+    def state(self) -> State:
+        return {"inner": self.inner.state(), "pids": self.pids, "prototypes": self.prototypes}
+
+    def restore(self, state: State) -> None:
+        self.inner.restore(state["inner"])
+        self.pids, self.prototypes = state["pids"], state["prototypes"]
