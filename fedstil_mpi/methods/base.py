@@ -21,7 +21,7 @@ from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Layout, Message, Part, Rows
 from fedstil_mpi.models.network import Tail
-from fedstil_mpi.util.shelf import Shelf
+from fedstil_mpi.util.shelf import RESIDENT, Shelf
 from fedstil_mpi.util.state_tree import State
 
 SAMPLES = Part("samples", 1, torch.int64)
@@ -46,7 +46,7 @@ class Setup:
 
     def rows(self) -> MutableMapping[int, Tensor]:
         """For what is kept of each client, float32 [P] on the CPU, which does not change once it is in there."""
-        return Shelf() if self.in_files else {}
+        return Shelf(unwritten=RESIDENT) if self.in_files else {}  # sent, and collected again in the same round
 
     def cut(self, columns: slice) -> "Setup":
         """As if only these of the P scalars travelled."""

@@ -50,7 +50,7 @@ rank loads to make this forecast; the start model; the server's training of it; 
 gradients and the moments of one Adam; what the layers hold of the largest batch; what the stem made of images, and the
 training set put together from it; exemplars and others' prototypes; galleries that are joined to be searched; messages,
 their buffers and the weights that deltas are taken against; copies of models until a checkpoint is written; what is read from
-files of clients that are away; what the server keeps of all clients; what is recorded for results.h5, and the file while it is made."""
+files of clients that are away, and the server's newest rows, which are not in them yet; what the server keeps of all clients; what is recorded for results.h5, and the file while it is made."""
 ON_GPU = {"model", "warm-up", "tails", "activations", "cache", "memory", "search"}
 """What is on the GPU where a rank has one."""
 
@@ -167,6 +167,8 @@ def estimate(
     for place, share in zip(footprints, of_server, strict=True):
         if share:
             place.parts["server"] = int(share * _server(method, schema, experiment, 0 if away else len(learners)))
+            newest = min(RESIDENT, int(share * len(learners) * sizes.travels)) if away else 0
+            place.parts["files"] = place.parts.get("files", 0) + newest
     footprints[0].parts["server"] = footprints[0].parts.get("server", 0) + _reports(ledger) + held
     footprints[0].parts["set-up"] += FORECAST
     footprints[0].parts["results"] = 3 * results  # as it was recorded, in HDF5's memory, and with its checksum

@@ -37,7 +37,13 @@ class Shelf(MutableMapping[K, Tensor]):
     ends; it begins with the first tensor. Not collective.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unwritten: int = 0) -> None:
+        """unwritten: so many bytes of what was set last stay in memory as they are, and must not change: what is set again before
+        others have taken its place is never written.
+        """
+        self._unwritten = unwritten
+        self._newest: dict[K, Tensor] = {}
+        """What is not in the file, or not as it was set last, oldest first."""
         self._file: IO[bytes] | None = None
         self._extents: list[mmap.mmap] = []
         self._size = 0
@@ -51,7 +57,18 @@ class Shelf(MutableMapping[K, Tensor]):
         """Bytes since the last release."""
 
     def __setitem__(self, key: K, tensor: Tensor) -> None:
-        """Copy it into the file. Raises StorageError where there is no space."""
+        """Raises StorageError where there is no space."""
+        if not self._unwritten:
+            self._copy(key, tensor)
+            return
+        self._newest.pop(key, None)
+        self._newest[key] = tensor.detach()
+        while sum(newest.nbytes for newest in self._newest.values()) > self._unwritten:
+            oldest = next(iter(self._newest))
+            self._copy(oldest, self._newest.pop(oldest))
+
+    def _copy(self, key: K, tensor: Tensor) -> None:
+        """Into the file."""
         form = torch.empty_like(tensor, device="meta")  # dense, with its strides where it is dense
         flat = (
             torch.empty_like(form, device="cpu").copy_(tensor.detach()) if tensor.stride() != form.stride() else tensor
@@ -65,6 +82,8 @@ class Shelf(MutableMapping[K, Tensor]):
         self._forms[key] = form
 
     def __getitem__(self, key: K) -> Tensor:
+        if key in self._newest:
+            return self._newest[key]
         form = self._forms[key]
         if not form.numel():
             return torch.empty_like(form, device="cpu")
@@ -77,16 +96,19 @@ class Shelf(MutableMapping[K, Tensor]):
 
     def __delitem__(self, key: K) -> None:
         """Its place in the file stays empty."""
-        del self._slots[key], self._forms[key]
+        if key not in self:
+            raise KeyError(key)
+        for where in (self._newest, self._slots, self._forms):
+            where.pop(key, None)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._slots
+        return key in self._newest or key in self._slots
 
     def __iter__(self) -> Iterator[K]:
-        return iter(self._slots)
+        return iter(self._slots | self._newest)
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self._slots.keys() | self._newest.keys())
 
     def release(self) -> None:
         """What was read so far counts as this process's memory no more; it is read again when it is used."""

@@ -7,6 +7,7 @@ import torch
 
 from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.federation.schedule import plan as schedule_of
+from fedstil_mpi.methods import base
 from fedstil_mpi.methods.aids import innermost
 from fedstil_mpi.results.writing.record import Record
 from fedstil_mpi.results.writing.run_folder import RunFolder
@@ -63,8 +64,10 @@ def test_a_model_that_lies_on_a_shelf_is_in_memory_again_when_it_is_to_change(tm
     assert torch.equal(parameter, before)
 
 
-def test_a_client_has_one_row_beside_its_model_from_receipt_to_upload_and_none_thereafter():
-    """What is as long as all travelling weights: not the message that came, nor that which went."""
+def test_a_client_has_one_row_beside_its_model_from_receipt_to_upload_and_none_thereafter(monkeypatch):
+    """What is as long as all travelling weights: not the message that came, nor that which went. The server's rows are not in
+    memory here."""
+    monkeypatch.setattr(base, "RESIDENT", 0)
     config = tiny.experiment({"train.steps": 1, "prototypes.exchange": False}, "fedstil")
     parts = played.federation(config, played.FOUR, schedule_of(1, 4, 3, 1, 3, None, None), in_files=True)
     f = tiny.Federation(replace(parts, shelf=Shelf()))

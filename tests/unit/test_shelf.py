@@ -1,5 +1,7 @@
 """What is put on a shelf comes back as it was, and takes no memory there."""
 
+import os
+
 import torch
 
 from fedstil_mpi.util import shelf as module
@@ -67,3 +69,22 @@ def test_what_lies_on_a_shelf_is_not_in_memory():
     assert resident() - before < 2 * module.RESIDENT
     shelf.release()
     assert resident() - before < 20e6
+
+
+def test_what_is_set_again_soon_is_written_once(monkeypatch):
+    written = []
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: written.append(len(data)) or write(file, data, at))
+    row = torch.zeros(1000)
+    shelf: Shelf[int] = Shelf(unwritten=4 * row.nbytes)
+    for round in range(3):
+        drawn = range(3 * round, 3 * round + 3)
+        for value in (1.0, 2.0):
+            for key in drawn:
+                shelf[key] = row + value + key
+    assert list(shelf) == list(range(9))
+    assert sum(written) == 5 * row.nbytes  # the newest four are in memory
+    assert all(torch.equal(shelf[key], row + 2.0 + key) for key in range(9))
+    del shelf[0], shelf[8]
+    assert list(shelf) == list(range(1, 8)) == sorted(shelf)
+    assert (len(shelf), 0 in shelf, 8 in shelf) == (7, False, False)
