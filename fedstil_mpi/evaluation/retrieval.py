@@ -1,5 +1,6 @@
 """Person retrieval: how early the right person comes up when a gallery is sorted by likeness to a query image."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,11 @@ PROTOCOLS = ("market", "reference_code")
 
 MIN_RANKS = 10
 """The CMC curve goes at least this far, so that rank-10 exists in a gallery of four images too."""
+
+BLOCK = 1 << 14
+"""Gallery images that are compared at a time, in double precision."""
+PAIRS = 1 << 21
+"""Pairs of a query and a gallery image that are sorted at a time, some 50 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,8 @@ def evaluate(
 
     `query` [q, d] and `gallery` [g, d] are floating-point features on one device, of any length (they are L2-normalised
     here, in float64); pids and cameras are integers [q] and [g]. Equal similarities keep the order of the gallery.
-    rerank: by k-reciprocal re-ranking (`reranking.reranked`) of the distances of queries and gallery.
+    rerank: by k-reciprocal re-ranking (`reranking.reranked`) of the distances of queries and gallery. Without it what is needed
+    beside the features is as large as `PAIRS` and `BLOCK` are, however many queries and images there are.
 
     Protocol "market" (Market-1501): gallery images of the query's person *and* camera are junk, they take no rank; this
     needs the cameras of both sides, and a camera below 0 is unknown and makes no junk. Queries without a match do not
@@ -65,37 +72,61 @@ def evaluate(
     if protocol not in PROTOCOLS:
         raise InputError(f"evaluation protocol '{protocol}' is unknown: choose one of {', '.join(PROTOCOLS)}")
     market = protocol == "market"
-    query, gallery = (normalize(features.double(), dim=1) for features in (query, gallery))
-    similarity = query @ gallery.T
-    device = similarity.device
-    good = _equal(query_pids, gallery_pids, device)
-    junk = torch.zeros_like(good)
-    if market and query_cameras is not None and gallery_cameras is not None:
-        known = (torch.as_tensor(query_cameras, device=device) >= 0)[:, None]
-        junk = good & known & _equal(query_cameras, gallery_cameras, device)
+    query, device = normalize(query.double(), dim=1), query.device
+    at_once = max(1, len(query) if rerank else PAIRS // max(1, len(gallery)))
+    parts = []
+    for start in range(0, max(1, len(query)), at_once):
+        rows = slice(start, start + at_once)
+        similarity = _similarity(query[rows], gallery)
+        good = _equal(query_pids[rows], gallery_pids, device)
+        junk = torch.zeros_like(good)
+        if market and query_cameras is not None and gallery_cameras is not None:
+            known = (torch.as_tensor(query_cameras[rows], device=device) >= 0)[:, None]
+            junk = good & known & _equal(query_cameras[rows], gallery_cameras, device)
+        nearness = _reranked(query, gallery) if rerank else similarity
+        parts.append(
+            _score(similarity.isfinite(), nearness, good & ~junk, junk, _average_precision if market else _first_match)
+        )
+    matches, precision, first = (torch.cat(column) for column in zip(*parts, strict=True))
 
-    found = similarity.isfinite()
-    if rerank:
-        both = torch.cat([query, gallery]).nan_to_num(0, 0, 0)
-        similarity = -reranked((2 - 2 * both @ both.T).clamp(min=0), len(query))
-    similarity = similarity.where(found, -torch.inf)
-    nearest = similarity.argsort(dim=1, descending=True, stable=True)
-    good = (good & ~junk).gather(1, nearest)
+    matched = matches > 0
+    counted = matched if market else torch.ones_like(matched)
+    ranks = max(len(gallery), MIN_RANKS)
+    cmc = (first[first > 0] - 1).bincount(minlength=ranks).cumsum(0) / counted.sum()
+    share = float(counted.sum()) / max(len(query), 1)
+    mean = precision[counted].mean().item()
+    return Retrieval(cmc.cpu().double().numpy(), mean, int(matched.sum()), len(query), share)
+
+
+def _similarity(query: torch.Tensor, gallery: torch.Tensor) -> torch.Tensor:
+    """float64 [q, g] of normalised queries, float64 [q, d], and features [g, d]."""
+    return torch.cat([query @ normalize(block.double(), dim=1).T for block in gallery.split(BLOCK)], dim=1)
+
+
+def _reranked(query: torch.Tensor, gallery: torch.Tensor) -> torch.Tensor:
+    """float64 [q, g], as `_similarity`: how near they are by all that is near to both."""
+    both = torch.cat([query, normalize(gallery.double(), dim=1)]).nan_to_num(0, 0, 0)
+    return -reranked((2 - 2 * both @ both.T).clamp(min=0), len(query))
+
+
+def _score(
+    found: torch.Tensor,
+    similarity: torch.Tensor,
+    good: torch.Tensor,
+    junk: torch.Tensor,
+    precision: Callable[..., torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of each query how many matches it has, its precision, and at which rank its first match is, 0 for none.
+
+    found: what can be found at all; good: what is to be; all [q, g].
+    """
+    nearest = similarity.where(found, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    good = good.gather(1, nearest)
     matches = good.sum(1)
     good = good & found.gather(1, nearest)
     rank = (~junk).gather(1, nearest).cumsum(1)  # from 1; a junk image shares the rank of the image before it
     hits = good.cumsum(1)
-
-    matched = matches > 0
-    counted = matched if market else torch.ones_like(matched)
-    precision = (_average_precision(good, rank, hits, matches) if market else _first_match(good, rank, hits))[
-        counted
-    ].mean()
-    first_hits = (good & (hits == 1)).nonzero(as_tuple=True)
-    ranks = max(len(gallery), MIN_RANKS)
-    cmc = (rank[first_hits] - 1).bincount(minlength=ranks).cumsum(0) / counted.sum()
-    share = float(counted.sum()) / max(len(query), 1)
-    return Retrieval(cmc.cpu().double().numpy(), precision.item(), int(matched.sum()), len(query), share)
+    return matches, precision(good, rank, hits, matches), (rank * (good & (hits == 1))).sum(1)
 
 
 def _equal(rows: torch.Tensor | np.ndarray, columns: torch.Tensor | np.ndarray, device: torch.device) -> torch.Tensor:
@@ -110,7 +141,7 @@ def _average_precision(
     return (hits / _at_least_1(rank) * good).sum(1) / matches.clamp(min=1)
 
 
-def _first_match(good: torch.Tensor, rank: torch.Tensor, hits: torch.Tensor) -> torch.Tensor:
+def _first_match(good: torch.Tensor, rank: torch.Tensor, hits: torch.Tensor, matches: torch.Tensor) -> torch.Tensor:
     """As `_average_precision`, from the first match alone."""
     value = torch.where(rank == 1, 1.0, 1 / (2 * _at_least_1(rank)))
     return (value * (good & (hits == 1))).sum(1)

@@ -27,6 +27,7 @@ from fedstil_mpi.models.activations import Passing, measure_passing
 from fedstil_mpi.models.inference import has_form
 from fedstil_mpi.models.network import Network, network_state, trainable_parameters
 from fedstil_mpi.planning.counting import CountingLearner
+from fedstil_mpi.planning.search_footprint import of_search
 from fedstil_mpi.util.shelf import RESIDENT
 
 COLUMNS = (
@@ -56,8 +57,6 @@ ON_GPU = {"model", "warm-up", "tails", "activations", "cache", "memory", "search
 
 FORECAST = 40_000_000
 """Bytes of the modules with which torch follows operations on the device meta, where nothing else has loaded them."""
-RERANKING = 52
-"""Bytes for two images that are re-ranked together: four numbers of eight bytes, five of four."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ def estimate(
             parts["files"] = min(RESIDENT, len(mine) * sizes.tail) if away else 0
             parts |= _of_clients(experiment, sizes, mine)
             parts["tails"] = (len(mine) if placement["device"] == "cuda" else models) * sizes.tail + 3 * sizes.learns
-            parts["search"] = _search(experiment, sizes, mine, global_gallery)
+            parts["search"] = of_search(experiment, sizes.feature, mine, global_gallery)
         if not stream.on_demand and (idle := [c for c in placement["clients"] if c not in learners]):
             parts["images"] = parts.get("images", 0) + sizes.image * sum(_images(stream, client) for client in idle)
         if mine and schema.traffic.down:  # every client keeps what its delta is taken against
@@ -209,21 +208,6 @@ def _images(stream: Stream, client: int) -> int:
     """How many a client has in all."""
     labels = [stream.labels(client, task) for task in range(stream.tasks)]
     return sum(len(of_task[split]) for of_task in labels for split in SPLITS)
-
-
-def _search(experiment: Experiment, sizes: Sizes, learners: Sequence[CountingLearner], global_gallery: int) -> int:
-    """Bytes to search, on a rank; global_gallery: its images, 0 without one.
-
-    The features of each task's gallery, of one client or, to be sent, of all; of what they are joined to again, and once
-    more in double precision; and of each query and image four numbers that say how near it is. With re-ranking, matrices of
-    all of them by all of them.
-    """
-    own = [learner.images_searched_in for learner in learners]
-    held = sum(own) if global_gallery else max(own)
-    joined = global_gallery + max(own) * ("client" in experiment.evaluation.gallery)
-    queries = max(len(task.query) for learner in learners for task in learner.tasks)
-    together = max(joined, max(own)) + queries if experiment.evaluation.rerank else 0
-    return held * sizes.feature + joined * (3 * sizes.feature + 4 * 8 * queries) + RERANKING * together**2
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

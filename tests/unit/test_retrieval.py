@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedstil_mpi.evaluation import retrieval
 from fedstil_mpi.evaluation.retrieval import PROTOCOLS, Retrieval, evaluate
 from fedstil_mpi.util.errors import InputError
 from support.golden_files import golden
@@ -168,6 +169,24 @@ def test_the_share_of_queries_that_count():
 def test_unknown_protocol():
     with pytest.raises(InputError, match=r"unknown: choose one of"):
         run(torch.ones(1, 2), np.array([1]), torch.ones(1, 2), np.array([1]), protocol="markt")
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_search_in_blocks_finds_the_same_with_few_pairs_at_a_time(protocol, tied, monkeypatch):
+    """To the bit where cosines are exact; a product of other shapes may differ in its last bits else."""
+    data = random_data(np.random.default_rng(7), tied=tied)
+    data[2][3] = np.nan  # it is never found
+    whole = run(*data, protocol=protocol)
+    pairs, score = [], retrieval._score
+    monkeypatch.setattr(retrieval, "BLOCK", 4)
+    monkeypatch.setattr(retrieval, "PAIRS", 3 * 25 + 1)
+    monkeypatch.setattr(retrieval, "_score", lambda found, *more: pairs.append(found.shape) or score(found, *more))
+    blocks = run(*data, protocol=protocol)
+    assert pairs == [(3, 25)] * 20
+    np.testing.assert_array_equal(blocks.cmc, whole.cmc)
+    assert blocks.map == (whole.map if tied else pytest.approx(whole.map, rel=1e-12))
+    assert (blocks.valid_queries, blocks.counted) == (whole.valid_queries, whole.counted)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -303,13 +303,14 @@ def test_memory_by_hand():
     """tiny.yaml: 3 clients, 2 tasks of 4 people with a query and a gallery image each; clients 0 and 1 share a rank."""
     usual = [footprint.parts for footprint in make("evaluation.gallery=task", ranks=3).footprints]
     of_one, of_all, queries = 2 * 4, 3 * 2 * 4, 4
-    assert [parts.get("search") for parts in usual] == [None, *[of_one * FEATURE] * 2]
-    compared = 3 * FEATURE + 4 * 8 * queries
+    compared = 4 * FEATURE + 50 * queries
+    assert [parts.get("search") for parts in usual] == [None, *[of_one * (FEATURE + compared)] * 2]
+    joined = FEATURE + compared
     expected = {
-        "[client]": ([of_one * FEATURE + of_one * compared] * 2, [0, 0, 0]),
-        "[all]": ([held * of_one * FEATURE + of_all * compared for held in (2, 1)], [24, 24 + 16, 24 + 8]),
+        "[client]": ([of_one * FEATURE + of_one * joined] * 2, [0, 0, 0]),
+        "[all]": ([held * of_one * FEATURE + of_all * joined for held in (2, 1)], [24, 24 + 16, 24 + 8]),
         "[all,task,client]": (
-            [held * of_one * FEATURE + (of_all + of_one) * compared for held in (2, 1)],
+            [held * of_one * FEATURE + (of_all + of_one) * joined for held in (2, 1)],
             [24, 24 + 16, 24 + 8],
         ),
     }
