@@ -118,14 +118,15 @@ def learn(f: Federation, round: int, online: list[int], checkpoints: Checkpoints
         epochs = f.trainer.train(round, sides, efforts, checkpoints.asked)
     f.at(client=None, task=None)
     checkpoints.in_round(f, round)
-    reports = dict.fromkeys(f.clients, (np.nan, np.nan, np.nan))
+    reports = np.full((len(f.clients), 3), np.nan)
+    rows = np.searchsorted(list(f.clients), [side.learner.client for side in sides])
     with f.clock("train"):
-        for side, epoch in zip(sides, epochs, strict=True):
+        for row, side, epoch in zip(rows, sides, epochs, strict=True):
             side.end()
             side.learner.training = None  # else a pause in a round that the client misses would keep it
-            reports[side.learner.client] = epoch.loss, epoch.accuracy, side.learner.samples
+            reports[row] = epoch.loss, epoch.accuracy, side.learner.samples
     with f.clock("wait"):
-        gathered = f.exchange.gather(np.array(list(reports.values()), np.float64).reshape(-1, 3))
+        gathered = f.exchange.gather(reports)
     f.observer.training(round, gathered)
 
 

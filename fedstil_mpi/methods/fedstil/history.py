@@ -42,11 +42,20 @@ class History:
         return [client for client, tasks in enumerate(self.tasks) if tasks]
 
     def state(self) -> State:
-        tasks = [[{"people": sorted(task.people), "token": task.token} for task in of] for of in self.tasks]
-        return {"tasks": tasks, "uploads": [torch.stack(tokens) if tokens else None for tokens in self.uploads]}
+        """Of the seen clients alone, beside how many there are."""
+        tasks = {
+            str(client): [{"people": sorted(task.people), "token": task.token} for task in self.tasks[client]]
+            for client in self.seen_clients()
+        }
+        uploads = {str(client): torch.stack(tokens) for client, tokens in enumerate(self.uploads) if tokens}
+        return {"clients": len(self.tasks), "tasks": tasks, "uploads": uploads}
 
     @classmethod
     def of(cls, state: State) -> "History":
         """The history that gave this state."""
-        tasks = [[TaskRecord(frozenset(task["people"]), task["token"]) for task in of] for of in state["tasks"]]
-        return cls(tasks, [[] if tokens is None else list(tokens) for tokens in state["uploads"]])
+        history = cls.empty(state["clients"])
+        for client, tasks in state["tasks"].items():
+            history.tasks[int(client)] = [TaskRecord(frozenset(task["people"]), task["token"]) for task in tasks]
+        for client, tokens in state["uploads"].items():
+            history.uploads[int(client)] = list(tokens)
+        return history

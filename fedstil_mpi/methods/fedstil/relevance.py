@@ -22,11 +22,12 @@ def overlap(history: History, forgetting: float, receivers: Sequence[int]) -> Te
 
     Sum of minima / sum of maxima over all people that either knows; only those that both know add to the first.
     """
-    weights = [
-        {person: forgetting**age for age, task in reversed(_aged(tasks)) for person in task.people}
-        for tasks in history.tasks
-    ]
-    total_K = np.array([sum(of_client.values()) for of_client in weights], float)
+    weights: list[dict[int, float]] = [{}] * len(history.tasks)
+    total_K = np.zeros(len(weights))
+    for client in history.seen_clients():
+        aged = reversed(_aged(history.tasks[client]))
+        weights[client] = {person: forgetting**age for age, task in aged for person in task.people}
+        total_K[client] = sum(weights[client].values())
     both_OK = _shared(weights, receivers)
     either_OK = total_K[list(receivers), None] + total_K - both_OK
     return torch.from_numpy(np.divide(both_OK, either_OK, out=np.zeros_like(both_OK), where=either_OK > 0)).float()
