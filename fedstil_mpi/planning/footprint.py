@@ -51,7 +51,8 @@ rank loads to make this forecast; the start model; the server's training of it; 
 gradients and the moments of one Adam; what the layers hold of the largest batch; what the stem made of images, and the
 training set put together from it; exemplars and others' prototypes; galleries that are joined to be searched; messages,
 their buffers and the weights that deltas are taken against; copies of models until a checkpoint is written; what is read from
-files of clients that are away, and the server's newest rows, which are not in them yet; what the server keeps of all clients; what is recorded for results.h5, and the file while it is made."""
+files of clients that are away, and the server's newest rows, which are not in them yet; what the server keeps of all clients; what is
+recorded for results.h5, and the file while it is made."""
 ON_GPU = {"model", "warm-up", "tails", "activations", "cache", "memory", "search"}
 """What is on the GPU where a rank has one."""
 

@@ -111,10 +111,10 @@ MANY = [
 
 @pytest.mark.slow
 def test_memory_of_many_clients_is_what_the_plan_says(tmp_path):
-    """To a tenth or so, libraries included: of each client that takes part five rows as long as its model."""
+    """To a fifth at most, libraries included: of each client that takes part five rows as long as its model."""
     done = mpirun(3, ["-m", "fedstil_mpi.run", *MANY, f"output={tmp_path}"], {"SCALE_LENGTH": "16000"}, timeout=600)
     assert done.returncode == 0, done.stderr
     rows = re.search(r"host estimate +host peak *\n +0 .*\n +1 +(\d+) +(\d+) *\n +2 +(\d+) +(\d+)", done.stdout)
     assert rows is not None, done.stdout
     first, first_peak, second, second_peak = map(int, rows.groups())
-    assert all(0.85 < ratio < 1.08 for ratio in (first_peak / first, second_peak / second))
+    assert all(0.8 < ratio < 1.08 for ratio in (first_peak / first, second_peak / second))

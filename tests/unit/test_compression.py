@@ -5,6 +5,7 @@ import torch
 
 from fedstil_mpi.comm.flat import Layout
 from fedstil_mpi.comm.lossy import NAMES
+from fedstil_mpi.methods.aids import innermost
 from fedstil_mpi.methods.aids.compression import CompressedClient, CompressedServer
 from fedstil_mpi.methods.fedstil.mixing import mix_rows
 from support import tiny
@@ -26,9 +27,9 @@ def played(method, settings, rounds=3, start=None, **of_experiment):
 def test_the_server_knows_a_client_to_the_last_bit(name):
     f = played("fedstil", {"compression.up": name, "compression.down": name})
     f.distribute(4, range(3))
-    known = f.server.inner.inner.theta  # the prototypes' aid is between
+    known = innermost(f.server).theta
     for client, side in enumerate(f.clients):
-        assert torch.equal(known[client], side.inner.inner.theta())
+        assert torch.equal(known[client], innermost(side).theta())
         assert torch.equal(f.server.held[client], side.held)
 
 
@@ -96,7 +97,7 @@ def test_a_late_joiner_holds_what_the_server_thinks_it_holds():
     for number, online in ((1, [0, 1]), (2, [0, 1]), (3, [0, 1, 2])):
         f.play(number, online)
     f.distribute(4, range(3))
-    assert torch.equal(f.server.inner.inner.theta[2], f.clients[2].inner.inner.theta())
+    assert torch.equal(f.server.inner.inner.theta[2], innermost(f.clients[2]).theta())
     model = [e.raw for e in f.ledger.entries if e.kind == "model" and e.client == 2]
     assert model == [sum(4 * t.numel() for t in f.parts.initial_model._state.values() if t.is_floating_point())]
 
@@ -169,7 +170,7 @@ def test_the_server_knows_a_client_where_only_known_rows_travel():
     f.distribute(4, range(3))
     for client, side in enumerate(f.clients):
         assert f.server.known[client] == side.learner.known
-        assert torch.equal(f.server.inner.inner.theta[client], side.inner.inner.theta())
+        assert torch.equal(f.server.inner.inner.theta[client], innermost(side).theta())
 
 
 def test_a_row_is_mixed_over_those_who_know_the_person():

@@ -13,11 +13,14 @@ from fedstil_mpi.results.report.html import page, rankings
 from support import SMALL, TINY
 from support.launch import alone
 
+COSINE = "prototypes.metric=false"
+"""Exported features are the model's own."""
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("features")
-    done = alone("-m", "fedstil_mpi.run", TINY, SMALL, "save_models=true", "rounds.evaluate_every=1", cwd=place)
+    done = alone("-m", "fedstil_mpi.run", TINY, SMALL, "save_models=true", "rounds.evaluate_every=1", COSINE, cwd=place)
     assert done.returncode == 0, done.stderr
     return place / "runs" / "tiny"
 

@@ -11,6 +11,7 @@ from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.rehearsal import Memory, Samples
 from fedstil_mpi.config.fields import check_values
 from fedstil_mpi.methods import icarl
+from fedstil_mpi.methods.aids import innermost
 from fedstil_mpi.methods.base import Client
 from fedstil_mpi.util.errors import InputError
 from support import tiny
@@ -110,7 +111,7 @@ def test_only_old_classes_of_rehearsed_samples_are_distilled(targets):
 def test_every_rehearsed_sample_meets_its_own_logits(settings, rounds):
     """What is stored for a batch's rows is what the model of the round's beginning gives for these very samples."""
     side = begun(settings, rounds)
-    side = getattr(side, "inner", side)
+    side = innermost(side)
     old = OLD[side.learner.task]
     before = copy.deepcopy(side.learner.tail).eval()
     met = []
