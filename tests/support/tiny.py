@@ -138,6 +138,16 @@ def federation(config: Experiment, streams: Sequence[Sequence[Task]], start: Net
     return Federation(connect(plan, schema, dict(enumerate(learners)), InProcessExchange(), OneByOne(state.nowhere)))
 
 
+def play_alike(one: Federation, other: Federation, last: int, online: Sequence[int]) -> None:
+    """Rounds up to this one in both, after which clients have the same models and as many bytes were sent."""
+    for number in range(1, last + 1):
+        for result in (one, other):
+            result.play(number, online)
+    for here, there in zip(one.clients, other.clients, strict=True):
+        assert here.learner.fingerprint() == there.learner.fingerprint()
+    assert one.ledger.entries == other.ledger.entries
+
+
 def search(learner: Learner, tail_for: TailFor | None = None) -> np.ndarray:
     """What a client finds in its tasks' galleries, [tasks, metrics]."""
     return Search(learner, tail_for).evaluate(Scopes(["task"]), None)[0]

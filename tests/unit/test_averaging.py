@@ -46,13 +46,7 @@ def test_clients_are_searched_with_the_running_mean_of_what_exchanges_left_them_
 
 
 def test_nobody_trains_otherwise_for_it():
-    plain, averaged = federation(0.0), federation(0.75)
-    for number in range(1, 4):
-        for result in (plain, averaged):
-            result.play(number, ALL)
-    for one, other in zip(plain.clients, averaged.clients, strict=True):
-        assert one.learner.fingerprint() == other.learner.fingerprint()
-    assert plain.ledger.entries == averaged.ledger.entries
+    tiny.play_alike(federation(0.0), federation(0.75), 3, ALL)
 
 
 def test_only_what_is_searched_after_an_exchange_is_the_mean():

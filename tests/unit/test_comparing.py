@@ -21,6 +21,15 @@ def federation(metric: bool = True, method: str = "fedavg") -> tiny.Federation:
     return tiny.federation(tiny.experiment(SETTINGS | STEADY | {"prototypes.metric": metric}, method), STREAMS)
 
 
+def exchanged() -> tiny.Federation:
+    """After three rounds and what is sent before a fourth."""
+    result = federation()
+    for number in (1, 2, 3):
+        result.play(number, ALL)
+    result.distribute(4, ALL)
+    return result
+
+
 def query_features(side) -> torch.Tensor:
     return side.learner.extract_features(0, "query", side.learner.tail)
 
@@ -66,20 +75,11 @@ def test_differences_are_of_the_same_people_only():
 
 
 def test_nobody_trains_or_sends_otherwise_for_it():
-    plain, compared = federation(metric=False), federation()
-    for number in range(1, 4):
-        for result in (plain, compared):
-            result.play(number, ALL)
-    for one, other in zip(plain.clients, compared.clients, strict=True):
-        assert one.learner.fingerprint() == other.learner.fingerprint()
-    assert plain.ledger.entries == compared.ledger.entries
+    tiny.play_alike(federation(metric=False), federation(), 3, ALL)
 
 
 def test_what_is_searched_after_an_exchange_is_compared_by_the_metric_of_prototypes():
-    result = federation()
-    for number in (1, 2, 3):
-        result.play(number, ALL)
-    result.distribute(4, ALL)
+    result = exchanged()
     side = result.clients[0]
     plain, tail = query_features(side), side.learner.tail.eval()
     relayed = {int(part.pids): part.representations for part in side.learner.relayed}
@@ -97,10 +97,7 @@ def test_what_is_searched_after_an_exchange_is_compared_by_the_metric_of_prototy
 
 
 def test_a_client_that_shares_nobody_is_searched_as_before():
-    result = federation()
-    for number in (1, 2, 3):
-        result.play(number, ALL)
-    result.distribute(4, ALL)
+    result = exchanged()
     side = result.clients[2]
     plain = query_features(side)
     with side.serving():

@@ -59,6 +59,25 @@ class AidedClient(Client):
         self.inner.restore(state)
 
 
+class ServingAid(AidedClient):
+    """An aid that takes effect in what is searched after an exchange alone."""
+
+    transient = ("arrived",)
+
+    def __init__(self, inner: Client):
+        super().__init__(inner)
+        self.arrived = False
+        """Whether nothing was trained since something arrived."""
+
+    def absorb(self, knowledge: Message) -> None:
+        super().absorb(knowledge)
+        self.arrived = self.arrived or bool(knowledge)
+
+    def begin(self) -> None:
+        self.arrived = False
+        super().begin()
+
+
 class AidedServer(Server):
     """A server that does what `inner` does; an aid overrides what it changes, and has a state."""
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.comm.flat import Message
-from fedstil_mpi.methods.aids import AidedClient
+from fedstil_mpi.methods.aids import ServingAid
 from fedstil_mpi.methods.base import Client, Traffic
 from fedstil_mpi.methods.federated import FederatedClient
 from fedstil_mpi.util.shelf import Shelf, on_shelf
@@ -24,11 +24,10 @@ def applies(client: type[Client], traffic: Traffic) -> bool:
     return bool(traffic.down) and issubclass(client, FederatedClient) and client.serves_received
 
 
-class AveragedClient(AidedClient):
+class AveragedClient(ServingAid):
     """A method's client with such a mean; the first weights that it is sent begin it."""
 
     derived = (*Client.derived, "past")
-    transient = ("arrived",)
 
     def __init__(self, inner: Client, past: float):
         """inner: of a class that `applies`; past: the share of the past s in the mean m <- s * m + (1 - s) * theta."""
@@ -38,19 +37,12 @@ class AveragedClient(AidedClient):
         self.past = past
         self.mean: Tensor | None = None
         """[P] on the CPU."""
-        self.arrived = False
-        """Whether nothing was trained since weights arrived."""
 
     def absorb(self, knowledge: Message) -> None:
-        self.inner.absorb(knowledge)
+        super().absorb(knowledge)
         if knowledge:
             theta = self.inner.theta()
             self.mean = theta if self.mean is None else torch.lerp(theta, self.mean, self.past)
-            self.arrived = True
-
-    def begin(self) -> None:
-        self.arrived = False
-        self.inner.begin()
 
     @contextmanager
     def serving(self) -> Iterator[None]:

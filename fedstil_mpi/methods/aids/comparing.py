@@ -14,7 +14,7 @@ from torch import Tensor
 from fedstil_mpi.client.metric import Metric, differences
 from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.comm.flat import Message
-from fedstil_mpi.methods.aids import AidedClient
+from fedstil_mpi.methods.aids import ServingAid
 from fedstil_mpi.methods.aids.prototypes import PEOPLE, PrototypeClient
 from fedstil_mpi.util.state_tree import State
 
@@ -22,10 +22,8 @@ SHRINKAGE = 1.0
 """Of the metric: a direction along which cameras differ as along the average one is damped to 1 / sqrt(2)."""
 
 
-class ComparingClient(AidedClient):
+class ComparingClient(ServingAid):
     """A client with prototypes that keeps those that it sends. Its tasks are searched with one model."""
-
-    transient = ("arrived",)
 
     def __init__(self, inner: PrototypeClient):
         super().__init__(inner)
@@ -33,16 +31,6 @@ class ComparingClient(AidedClient):
         """Whom it has sent prototypes of, int64 [n] on the CPU."""
         self.prototypes = torch.empty(0, self.setup.representation)
         """[n, D] on the CPU."""
-        self.arrived = False
-        """Whether nothing was trained since something arrived."""
-
-    def absorb(self, knowledge: Message) -> None:
-        self.inner.absorb(knowledge)
-        self.arrived = self.arrived or bool(knowledge)
-
-    def begin(self) -> None:
-        self.arrived = False
-        self.inner.begin()
 
     def update(self) -> Message:
         message = self.inner.update()

@@ -15,7 +15,6 @@ from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.server_place import Places, places
 from fedstil_mpi.federation.start_model import blank_network
 from fedstil_mpi.federation.state import LOST, Federation
-from fedstil_mpi.models.torchvision_backbones import without_compiler
 from fedstil_mpi.results import RESULTS_FILE
 from fedstil_mpi.results.writing import summary
 from fedstil_mpi.results.writing.log import Log
@@ -138,7 +137,6 @@ class RunOutput:
 
 def _places(plan: Plan, ranks: int) -> Places:
     """Where a run on so many ranks keeps what is large; what follows from a model without values."""
-    with without_compiler(plan.experiment.model.backbone):
-        network = blank_network(plan.experiment, plan.num_classes)
-        schema = message_schema(plan.experiment, plan.method, plan.schedule.clients, network)
+    network = blank_network(plan.experiment, plan.num_classes)
+    schema = message_schema(plan.experiment, plan.method, plan.schedule.clients, network)
     return places(plan.experiment, plan.method, schema, ranks)
