@@ -11,6 +11,7 @@ from fedstil_mpi.methods.aids.compression import Codecs
 from fedstil_mpi.methods.aids.prototypes import add_parts
 from fedstil_mpi.methods.base import MethodModule, Setup, Traffic
 from fedstil_mpi.models.network import Network, representation_shape
+from fedstil_mpi.models.torchvision_backbones import without_compiler
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def message_schema(experiment: Experiment, method: MethodModule, clients: int, n
     from_knowledge = travelling if traffic.down and codecs.down is None else ()
     provided = frozenset() if experiment.warmup.steps else network.provided
     initial_model = InitialModel(network, provided, from_knowledge, compression.first_contact)
-    setup = replace(setup, start=to_host(layout.pack(travelling)))
+    with without_compiler(experiment.model.backbone):  # which torch loads to join tensors without values
+        setup = replace(setup, start=to_host(layout.pack(travelling)))
     if experiment.prototypes.exchange:
         traffic = add_parts(traffic, setup)
     return MessageSchema(setup, shape, codecs.compress(traffic), plain, initial_model, codecs)

@@ -87,11 +87,12 @@ def test_neither_imports_nor_backbones_nor_training_load_the_compiler(everything
     assert not everything["compiler"]
 
 
-def test_a_run_loads_no_compiler(tmp_path):
-    """Not for its forecast, which computes on the device meta, nor for the warm-up with torch's own Adam."""
+@pytest.mark.parametrize("more", [(), ("compression.up=ternary",)], ids=["plain", "codec"])
+def test_a_run_loads_no_compiler(tmp_path, more):
+    """Not for what is foretold or checked on the device meta, nor for the warm-up with torch's own Adam."""
     program = (
         "import sys; from fedstil_mpi import run; run.main(sys.argv[1:]); sys.exit('torch._dynamo' in sys.modules)"
     )
-    settings = ["warmup.steps=1", "train.steps=1", "data.tasks=1", f"output={tmp_path}"]
+    settings = ["warmup.steps=1", "train.steps=1", "data.tasks=1", f"output={tmp_path}", *more]
     done = subprocess.run([sys.executable, "-c", program, str(TINY), *settings], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
