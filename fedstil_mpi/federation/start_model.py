@@ -12,6 +12,7 @@ from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Images, Stream
 from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.warm_up import warm_up
+from fedstil_mpi.launch.allocator import return_freed_memory
 from fedstil_mpi.launch.placement import RankPlacement
 from fedstil_mpi.models.network import Network, build, given, is_finite, network_state
 from fedstil_mpi.models.torchvision_backbones import without_compiler
@@ -60,6 +61,7 @@ def start_network(
         stage(f"warm-up of the start model, {experiment.warmup.steps} steps")
         with without_compiler(experiment.model.backbone):
             warm_up(network, images, experiment.warmup, experiment.seed)
+        return_freed_memory()
     with world.verdict():
         check_finite(network, warmed_up=experiment.warmup.steps > 0)
     return network

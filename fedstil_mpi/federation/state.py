@@ -84,13 +84,12 @@ class Federation:
             self.searched.add(client)
 
     def put_away(self, staying: Collection[int] = ()) -> None:
-        """Bring the models of this rank's clients but those `staying` to the shelf, where there is one."""
-        if self.shelf is None:
-            return
-        for client in self.at_hand.difference(staying):
-            self.clients[client].put_away(self.shelf)
-            self.at_hand.remove(client)
-        self.release()
+        """Bring the models of this rank's clients but those `staying` to the shelf, where there is one, and what is freed to the system."""
+        if self.shelf is not None:
+            for client in self.at_hand.difference(staying):
+                self.clients[client].put_away(self.shelf)
+                self.at_hand.remove(client)
+            self.release()
         return_freed_memory()
 
     def release(self) -> None:

@@ -68,14 +68,18 @@ class Footprint:
     gpu: bool
 
     def host(self) -> int:
-        """All of it, also what is over by then: an allocator seldom gives back what it has got."""
-        return sum(size for name, size in self.parts.items() if not (self.gpu and name in ON_GPU))
+        """At the busiest moment, outside the GPU."""
+        return _busiest({name: size for name, size in self.parts.items() if not (self.gpu and name in ON_GPU)})
 
     def device(self) -> int:
         """At the busiest moment of the GPU; 0 without one."""
-        parts = {name: size for name, size in self.parts.items() if self.gpu and name in ON_GPU}
-        warm_up = parts.pop("warm-up", 0)
-        return max(sum(parts.values()), parts.get("model", 0) + warm_up)
+        return _busiest({name: size for name, size in self.parts.items() if self.gpu and name in ON_GPU})
+
+
+def _busiest(parts: Mapping[str, int]) -> int:
+    """The warm-up's memory is given back before the rounds; what is over earlier in a round an allocator keeps until its end."""
+    rounds = sum(size for name, size in parts.items() if name != "warm-up")
+    return max(rounds, sum(parts.get(name, 0) for name in ("set-up", "model", "warm-up")))
 
 
 @dataclass(frozen=True)

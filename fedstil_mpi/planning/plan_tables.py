@@ -54,7 +54,7 @@ def clients_table(forecast: Forecast) -> Table:
 def memory_table(forecast: Forecast, libraries: int) -> Table:
     """Estimated MB by rank and by `footprint.COLUMNS`; libraries: bytes of a process that has done nothing yet."""
     gpu = any(footprint.gpu for footprint in forecast.footprints)
-    table = plain("rank", *COLUMNS, "sum", *(["GPU"] if gpu else []))
+    table = plain("rank", *COLUMNS, "peak", *(["GPU"] if gpu else []))
     rows = {str(rank): footprint for rank, footprint in enumerate(forecast.footprints)}
     if len(rows) > LONGEST:
         rows = dict(sorted(rows.items(), key=lambda row: row[1].host(), reverse=True)[:LONGEST])

@@ -337,8 +337,14 @@ def test_matrix_of_all_weights_on_the_server():
 
 def test_a_gpu_takes_what_learns():
     parts = {"model": 1, "images": 10, "tails": 100, "exchange": 1000, "warm-up": 10_000}
-    assert (Footprint(parts, gpu=False).host(), Footprint(parts, gpu=False).device()) == (11_111, 0)
+    assert (Footprint(parts, gpu=False).host(), Footprint(parts, gpu=False).device()) == (10_001, 0)
     assert (Footprint(parts, gpu=True).host(), Footprint(parts, gpu=True).device()) == (1010, 10_001)
+
+
+def test_a_warm_up_is_over_when_the_rounds_begin():
+    rounds, before = {"set-up": 1, "model": 10, "tails": 100}, {"warm-up": 1000}
+    assert Footprint(rounds | before, gpu=False).host() == 1011
+    assert Footprint(rounds | before | {"exchange": 10_000}, gpu=False).host() == 10_111
 
 
 def test_warm_up_trains_the_whole_backbone():
