@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedstil_mpi.client.metric import Metric
 from fedstil_mpi.client.representations import BATCH, represent
 from fedstil_mpi.data.streams.base import Images, Task
 from fedstil_mpi.models.network import Network
@@ -25,17 +26,22 @@ class Match(NamedTuple):
 
 
 @torch.no_grad()
-def features(network: Network, images: Images) -> Tensor:
-    """What a search compares of images, float64 [n, F], of length 1, on the CPU. Puts the tail into evaluation mode."""
+def features(network: Network, images: Images, metric: Metric | None = None) -> Tensor:
+    """What a search compares of images, float64 [n, F], of length 1, on the CPU. Puts the tail into evaluation mode.
+
+    metric: by which it is compared; None: the cosine of the network's own features.
+    """
     network.tail.eval()
     representations = represent(network.stem, images.pixels, torch.device("cpu"))
     found = [network.tail.features(part) for part in representations.split(BATCH)]
-    return torch.nn.functional.normalize(torch.cat(found).double(), dim=1)
+    together = torch.cat(found)
+    compared = together if metric is None else metric(together)
+    return torch.nn.functional.normalize(compared.double(), dim=1)
 
 
-def similarities(network: Network, task: Task) -> Tensor:
-    """Cosines of the features, float64 [queries, gallery]. Puts the tail into evaluation mode."""
-    query, gallery = (features(network, split) for split in (task.query, task.gallery))
+def similarities(network: Network, task: Task, metric: Metric | None = None) -> Tensor:
+    """Cosines of the `features`, float64 [queries, gallery]. Puts the tail into evaluation mode."""
+    query, gallery = (features(network, split, metric) for split in (task.query, task.gallery))
     return query @ gallery.T
 
 

@@ -22,6 +22,11 @@ def model_file(folder: Path, client: int, view: str = "served") -> Path:
     return folder / "models" / f"client-{client}{'' if view == 'served' else f'-{view}'}.safetensors"
 
 
+def metric_file(folder: Path, client: int) -> Path:
+    """Where a run folder has the metric by which a client's served features are compared; no file: by the cosine."""
+    return folder / "models" / f"client-{client}-metric.safetensors"
+
+
 def save_models(folder: Path, tails: Mapping[int, nn.Module], view: str) -> None:
     """Keep one rank's clients' tails, by client, in a run folder. Raises StorageError."""
     for client, tail in tails.items():
@@ -39,9 +44,14 @@ def save_tail(path: Path, tail: nn.Module) -> None:
     A weight that is made of parts is written as their result, under the name that it has in a plain model. Makes the
     folder if need be. Any module will do, a stem too. Raises StorageError. Not collective.
     """
-    data = save(plain_state(tail))  # its save_file makes files that only the user can read
+    write_tensors(path, plain_state(tail))
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """As a safetensors file, in a folder that is made if need be, but not a run folder, which somebody has removed. Raises StorageError."""
+    data = save(tensors)  # its save_file makes files that only the user can read
     with storing(path):
-        path.parent.mkdir(exist_ok=True)  # but not a run folder, which somebody has removed
+        path.parent.mkdir(exist_ok=True)
         write(path, data)
 
 
@@ -66,7 +76,7 @@ def load_tail(path: Path, tail: nn.Module) -> None:
     names, shapes and dtypes.
     """
     expected = tail.state_dict()
-    found = _read(path)
+    found = read_tensors(path)
     if different := found.keys() ^ expected.keys():
         name = min(different)
         has = "lacks" if name in expected else "has the unknown"
@@ -82,7 +92,8 @@ def load_tail(path: Path, tail: nn.Module) -> None:
     tail.load_state_dict(found)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Of a safetensors file, by name. Raises InputError where there is none, or it cannot be read."""
     if not path.is_file():
         raise InputError(f"model file {path} does not exist; expected a safetensors file that a run has written")
     try:

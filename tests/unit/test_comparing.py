@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from fedstil_mpi.client.metric import Metric, differences
+from fedstil_mpi.client.metric import Metric, differences, load_metric, save_metric
+from fedstil_mpi.evaluation.search import Search
+from fedstil_mpi.util.errors import InputError
 from support import tiny
 from support.cases import STEADY
 
@@ -30,8 +32,8 @@ def exchanged() -> tiny.Federation:
     return result
 
 
-def query_features(side) -> torch.Tensor:
-    return side.learner.extract_features(0, "query", side.learner.tail)
+def searched(side) -> torch.Tensor:
+    return Search(side.learner).joined.features
 
 
 def test_by_hand():
@@ -81,24 +83,43 @@ def test_nobody_trains_or_sends_otherwise_for_it():
 def test_what_is_searched_after_an_exchange_is_compared_by_the_metric_of_prototypes():
     result = exchanged()
     side = result.clients[0]
-    plain, tail = query_features(side), side.learner.tail.eval()
+    plain, tail = searched(side), side.learner.tail.eval()
     relayed = {int(part.pids): part.representations for part in side.learner.relayed}
     assert set(relayed) == {1, 2}  # met here in the first task, by the others in both of theirs
     own = torch.cat([side.learner.identity_prototypes(0)]).view(2, *relayed[1].shape[1:])
     with torch.no_grad():
         apart = [normalize(tail.features(own[[p - 1]])) - normalize(tail.features(relayed[p])) for p in relayed]
     with side.serving():
-        torch.testing.assert_close(query_features(side), Metric.across_cameras(torch.cat(apart), 1.0)(plain))
-    assert torch.equal(query_features(side), plain)
+        torch.testing.assert_close(searched(side), Metric.across_cameras(torch.cat(apart), 1.0)(plain))
+    assert torch.equal(searched(side), plain)
     result.learn(4, ALL)
-    trained = query_features(side)
+    trained = searched(side)
     with side.serving():
-        assert torch.equal(query_features(side), trained)
+        assert torch.equal(searched(side), trained)
 
 
 def test_a_client_that_shares_nobody_is_searched_as_before():
     result = exchanged()
     side = result.clients[2]
-    plain = query_features(side)
+    plain = searched(side)
     with side.serving():
-        assert torch.equal(query_features(side), plain)
+        assert torch.equal(searched(side), plain)
+
+
+def test_a_model_that_has_diverged_has_no_metric():
+    result = exchanged()
+    side = result.clients[0]
+    with torch.no_grad():
+        next(side.learner.tail.parameters()).fill_(torch.nan)
+    side.learner.experiment.train.on_divergence = "continue"
+    with side.serving():
+        assert searched(side).isnan().all()
+
+
+def test_it_is_read_back_as_it_was_written_and_no_other(tmp_path):
+    metric = Metric.across_cameras(torch.randn(3, 5), 1.0)
+    file = tmp_path / "models" / "metric.safetensors"
+    save_metric(file, metric)
+    assert all(torch.equal(one, other) for one, other in zip(load_metric(file, 5), metric, strict=True))
+    with pytest.raises(InputError, match="no metric of 4 features"):
+        load_metric(file, 4)

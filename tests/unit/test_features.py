@@ -6,21 +6,18 @@ import pytest
 import torch
 
 from fedstil_mpi import features, report
-from fedstil_mpi.evaluation import retrieval
+from fedstil_mpi.evaluation import matches, retrieval
 from fedstil_mpi.models.files import VIEWS, load_tail, model_file
 from fedstil_mpi.results.reading import networks, runs
 from fedstil_mpi.results.report.html import page, rankings
 from support import SMALL, TINY
 from support.launch import alone
 
-COSINE = "prototypes.metric=false"
-"""Exported features are the model's own."""
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("features")
-    done = alone("-m", "fedstil_mpi.run", TINY, SMALL, "save_models=true", "rounds.evaluate_every=1", COSINE, cwd=place)
+    done = alone("-m", "fedstil_mpi.run", TINY, SMALL, "save_models=true", "rounds.evaluate_every=1", cwd=place)
     assert done.returncode == 0, done.stderr
     return place / "runs" / "tiny"
 
@@ -50,6 +47,18 @@ def test_a_search_with_them_gives_the_runs_own_numbers(folder, tmp_path, view):
             torch.from_numpy(gallery["features"]), gallery["pids"], query["cameras"], gallery["cameras"],
         )  # fmt: skip
         assert [result.rank(1), result.rank(5), result.map] == pytest.approx([expected[0], expected[2], expected[4]])
+
+
+def test_they_are_the_models_own_without_the_metric(folder, tmp_path):
+    """Which is there: client 1 has met people whom others have met."""
+    own, found = (
+        exported(folder, tmp_path / "x.h5", *more)["query/features"] for more in (["prototypes.metric=false"], [])
+    )
+    assert not np.allclose(own, found)
+    run, file = networks.reopen(folder), model_file(folder, 1)
+    network = networks.load_network(run.plan, run.stream, file)
+    task = run.original.task(1, 0)
+    assert np.allclose(own[: len(task.query)], matches.features(network, task.query))
 
 
 def test_features_have_length_1_and_both_formats_hold_the_same(folder, tmp_path):

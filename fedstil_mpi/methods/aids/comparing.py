@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 from fedstil_mpi.client.metric import Metric, differences
 from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.comm.flat import Message
 from fedstil_mpi.methods.aids import ServingAid
 from fedstil_mpi.methods.aids.prototypes import PEOPLE, PrototypeClient
+from fedstil_mpi.models.network import is_finite
 from fedstil_mpi.util.state_tree import State
 
 SHRINKAGE = 1.0
@@ -40,21 +40,14 @@ class ComparingClient(ServingAid):
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        made: list[Metric | None] = []
-
-        def compared(features: Tensor) -> Tensor:
-            if not made:  # by what is searched first, and not at all where nothing is
-                made.append(self.metric())
-            return features if made[0] is None else made[0](features)
-
         with self.inner.serving():
-            self.learner.compared = compared if self.arrived else None
+            self.learner.metric = self.metric if self.arrived else None
             yield
-            self.learner.compared = None
+            self.learner.metric = None
 
     @torch.no_grad()
     def metric(self) -> Metric | None:
-        """By the learner's tail as it is; None where no person is known from elsewhere."""
+        """By the learner's tail as it is; None where no person is known from elsewhere, or the model has diverged."""
         learner = self.learner
         here = torch.isin(self.pids, torch.cat([self.pids[:0], *(part.pids.cpu() for part in learner.relayed)]))
         if not here.any():
@@ -67,7 +60,7 @@ class ComparingClient(ServingAid):
         own = self.prototypes[here].to(learner.device).view(-1, *shape)
         pids = self.pids[here].to(learner.device)
         found = differences(tail.features(own), pids, tail.features(there.representations), there.pids)
-        return Metric.across_cameras(found, SHRINKAGE)
+        return Metric.across_cameras(found, SHRINKAGE) if is_finite([found]) else None
 
     def state(self) -> State:
         return {"inner": self.inner.state(), "pids": self.pids, "prototypes": self.prototypes}
