@@ -9,7 +9,6 @@ images.
 A preset is what it says: a key of a preset is refused with another value, unless the variant itself gives it that value.
 """
 
-import ctypes
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from fedstil_mpi.config.command_line import Parser, integer
 from fedstil_mpi.config.fields import check_values
 from fedstil_mpi.config.schema import check_folder_name
 from fedstil_mpi.federation.shared_resources import open_shared_resources
+from fedstil_mpi.launch.allocator import return_freed_memory
 from fedstil_mpi.launch.signals import listening
 from fedstil_mpi.results.writing.run_folder import RunFolder
 from fedstil_mpi.results.writing.trackers import check_installed
@@ -206,7 +206,7 @@ def compare(world: World, entries: list[Entry], asked: Callable[[], bool], detai
         if world.is_server:
             say(f"run {number} of {len(entries)}: {entry.label}, seed {entry.seed}")
         resources = execute(world, entry.source, resources, detail=detail, asked=asked)
-        _give_back_memory()
+        return_freed_memory()  # else the next run may not fit into its pieces: ten runs came to 5 GB instead of 0.5
 
 
 def prepare(entry: Entry, effective: set[str]) -> str:
@@ -234,13 +234,6 @@ def prepare(entry: Entry, effective: set[str]) -> str:
         check_effects(experiment, method)
         effective.add(entry.label)
     return state
-
-
-def _give_back_memory() -> None:
-    """glibc keeps what is freed, in pieces that the next run may not fit into: ten runs came to 5 GB instead of 0.5."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def write_labels(entries: Sequence[Entry]) -> None:

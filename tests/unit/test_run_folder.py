@@ -180,6 +180,14 @@ def test_other_settings_are_refused(tmp_path):
     assert state(experiment(tmp_path, checkpoint={"every": 3}, save_models=True)) == "interrupted"
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_keeps_the_precision_that_auto_once_stood_for(tmp_path, precision):
+    begun(tmp_path, model={"precision": precision})
+    assert state(experiment(tmp_path, model={"precision": "auto"})) == "interrupted"
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[precision]
+    assert f"(model.precision = {precision}, now {other})" in refusal(experiment(tmp_path, model={"precision": other}))
+
+
 def test_what_a_complete_run_was_killed_before_removing_is_removed(tmp_path):
     run = begun(tmp_path)
     folder = run.folder

@@ -100,7 +100,8 @@ class RunFolder:
         now = contents(experiment) if begun else {}
         held = deciding(self._config(), begun)
         for key, value in deciding(json.loads(experiment.as_json()), now).items():
-            if held.get(key) != value:
+            as_it_began = key == "model.precision" and value == "auto"
+            if held.get(key) != value and not as_it_began:
                 how = f"{key} = {held.get(key)}, now {value}"
                 if key in begun | now:
                     how = f"what {key} names is not what the run began with"
