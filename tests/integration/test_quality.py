@@ -59,12 +59,12 @@ def pku():
 @pytest.mark.slow
 def test_exchange_pays_on_two_tasks_of_real_images(rank1, pku):
     """Between the two clients who meet the same people."""
-    found = rank1(("single", "fedstil"), "pku.yaml", "data.tasks=2", "data.clients=[0,2]", *pku)
+    found = rank1(("single", "fedstil"), "pku.yaml", "train.steps=12", "data.tasks=2", "data.clients=[0,2]", *pku)
     assert found["fedstil"] > found["single"] + 12
 
 
 @pytest.mark.long
 def test_exchange_pays_on_real_images(rank1, pku):
-    found = rank1(("single", "fedavg", "fedstil"), "pku.yaml", *pku)
+    found = rank1(("single", "fedavg", "fedstil"), "pku.yaml", "train.steps=12", *pku)
     assert found["fedstil"] > found["single"] + 8
     assert found["fedstil"] > found["fedavg"]
