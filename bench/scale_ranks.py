@@ -10,14 +10,20 @@ from fedstil_mpi.config import loading
 from fedstil_mpi.run import execute
 
 marks: list[tuple[float, float]] = []
-"""CPU seconds of this process when it begins to train in a round, and when it has."""
+"""CPU seconds of this process when it begins to train in a round, and these with what training then takes, in waves or not."""
+rounds: list[int] = []
+"""Whose they are."""
 
 
 def timed(train):
-    def wrapper(*given):
+    def wrapper(trainer, round, *given):
         began = time.process_time()
-        trained = train(*given)
-        marks.append((began, time.process_time()))
+        trained = train(trainer, round, *given)
+        if round not in rounds:
+            rounds.append(round)
+            marks.append((began, began))
+        first, until = marks[-1]
+        marks[-1] = first, until + time.process_time() - began
         return trained
 
     return wrapper
