@@ -6,7 +6,7 @@ before it in the round is simply run again.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fedstil_mpi.checkpoints import coverage, files, searches
 from fedstil_mpi.checkpoints.background import Background
+from fedstil_mpi.checkpoints.files import Snapshot
 from fedstil_mpi.checkpoints.store import Checkpoint, CheckpointStore
 from fedstil_mpi.client.untold import server_knows
 from fedstil_mpi.comm.failures import OrderlyEnd
@@ -39,7 +40,8 @@ APPEARS = 60.0
 class CheckpointManager:
     """Keeps a run's checkpoints; the same on all ranks.
 
-    What a checkpoint holds is copied at the end of a round, and written while the next one trains (but see `at_once`);
+    What a checkpoint holds is copied at the end of a round, and written while the next one trains (but see `at_once`, and where
+    rounds go in waves copies of all would be too many, so that each is written before the next is made);
     rank 0 completes it when all ranks have written their files.
     """
 
@@ -94,10 +96,10 @@ class CheckpointManager:
                 states = _states(f, round, seconds, self.store.last_round if self.world.is_server else 0)
                 if f.any_searched and (found := searches.gather(self.world, f, round)) is not None:
                     states[searches.NAME] = found
-                self._begin(round, states)
+                self._begin(round, states, release=f.release if f.at_once else None)
                 f.changed.clear()
                 f.any_searched = False
-                if self.at_once:
+                if self.at_once or f.at_once:
                     self.settle()
         if pause:
             self._leave(f"after round {round}")
@@ -106,6 +108,7 @@ class CheckpointManager:
         """After local training, which ends early where a rank was asked to stop: keep how far it came, and end the run."""
         if not self.world.agree(self.asked()):
             if self.world.is_server and self._is_due(round):
+                self._clearing.finish()  # of the wave before
                 self._clearing.start(self.store.free_space)
             return
         self.settle()
@@ -115,7 +118,7 @@ class CheckpointManager:
             states = {_name(client): training.state() for client, training in trainings.items() if training is not None}
             if self.world.is_server:
                 states["interruptions"] = _interruptions(f)
-            self._begin(done, states, learning=True)
+            self._begin(done, states, learning=True, release=f.release if f.at_once else None)
         self._leave(f"in round {round}")
 
     def newest(self) -> Checkpoint | None:
@@ -158,7 +161,7 @@ class CheckpointManager:
             if self.store.was_learning(checkpoint.round) and self.lost(checkpoint) == f.schedule.lost:
                 learning = self.store.at(checkpoint.round, learning=True)
                 for client, side in f.clients.made().items():
-                    side.learner.interrupted = learning.read(_name(client))
+                    side.learner.interrupted = partial(learning.read, _name(client))
             progress = checkpoint.read("progress")
             if progress is not None:
                 f.initial_model.met.update(progress["met"])
@@ -198,10 +201,22 @@ class CheckpointManager:
     def _is_due(self, round: int) -> bool:
         return self.every > 0 and round % self.every == 0
 
-    def _begin(self, round: int, states: dict[str, State], *, learning: bool = False) -> None:
-        """Copy the states and begin to write them."""
+    def _begin(
+        self,
+        round: int,
+        states: dict[str, State],
+        *,
+        learning: bool = False,
+        release: Callable[[], None] | None = None,
+    ) -> None:
+        """Copy the states and begin to write them.
+
+        release: where copies of all would be too many, what is called after each; then they are made one after the other as
+        they are written, to which `settle` has to wait.
+        """
         self._pending = True
-        snapshots = {name: files.copy(state) for name, state in states.items()}
+        one_by_one = _copies(states, release or (lambda: None))
+        snapshots = list(one_by_one) if release is None else one_by_one
         rank, ranks, self._patience = self.world.rank, self.world.size, inf
 
         def given_up() -> bool:
@@ -219,6 +234,12 @@ class CheckpointManager:
                 f"asked to stop, and stopped {when}; {how}. Expected: exit code {PAUSED}, and a launcher that complains of it"
             )
         raise OrderlyEnd(PAUSED)
+
+
+def _copies(states: dict[str, State], release: Callable[[], None]) -> Iterator[tuple[str, Snapshot]]:
+    for name, state in states.items():
+        yield name, files.copy(state)
+        release()
 
 
 def _states(f: Federation, round: int, seconds: list[dict[str, float]] | None, last: int) -> dict[str, State]:

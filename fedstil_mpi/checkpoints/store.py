@@ -10,7 +10,7 @@ What has not changed since the checkpoint before is the same file, under a secon
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,14 +54,16 @@ class CheckpointStore:
         self.folder = run / FOLDER
         self.settings = settings
 
-    def write(self, rank: int, round: int, snapshots: dict[str, Snapshot], *, learning: bool = False) -> None:
-        """Write one rank's states, by name, as `files.copy` gave them, for a checkpoint that `commit` will complete.
+    def write(
+        self, rank: int, round: int, snapshots: Iterable[tuple[str, Snapshot]], *, learning: bool = False
+    ) -> None:
+        """Write one rank's states, each with its name, as `files.copy` gave them, for a checkpoint that `commit` will complete.
 
         round: the last one that is finished, 0 for the start. learning: of the round after it. Raises StorageError where
         the disk does not take it.
         """
         folder = partial(self._place(round, learning))
-        notes = {name: files.write(folder / f"{name}.safetensors", snapshot) for name, snapshot in snapshots.items()}
+        notes = {name: files.write(folder / f"{name}.safetensors", snapshot) for name, snapshot in snapshots}
         files.write_json(folder / f"rank-{rank}.json", notes)
 
     def commit(

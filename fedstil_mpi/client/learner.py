@@ -84,8 +84,8 @@ class Learner:
         """Images, by KINDS."""
         self.training: LocalTraining | None = None
         """This round's training, once it has begun."""
-        self.interrupted: State | None = None
-        """How far training had come when the run was interrupted in it."""
+        self.interrupted: Callable[[], State | None] | None = None
+        """Tells how far training had come when the run was interrupted in it. Raises InputError where this cannot be read."""
         self._rate = ReferenceRate(experiment.train.lr)
         made = {} if representations is None else representations
         self.views = Views(client, experiment, tasks, self.represent, self.forward_counts, made)
@@ -141,7 +141,7 @@ class Learner:
         """
         self.training = LocalTraining(self.tail, shortened(self.experiment.train, effort), self._rate)
         if self.interrupted is not None:
-            self.training.restore(self.interrupted)
+            self.training.restore(self.interrupted())
             self.interrupted = None
         report = self._run(self.training, round, penalty, context, stop)
         self.untold.samples += self.samples

@@ -206,12 +206,13 @@ class LocalTraining:
             "seen": self.meter.seen,
         }
 
-    def restore(self, state: State) -> None:
-        """Go on from there, once `run` is called."""
+    def restore(self, state: State | None) -> None:
+        """Go on from there, once `run` is called; None: from the beginning."""
         self._before = state
 
     def _take_up(self, state: State) -> None:
         assert self.optimizer is not None
+        self._before = None  # as large as three models
         device = next(self.tail.parameters()).device
         self.tail.load_state_dict(state["tail"])
         self.optimizer.restore(state["moments"])

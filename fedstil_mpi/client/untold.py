@@ -46,10 +46,8 @@ class Untold:
         self.start = None
 
     def put_away(self, shelf: Shelf[Hashable], client: int) -> None:
-        """As long as there is something untold the start lies on the shelf; the next knowledge brings another."""
-        if not self.draws:
-            self.start = None  # it received, and does not take part
-        elif self.start is not None:
+        """As long as the server is to be told something the start lies on the shelf; the next knowledge brings another."""
+        if self.start is not None:
             self.start = on_shelf(shelf, (client, "start"), self.start)
 
     def state(self) -> State:

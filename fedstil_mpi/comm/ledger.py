@@ -6,7 +6,8 @@ between ranks depends on the number of ranks and stands beside it, in `Exchange.
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,6 +45,8 @@ class Ledger:
     """Kinds of which the encoded bytes are not known; the raw ones stand for them, or the most there can be."""
     _optional: set[tuple[str, str]] = field(default_factory=set)
     """(direction, kind) of which another ledger may lack entries that are here."""
+    _apart: dict[tuple[str, str], list[Entry]] | None = None
+    """What is not entered yet, `together`: by direction and part."""
 
     def book(self, round: int, client: int, direction: str, kind: str, raw: int, encoded: int | None = None) -> None:
         """Book one payload of one client; payloads of zero bytes leave no entry."""
@@ -56,6 +59,16 @@ class Ledger:
         sums[direction, round, None] += entry.encoded
         sums[direction, None, client] += entry.encoded
         sums[direction, None, None] += entry.encoded
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is booked in it of portions of clients is entered as if all had been one: part by part, in client order."""
+        self._apart = {}
+        yield
+        apart, self._apart = self._apart, None
+        for entries in apart.values():
+            for entry in sorted(entries, key=_client_of):
+                self.book(*entry)
 
     def leave_open(self, kind: str) -> None:
         """Say that the encoded bytes of this kind are not those that will be measured."""
@@ -72,7 +85,8 @@ class Ledger:
 
         rows: what the method sends, by online client; written: what a codec made of it, None where this is not known.
         """
-        coded = part.codec != "dense"
+        coded, apart = part.codec != "dense", self._apart
+        book = self.book if apart is None else _adding_to(apart.setdefault((direction, part.kind), []))
         if coded and written is None:
             self.leave_open(part.kind)
         for index, client in enumerate(online):
@@ -80,9 +94,9 @@ class Ledger:
             raw, encoded = items * part.itemsize, written[index].numel() if coded and written is not None else None
             if part.raw is not None:
                 raw, encoded = part.raw * (items if part.at_most is None else min(items, 1)), raw
-            self.book(round, client, direction, part.kind, raw, encoded)
+            book(round, client, direction, part.kind, raw, encoded)
             if part.ragged:
-                self.book(round, client, direction, "header", HEADER_BYTES)
+                book(round, client, direction, "header", HEADER_BYTES)
 
     def state(self, since: int = 0) -> "State":
         """since: a round after which only entries of later ones are in it."""
@@ -125,6 +139,19 @@ class Ledger:
         here = (e for e in _rest(mine, theirs) if (e.direction, e.kind) not in self._optional)
         there = (e for e in _rest(theirs, mine) if (e.direction, e.kind) not in other._optional)
         return [f"only here: {e}" for e in here] + [f"only there: {e}" for e in there]
+
+
+def _adding_to(entries: list[Entry]) -> Callable[..., None]:
+    """What takes an entry's values, as `Ledger.book`, and keeps them."""
+
+    def book(round: int, client: int, direction: str, kind: str, raw: int, encoded: int | None = None) -> None:
+        entries.append(Entry(round, client, direction, kind, raw, raw if encoded is None else encoded))
+
+    return book
+
+
+def _client_of(entry: Entry) -> int:
+    return entry.client
 
 
 def _round_of(entry: Entry) -> int:

@@ -274,3 +274,7 @@ class Placement:
     """Where the weights of clients lie that sit a round out: memory | files (of each rank, in its host's folder for temporary
     files, TMPDIR; they are gone when the rank ends) | auto (files where all clients' weights take 1 GiB or more). Results are
     the same."""
+    at_once: int | None = bounded(None, 1, 10**6)
+    """Where they lie in files: how many clients of a round are in memory at a time, on all ranks together; where more are online
+    the round goes in waves. null: as many as have 128 MiB of weights a rank. For FedAvg and its kin, FedCurv and FedSTIL. Results are
+    the same."""

@@ -4,7 +4,6 @@ This is the only place that knows the order. A run uses it with MPI and real ima
 and a trainer that count (`planning.counting`).
 """
 
-import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from fedstil_mpi.client.local_training import Stopped
 from fedstil_mpi.evaluation.lifelong import METRICS
 from fedstil_mpi.evaluation.search import Everywhere, Search, gather
 from fedstil_mpi.federation.state import Federation
+from fedstil_mpi.federation.waves import Arriving, portions, rows_of
 from fedstil_mpi.methods.base import Client
 from fedstil_mpi.models.files import save_models
 
@@ -70,9 +70,8 @@ def run_rounds(f: Federation, checkpoints: Checkpoints, done: int = 0) -> None:
     last = f.schedule.total + 1
     f.at(round=last)
     receivers = sorted(f.initial_model.met.intersection(f.schedule.attendance.left(last)))
-    parts = math.ceil(len(receivers) / f.at_once)
-    for part in range(parts):  # each with clients of all ranks
-        distribute(f, last, receivers[part::parts])
+    for told in portions(receivers, f.told_at_once):
+        distribute(f, last, told)
         f.put_away()
     validate(f, f.schedule.total, served=True)
     f.observer.end()
@@ -82,30 +81,47 @@ def run_rounds(f: Federation, checkpoints: Checkpoints, done: int = 0) -> None:
 def distribute(f: Federation, round: int, receivers: list[int]) -> None:
     """The server sends each receiver its own knowledge; new clients also get the start model."""
     begun = round > f.schedule.first_upload  # until then the start model is all there is to know
-    if new := f.initial_model.send_to_new_clients(f.exchange, round, receivers, complete=not begun):
-        start = f.initial_model.network.tail.state_dict()
-        for client in f.clients.keys() & new:
-            f.change(client)
-            learner = f.clients[client].learner
-            if learner.tail_memory.is_own:  # else it shares the memory of the start model, which has arrived there
-                learner.start_from(start)
+    closes = round > f.schedule.total  # after it nobody learns, and nobody tells the server anything
+    new = set(f.initial_model.send_to_new_clients(f.exchange, round, receivers, complete=not begun))
+    start = f.initial_model.network.tail.state_dict() if new else {}
     parts = f.traffic.down if begun and receivers else ()
     knowledge = {}
     if f.server is not None:
         knowledge = f.server.knowledge(receivers) if parts else {}
         f.observer.relevance(round, receivers, f.server.relevance_OK if parts else None)
-    messages = f.exchange.down(round, parts, receivers, knowledge)
-    for client in sorted(messages):
-        f.at(client=client)
-        f.change(client)
-        f.clients[client].absorb(messages.pop(client))  # each is as large as a model
+    for wave in f.waves(receivers):
+        messages = f.exchange.down(round, parts, wave, rows_of(wave, parts, knowledge, receivers))
+        for client in sorted(messages):
+            f.at(client=client)
+            f.change(client)
+            side = f.clients[client]
+            if client in new and side.learner.tail_memory.is_own:  # else it shares the start model's memory
+                side.learner.start_from(start)
+            side.absorb(messages.pop(client))  # each is as large as a model
+            if closes:
+                side.learner.untold.clear()
     f.at(client=None)
-    if f.server is not None and parts and round <= f.schedule.total:  # it knows nothing new until the end
+    if f.server is not None and parts and not closes:
         f.server.sent(receivers, knowledge)
 
 
 def learn(f: Federation, round: int, online: list[int], checkpoints: Checkpoints) -> None:
     """The online clients train on their current tasks, all ranks at once."""
+    reports = np.full((len(f.clients), 3), np.nan)
+    for wave in f.waves(online):
+        train(f, round, wave, checkpoints, reports)
+    for client in f.clients.keys() & online:
+        f.clients[client].learner.training = None  # else a pause in a round that the client misses would keep it
+    with f.clock("wait"):
+        gathered = f.exchange.gather(reports)
+    f.observer.training(round, gathered)
+
+
+def train(f: Federation, round: int, online: list[int], checkpoints: Checkpoints, reports: np.ndarray) -> None:
+    """Of these clients; reports: float64 [clients, 3], to which loss, accuracy and number of new images go.
+
+    What a client has learned stays with it until all have, in case the run pauses before.
+    """
     sides = [f.clients[client] for client in online if client in f.clients]
     efforts = [f.schedule.attendance.effort(side.learner.client, round) for side in sides]
     epochs: list[Epoch] = []
@@ -118,16 +134,11 @@ def learn(f: Federation, round: int, online: list[int], checkpoints: Checkpoints
         epochs = f.trainer.train(round, sides, efforts, checkpoints.asked)
     f.at(client=None, task=None)
     checkpoints.in_round(f, round)
-    reports = np.full((len(f.clients), 3), np.nan)
     rows = np.searchsorted(list(f.clients), [side.learner.client for side in sides])
     with f.clock("train"):
         for row, side, epoch in zip(rows, sides, epochs, strict=True):
             side.end()
-            side.learner.training = None  # else a pause in a round that the client misses would keep it
             reports[row] = epoch.loss, epoch.accuracy, side.learner.samples
-    with f.clock("wait"):
-        gathered = f.exchange.gather(reports)
-    f.observer.training(round, gathered)
 
 
 def keep_local(f: Federation, folder: Path) -> None:
@@ -202,11 +213,14 @@ def collect(f: Federation, round: int, senders: list[int]) -> None:
     """The senders send their updates back, and the server takes them in."""
     if not senders:
         return
-    own = {client: f.clients[client].update() for client in senders if client in f.clients}
-    updates = f.exchange.up(round, f.traffic.up, senders, own)
-    for client, update in own.items():
-        f.change(client)
-        f.clients[client].sent(update)
-        f.clients[client].learner.untold.clear()
+    updates = Arriving(senders)
+    for wave in f.waves(senders):
+        own = {client: f.clients[client].update() for client in wave if client in f.clients}
+        updates.add(wave, f.traffic.up, f.exchange.up(round, f.traffic.up, wave, own))
+        for client, update in own.items():
+            f.change(client)
+            f.clients[client].sent(update)
+            f.clients[client].learner.untold.clear()
+        own.clear()  # each is as large as a model
     if f.server is not None:
-        f.server.collect(senders, updates)
+        f.server.collect(senders, updates.rows)

@@ -12,6 +12,9 @@ from fedstil_mpi.util.errors import InputError
 
 LARGE = 1 << 30
 """Bytes of all clients' travelling weights."""
+AT_ONCE = 1 << 27
+"""Bytes of the travelling weights of a rank's clients that are in memory together, where models lie in files: what training and
+messages take is about four times as much."""
 
 
 class Places(NamedTuple):
@@ -21,11 +24,14 @@ class Places(NamedTuple):
     """Whether all ranks share what the server keeps of all clients' weights."""
     in_files: bool
     """Whether weights of clients that sit rounds out lie in files."""
+    at_once: int | None = None
+    """How many online clients have their models in memory at a time, where more are drawn; None: all."""
 
 
 def places(experiment: Experiment, method: MethodModule, schema: MessageSchema, ranks: int) -> Places:
     """Alike on all of so many ranks. Raises InputError as `is_shared`."""
-    return Places(is_shared(experiment, method, schema, ranks), lies_in_files(experiment, schema))
+    shared, in_files = is_shared(experiment, method, schema, ranks), lies_in_files(experiment, schema)
+    return Places(shared, in_files, in_memory_at_once(experiment, method, schema, ranks) if in_files else None)
 
 
 def is_shared(experiment: Experiment, method: MethodModule, schema: MessageSchema, ranks: int) -> bool:
@@ -54,6 +60,15 @@ def lies_in_files(experiment: Experiment, schema: MessageSchema) -> bool:
     """Whether weights of clients that are away do; alike on all ranks."""
     wanted = experiment.placement.away
     return wanted == "files" or (wanted == "auto" and held(schema) >= LARGE)
+
+
+def in_memory_at_once(experiment: Experiment, method: MethodModule, schema: MessageSchema, ranks: int) -> int | None:
+    """How many online clients have their models in memory, where others lie in files; None: all, on so many ranks."""
+    if not method.Server.in_parts:
+        return None
+    of_rank = max(1, AT_ONCE // (4 * schema.setup.layout.scalars))
+    at_once = experiment.placement.at_once or of_rank * max(1, ranks - 1)
+    return at_once if (experiment.rounds.clients_per_round or schema.setup.clients) > at_once else None
 
 
 def held(schema: MessageSchema) -> int:

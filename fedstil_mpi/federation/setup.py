@@ -26,7 +26,7 @@ from fedstil_mpi.federation.messages import MessageSchema, message_schema
 from fedstil_mpi.federation.participation import check_away
 from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.roster import Roster
-from fedstil_mpi.federation.server_place import is_shared, lies_in_files
+from fedstil_mpi.federation.server_place import is_shared, places
 from fedstil_mpi.federation.shared_resources import SharedResources
 from fedstil_mpi.federation.start_model import Kept, load_network, start_network, warmup_images
 from fedstil_mpi.federation.state import Federation
@@ -177,12 +177,14 @@ def assemble(world: World, plan: Plan, resources: SharedResources) -> Federation
     learners = Roster(resources.placement.clients, learner_of)
     with world.verdict():
         schema = message_schema(plan.experiment, plan.method, plan.schedule.clients, network)
-    in_files = lies_in_files(plan.experiment, schema)
-    schema = replace(schema, setup=replace(schema.setup, in_files=in_files))
+    where = places(plan.experiment, plan.method, schema, world.size)
+    schema = replace(schema, setup=replace(schema.setup, in_files=where.in_files, at_once=where.at_once))
     f = connect(plan, schema, learners, open_exchange(world, plan, schema, clock), OneByOne(world.at))
     models = plan.experiment.folder if plan.experiment.save_models else None
-    shelf: Shelf[Hashable] | None = Shelf() if in_files else None
-    return replace(f, clock=clock, at=world.at, verdict=world.verdict, models=models, shelf=shelf)
+    shelf: Shelf[Hashable] | None = Shelf() if where.in_files else None
+    return replace(
+        f, clock=clock, at=world.at, verdict=world.verdict, models=models, shelf=shelf, at_once=where.at_once
+    )
 
 
 def open_exchange(world: World, plan: Plan, schema: MessageSchema, clock: Clock) -> Exchange:
@@ -248,5 +250,5 @@ def connect(
         clients=Roster(learners, lambda client: make_client(method, schema, experiment, learners[client])),
         server=server,
         task_aware=method.Client.task_aware,
-        at_once=plan.schedule.clients_per_round if method.Server.in_parts else plan.schedule.clients,
+        told_at_once=plan.schedule.clients_per_round if method.Server.in_parts else plan.schedule.clients,
     )

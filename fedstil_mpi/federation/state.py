@@ -1,6 +1,6 @@
 """Everything that takes part in a run, as one rank sees it."""
 
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from fedstil_mpi.federation.observer import Observer
 from fedstil_mpi.federation.roster import Roster
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.trainer import LocalTrainer
+from fedstil_mpi.federation.waves import portions
 from fedstil_mpi.launch.allocator import return_freed_memory
 from fedstil_mpi.methods.base import Client, Server, Traffic, restore
 from fedstil_mpi.util.clock import Clock
@@ -67,7 +68,9 @@ class Federation:
     """Where models of clients lie that are away; None: they stay in memory."""
     at_hand: set[int] = field(default_factory=set)
     """This rank's clients whose models are not there."""
-    at_once: int = 1
+    at_once: int | None = None
+    """How many online clients have their models in memory at a time, where more are online (`federation.waves`); None: all."""
+    told_at_once: int = 1
     """How many clients the server tells at once what it knows in the end."""
 
     def change(self, client: int) -> None:
@@ -91,6 +94,18 @@ class Federation:
                 self.at_hand.remove(client)
             self.release()
         return_freed_memory()
+
+    def waves(self, clients: Sequence[int]) -> Iterator[list[int]]:
+        """The clients by portions that are in memory together, mostly one of all; of several each goes to the shelf before the
+        next, and what is booked of them is entered as of one."""
+        waves = portions(clients, self.at_once)
+        if len(waves) == 1:
+            yield from waves
+            return
+        with self.exchange.ledger.together():
+            for wave in waves:
+                yield wave
+                self.put_away()
 
     def release(self) -> None:
         """Let what was read from the shelf count as this process's memory no more."""

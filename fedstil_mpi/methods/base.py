@@ -21,6 +21,7 @@ from fedstil_mpi.client.batches import Batch
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Layout, Message, Part, Rows
 from fedstil_mpi.models.network import Tail
+from fedstil_mpi.util.file_rows import FileRows
 from fedstil_mpi.util.shelf import RESIDENT, Shelf
 from fedstil_mpi.util.state_tree import State
 
@@ -43,10 +44,16 @@ class Setup:
     """The experiment's, for what a server draws."""
     in_files: bool = False
     """Whether what is kept of clients that are away lies in files."""
+    at_once: int | None = None
+    """Of how many clients in a round rows of P weights may be in memory together; None: of all."""
 
     def rows(self) -> MutableMapping[int, Tensor]:
         """For what is kept of each client, float32 [P] on the CPU, which does not change once it is in there."""
         return Shelf(unwritten=RESIDENT) if self.in_files else {}  # sent, and collected again in the same round
+
+    def file_rows(self, clients: int) -> FileRows | None:
+        """For a row of P weights of each of so many, [clients, P], where they are to lie in a file."""
+        return FileRows(clients, len(self.start)) if self.at_once and clients > self.at_once else None
 
     def cut(self, columns: slice) -> "Setup":
         """As if only these of the P scalars travelled."""
@@ -183,7 +190,8 @@ class Server:
 
     in_parts: bool = False
     """Whether clients can be told one after the other: what one gets depends neither on how many get something with it nor on
-    how often the server is asked."""
+    how often the server is asked. Where very many are online, a round goes in waves then (`federation.waves`), and weights may
+    come as `FileRows`: use row by row, or by `comm.columns.mix`."""
     columns: tuple[str, ...] = ()
     """What of `state`, by key, has the P travelling scalars as its last axis."""
 

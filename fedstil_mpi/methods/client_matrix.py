@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.comm.columns import blocks
+from fedstil_mpi.util.file_rows import FileRows
 
 AT_ONCE = 1 << 13
 """Columns of which a sum is brought up to date: temporaries stay in a core's cache, and calls take little of the time."""
@@ -47,13 +48,17 @@ class ClientMatrix:
             return self.start[columns].new_empty(0, len(self.start[columns]))
         return torch.stack([self[client][columns] for client in clients])
 
-    def mixed(self, mean_O: Tensor, beside_OK: Tensor) -> Tensor:
-        """mean_O x the mean of those who count + beside_OK @ the rows, [O, P]; only the rows that are taken from are read."""
+    def mixed(self, mean_O: Tensor, beside_OK: Tensor, into: FileRows | None = None) -> Tensor | FileRows:
+        """mean_O x the mean of those who count + beside_OK @ the rows, [O, P]; only the rows that are taken from are read.
+
+        into: where they come to lie; None: in memory.
+        """
         partners = beside_OK.any(0).nonzero()[:, 0]
         weights, clients = beside_OK[:, partners], partners.tolist()
-        mixed_OP = self.start.new_empty(len(mean_O), len(self.start))
+        mixed_OP = self.start.new_empty(len(mean_O), len(self.start)) if into is None else into
         for columns in blocks(len(self.start)):  # as `comm.columns.mix`, without copies of whole rows
-            mixed_OP[:, columns] = weights @ self.of(clients, columns)
+            block = weights @ self.of(clients, columns)
             if self.counted:
-                mixed_OP[:, columns] += mean_O[:, None] * (self.sum_P[columns] / len(self.counted)).float()
+                block += mean_O[:, None] * (self.sum_P[columns] / len(self.counted)).float()
+            mixed_OP[:, columns] = block
         return mixed_OP

@@ -13,6 +13,7 @@ from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
 from fedstil_mpi.methods.base import SAMPLES, Client, Server, Setup, Traffic
 from fedstil_mpi.models.losses import smoothed_cross_entropy
 from fedstil_mpi.models.network import Tail, adaptive_parameters
+from fedstil_mpi.util.file_rows import FileRows
 from fedstil_mpi.util.state_tree import State
 
 WEIGHTS = "weights"
@@ -129,7 +130,7 @@ class Tying(NamedTuple):
         return self.weight * torch.stack(distances).sum()
 
 
-def weighted_mean(rows_KP: Tensor, samples_K: Tensor) -> Tensor:
+def weighted_mean(rows_KP: Tensor | FileRows, samples_K: Tensor) -> Tensor:
     """Sum_j n_j row_j / sum_j n_j, [P]; the plain mean where all n are 0. Rows are added in client order."""
     weights = samples_K.to(rows_KP.dtype)
     if not weights.any():

@@ -4,8 +4,7 @@ The estimate counts the tensors and images that are there together at the busies
 and its libraries, temporaries of the arithmetic, and what a method keeps besides the weights of one model (importances, masks, Ditto's second model).
 """
 
-import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,18 +14,20 @@ from torch import Tensor
 
 from fedstil_mpi.client.augmentation import Augmentation
 from fedstil_mpi.client.representations import BATCH
-from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.comm.ledger import UP, Ledger
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import SPLITS, Stream
 from fedstil_mpi.federation.messages import MessageSchema
 from fedstil_mpi.federation.schedule import Schedule
-from fedstil_mpi.federation.server_place import lies_in_files, shares
+from fedstil_mpi.federation.server_place import places, shares
+from fedstil_mpi.federation.waves import portions
 from fedstil_mpi.methods.base import MethodModule
 from fedstil_mpi.methods.client_matrix import ClientMatrix
 from fedstil_mpi.models.activations import Passing, measure_passing
 from fedstil_mpi.models.inference import has_form
 from fedstil_mpi.models.network import Network, network_state, trainable_parameters
 from fedstil_mpi.planning.counting import CountingLearner
+from fedstil_mpi.planning.message_footprint import largest_messages
 from fedstil_mpi.planning.search_footprint import of_search
 from fedstil_mpi.util.shelf import RESIDENT
 
@@ -51,7 +52,7 @@ rank loads to make this forecast; the start model; the server's training of it; 
 gradients and the moments of one Adam; what the layers hold of the largest batch; what the stem made of images, and the
 training set put together from it; exemplars and others' prototypes; galleries that are joined to be searched; messages,
 their buffers and the weights that deltas are taken against; copies of models until a checkpoint is written; what is read from
-files of clients that are away, and the server's newest rows, which are not in them yet; what the server keeps of all clients; what is
+files of clients that are away, in waves also of what is sent, and the server's newest rows, which are not in them yet; what the server keeps of all clients; what is
 recorded for results.h5, and the file while it is made."""
 ON_GPU = {"model", "warm-up", "tails", "activations", "cache", "memory", "search"}
 """What is on the GPU where a rank has one."""
@@ -139,8 +140,9 @@ def estimate(
     """
     sizes, codecs = measure(experiment, schema, network), schema.codecs
     of_server = shares(experiment, method, schema, len(placements))
-    away = lies_in_files(experiment, schema)
-    messages = _largest_messages(method, schema, schedule, ledger, [row["clients"] for row in placements], of_server)
+    _, away, at_once = places(experiment, method, schema, len(placements))
+    clients_of = [row["clients"] for row in placements]
+    messages = largest_messages(method, schema, schedule, ledger, clients_of, of_server, at_once)
     all_galleries = sum(learner.images_searched_in for learner in learners.values())
     global_gallery = all_galleries if "all" in experiment.evaluation.gallery else 0
     footprints = []
@@ -151,7 +153,7 @@ def estimate(
         if global_gallery:  # what this rank gives, and all of it
             parts["exchange"] += (sum(learner.images_searched_in for learner in mine) + global_gallery) * sizes.feature
         if mine:
-            models = at_once(schedule, placement["clients"]) if away else len(mine)
+            models = most_together(schedule, placement["clients"], at_once=at_once) if away else len(mine)
             parts["files"] = min(RESIDENT, len(mine) * sizes.tail) if away else 0
             parts |= _of_clients(experiment, sizes, mine)
             parts["tails"] = (len(mine) if placement["device"] == "cuda" else models) * sizes.tail + 3 * sizes.learns
@@ -164,15 +166,16 @@ def estimate(
             kept = (codecs.up is not None) + (codecs.down is not None) + (experiment.serving.average > 0)
             parts["exchange"] += kept * models * sizes.travels
         if mine and experiment.checkpoint.every:
-            copied = at_once(schedule, placement["clients"], experiment.checkpoint.every)
-            parts["checkpoint"] = copied * sizes.tail + parts["memory"]
+            copied = most_together(schedule, placement["clients"], experiment.checkpoint.every)
+            copies = copied * sizes.tail + parts["memory"]
+            parts["checkpoint"] = copies // len(mine) if at_once else copies  # in waves one after the other
         footprints.append(Footprint(parts, placement["device"] == "cuda"))
     held = len(learners) * sizes.travels if codecs.down and not away else 0
     for place, share in zip(footprints, of_server, strict=True):
         if share:
             place.parts["server"] = int(share * _server(method, schema, experiment, 0 if away else len(learners)))
             newest = min(RESIDENT, int(share * len(learners) * sizes.travels)) if away else 0
-            place.parts["files"] = place.parts.get("files", 0) + newest
+            place.parts["files"] = place.parts.get("files", 0) + newest * (2 if at_once else 1)
     footprints[0].parts["server"] = footprints[0].parts.get("server", 0) + _reports(ledger) + held
     footprints[0].parts["set-up"] += FORECAST
     footprints[0].parts["results"] = 3 * results  # as it was recorded, in HDF5's memory, and with its checksum
@@ -201,11 +204,12 @@ def _of_clients(experiment: Experiment, sizes: Sizes, learners: Sequence[Countin
     }
 
 
-def at_once(schedule: Schedule, clients: Sequence[int], every: int = 1) -> int:
-    """How many of these clients take part in so many rounds, from one checkpoint to the next, at most."""
-    together: defaultdict[int, set[int]] = defaultdict(set)
+def most_together(schedule: Schedule, clients: Sequence[int], every: int = 1, at_once: int | None = None) -> int:
+    """How many of these clients take part in so many rounds, from one checkpoint to the next, at most; at_once: or in a wave."""
+    together: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
     for round, online in schedule.rounds():
-        together[(round - 1) // every].update(online)
+        for number, wave in enumerate(portions(online, at_once)):
+            together[(round - 1) // every, number].update(wave)
     return max(len(of_rounds.intersection(clients)) for of_rounds in together.values())
 
 
@@ -217,52 +221,6 @@ def _images(stream: Stream, client: int) -> int:
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
-
-
-def _largest_messages(
-    method: MethodModule,
-    schema: MessageSchema,
-    schedule: Schedule,
-    ledger: Ledger,
-    clients_of: Sequence[Sequence[int]],
-    shares: Sequence[float],
-) -> list[int]:
-    """Bytes, one number a rank: of each kind the largest that is there in a round, with the buffer it goes through, where it does.
-
-    shares: of the server's columns, by rank. Within one process messages are handed over without buffers.
-    """
-    shared = {
-        (DOWN, part.kind) for part in (*schema.traffic.down, *schema.initial_model.parts(complete=True)) if part.shared
-    }
-    rank_of = {client: rank for rank, clients in enumerate(clients_of) for client in clients}
-    told = {entry.client for entry in ledger.entries if entry.round > schedule.total}
-    at_a_time = schedule.clients_per_round if method.Server.in_parts else schedule.clients
-    parts = math.ceil(len(told) / at_a_time)  # of the last distribution
-    common: Counter[str] = Counter()
-    sums: defaultdict[tuple[str, str], defaultdict[tuple[int, int], int]] = defaultdict(lambda: defaultdict(int))
-    for entry in ledger.entries:
-        if (entry.direction, entry.kind) in shared:  # every rank has it once, the server also what it is copied from
-            common[entry.kind] = max(common[entry.kind], entry.raw)
-        else:
-            raw = entry.raw if entry.round <= schedule.total else entry.raw // parts
-            sums[entry.direction, entry.kind][rank_of[entry.client], entry.round] += raw
-    buffers = int(len(clients_of) > 1)
-    messages = [common.total() * (1 + buffers * (rank == 0)) for rank in range(len(clients_of))]
-    columns = {part.kind for part in (*schema.traffic.down, *schema.traffic.up) if part.columns}
-    ragged = {part.kind for part in schema.traffic.up if part.ragged and not (part.columns and shares[0] < 1)}
-    for (direction, kind), of_kind in sums.items():
-        of_server: Counter[int] = Counter()
-        of_rank: Counter[int] = Counter()
-        for (rank, round), raw in of_kind.items():
-            of_server[round] += raw
-            of_rank[rank] = max(of_rank[rank], raw)
-        at_clients = buffers if direction == DOWN else 1 + buffers * (kind in ragged)
-        for rank, share in enumerate(shares):
-            part = share if kind in columns else float(rank == 0)
-            messages[rank] += int(part * max(of_server.values()))
-        for rank, raw in of_rank.items():
-            messages[rank] += at_clients * raw
-    return messages
 
 
 def _server(method: MethodModule, schema: MessageSchema, experiment: Experiment, drawn: int) -> int:

@@ -65,7 +65,7 @@ class Forecast:
     """Bytes at least, while the run lasts: the start model, and of two rounds the clients' models."""
     places: Places
     away: int
-    """Bytes of files, of all ranks together, for the weights of clients that sit rounds out; 0: they stay in memory."""
+    """Bytes of files, of all ranks together, for the weights of clients that are not in memory; 0: all are."""
 
     @property
     def forward_counts(self) -> Counter[str]:
@@ -88,6 +88,7 @@ class Forecast:
             "placement": self.placements,
             "server": "all_ranks" if self.places.shared else "rank_0",
             "away": self.away,
+            "at_once": self.places.at_once,
             "rounds": [group._asdict() for group in self.rounds],
             "bytes": {
                 **{way: self.ledger.total(way) for way in (DOWN, UP)},
@@ -169,7 +170,7 @@ def _make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Forec
         files,
         _checkpoints(network, len(learners)) if experiment.checkpoint.every else 0,
         where,
-        _away(network, schema, len(learners)) if where.in_files else 0,
+        _away(network, schema, len(learners), in_waves=where.at_once is not None) if where.in_files else 0,
     )
 
 
@@ -207,7 +208,7 @@ def _checkpoints(network: Network, clients: int) -> int:
     return sum(tensor.nbytes for tensor in start) + KEPT * clients * sum(tensor.nbytes for tensor in tail)
 
 
-def _away(network: Network, schema: MessageSchema, clients: int) -> int:
-    """The clients' models, and what the server keeps of each."""
+def _away(network: Network, schema: MessageSchema, clients: int, *, in_waves: bool) -> int:
+    """The clients' models, and what the server keeps of each; in waves also what each was sent, and what came of it."""
     tail = sum(tensor.nbytes for tensor in network.tail.state_dict().values())
-    return clients * (tail + 4 * schema.setup.layout.scalars)
+    return clients * (tail + (3 if in_waves else 1) * 4 * schema.setup.layout.scalars)

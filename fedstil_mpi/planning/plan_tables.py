@@ -117,6 +117,8 @@ def place_lines(forecast: Forecast) -> list[str]:
     if forecast.away:
         folder = tempfile.gettempdir()
         lines.append(f"clients that sit rounds out: {_whole(forecast.away)} MB of files in {folder} (placement.away)")
+    if at_once := forecast.places.at_once:
+        lines.append(f"rounds go in waves: of the online clients {at_once} are in memory at a time (placement.at_once)")
     return lines
 
 

@@ -140,6 +140,8 @@ class Shelf(MutableMapping[K, Tensor]):
 
 
 def on_shelf(shelf: Shelf[Hashable], key: Hashable, tensor: Tensor) -> Tensor:
-    """The same tensor, where it lies on the shelf from now on."""
+    """The same tensor, where it lies on the shelf from now on, if it does not already."""
+    if key in shelf and shelf[key].data_ptr() == tensor.data_ptr():
+        return tensor
     shelf[key] = tensor
     return shelf[key]

@@ -41,9 +41,10 @@ def alone(tmp_path_factory):
 
 @pytest.mark.slow
 def test_interrupted_and_resumed_is_equal_to_the_bit(alone, tmp_path):
-    experiment = {"many": [*MANY, *IN_FILES]}
-    assert codes(play(3, tmp_path, experiment, json.dumps({"many": 12}))) == {"many": PAUSED}
-    assert codes(play(2, tmp_path, experiment, "{}")) == {"many": 0}
+    """In two waves a round, then in three."""
+    first, later = ({"many": [*MANY, *IN_FILES, f"placement.at_once={at_once}"]} for at_once in (5, 4))
+    assert codes(play(3, tmp_path, first, json.dumps({"many": 12}))) == {"many": PAUSED}
+    assert codes(play(2, tmp_path, later, "{}")) == {"many": 0}
     assert not unequal(tmp_path, alone)
 
 

@@ -62,13 +62,14 @@ def federation(
     schedule: Schedule,
     start: Network | None = None,
     in_files: bool = False,
+    at_once: int | None = None,
 ) -> Federation:
-    """A client for every stream, ready for its first round. in_files: as of `methods.base.Setup`."""
+    """A client for every stream, ready for its first round. in_files, at_once: as of `methods.base.Setup`."""
     start = start or tiny.network()
     learners = [Learner(client, config, tasks, start) for client, tasks in enumerate(streams)]
     plan = plan_of(config, schedule)
     schema = message_schema(plan.experiment, plan.method, schedule.clients, start)
-    schema = replace(schema, setup=replace(schema.setup, in_files=in_files))
+    schema = replace(schema, setup=replace(schema.setup, in_files=in_files, at_once=at_once))
     return connect(plan, schema, dict(enumerate(learners)), InProcessExchange(), OneByOne(nowhere))
 
 

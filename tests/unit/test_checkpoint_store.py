@@ -17,7 +17,7 @@ def kept(folder, *rounds):
     store = CheckpointStore(folder, "settings")
     for round, written in enumerate(rounds, 1):
         store.free_space()
-        store.write(0, round, {name: files.copy({"number": number}) for name, number in written.items()})
+        store.write(0, round, ((name, files.copy({"number": number})) for name, number in written.items()))
         store.commit(1, round)
     return store
 
@@ -45,9 +45,9 @@ def test_the_start_and_what_a_round_had_learned_are_no_part_of_what_follows(tmp_
     store = CheckpointStore(tmp_path, "settings")
     before = 1 if learning else 0
     for round in {0, before}:
-        store.write(0, round, {"before": files.copy({})})
+        store.write(0, round, [("before", files.copy({}))])
         store.commit(1, round)
     after = {"round": 1, "learning": learning}
-    store.write(0, snapshots={"after": files.copy({})}, **after)
+    store.write(0, snapshots=[("after", files.copy({}))], **after)
     store.commit(1, **after)
     assert store.at(**after).names("") == ["after"]

@@ -41,7 +41,7 @@ def checkpoints(tmp_path):
     checkpoints = CheckpointStore(tmp_path, "settings")
     tensors = {"tail": {"weight": torch.arange(12.0).view(3, 4), "steps": torch.tensor(3)}, "draws": 2, "known": [1, 5]}
     for rank in range(2):
-        checkpoints.write(rank, 3, {f"client-{rank}": files.copy(tensors)})
+        checkpoints.write(rank, 3, [(f"client-{rank}", files.copy(tensors))])
     checkpoints.commit(2, 3)
     return checkpoints
 

@@ -47,6 +47,22 @@ def test_a_checkpoint_holds_those_who_took_part_since_the_last():
     assert (held[0], held[6]) == (0, everyone * held[1])
 
 
+def test_in_waves_memory_does_not_grow_with_those_who_are_online():
+    """Twice as many clients, all of them online: three at a time have models, messages and copies for a checkpoint."""
+    waves = (
+        "placement.away=files",
+        "placement.at_once=3",
+        "model.num_classes=99",
+        "prototypes.exchange=false",
+        "memory.size=0",
+    )
+    six, twelve = (make(f"data.synthetic.clients={clients}", *waves, ranks=2) for clients in (6, 12))
+    assert six.places.at_once == twelve.places.at_once == 3
+    for part in ("tails", "exchange", "checkpoint"):
+        assert twelve.footprints[1].parts[part] == six.footprints[1].parts[part]
+    assert twelve.away == 2 * six.away
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_server_that_no_ranks_can_share_is_refused_whatever_their_number(ranks):
     with pytest.raises(InputError, match="all_ranks, which fedweit"):

@@ -379,9 +379,11 @@ def test_the_table_says_where_the_server_keeps_its_rows_and_where_clients_lie_th
     rows = [{"rank": rank, "host": "a", "gpu": None, "device": "cpu", "threads": 1} for rank in range(3)]
     rows = [row | {"clients": [row["rank"] - 1] * (row["rank"] > 0)} for row in rows]
 
-    def said(**where: bool) -> list[list[str]]:
+    def said(**where: int) -> list[list[str]]:
         columns = summary.placement_table(rows, Places(**where)).columns[-2:]
         return [list(column.cells) for column in columns]
 
     assert said(shared=False, in_files=False) == [["all", "", ""], ["", "in memory", "in memory"]]
     assert said(shared=True, in_files=True) == [["some columns"] * 3, ["", "in files", "in files"]]
+    waves = said(shared=True, in_files=True, at_once=9)
+    assert waves == [["some columns"] * 3, ["", *["in files, waves of 9"] * 2]]

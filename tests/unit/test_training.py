@@ -349,7 +349,8 @@ def test_a_resumed_round_makes_no_view_of_what_was_trained_on_before(settings, m
     views = []
     represent = resumed.views.represent
     monkeypatch.setattr(resumed.views, "represent", lambda *given: views.append(given[2]) or represent(*given))
-    resumed.interrupted = stopped.training.state()
+    reached = stopped.training.state()
+    resumed.interrupted = lambda: reached
     play(resumed, 1)
     assert views == [resumed._seed("augment", 0, 1, epoch) for epoch in (1, 2, 3)]
     assert same(resumed, whole)

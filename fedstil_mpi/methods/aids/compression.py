@@ -182,21 +182,25 @@ class CompressedServer(AidedServer):
         if wire is None or WEIGHTS not in message:
             self._arriving = message
             return self.codecs.halve(message)
-        rows = message[WEIGHTS]
-        rows = rows if rows.dim() == 2 else rows.expand(len(online), -1)
+        rows = message.pop(WEIGHTS)
+        rows = rows if len(rows.shape) == 2 else rows.expand(len(online), -1)
         packed = []
         for client, wanted in zip(online, rows, strict=True):
             held, known = self.held.get(client, self.setup.start), sorted(self.people[client])
             of_client, got = wire.send(wanted - held, known)
             packed.append(of_client)
             self.held[client] = held + got
-        self._arriving = message | {WEIGHTS: [self.held[client] for client in online]}
+        self._arriving = message
         travelling = {part.kind: [of_client[part.kind] for of_client in packed] for part in wire.parts}
         stacked = {part.kind: torch.stack(travelling[part.kind]) for part in wire.parts if not part.ragged}
         return self.codecs.halve(message) | travelling | stacked
 
     def sent(self, online: list[int], knowledge: Rows) -> None:
-        self.inner.sent(online, self._arriving)
+        arriving = self._arriving
+        if self.codecs.down is not None and self.held:
+            held = (self.held[client] for client in online)
+            arriving = arriving | {WEIGHTS: held if self.setup.at_once else list(held)}
+        self.inner.sent(online, arriving)
 
     def collect(self, online: list[int], updates: Rows) -> None:
         if self.codecs.known_rows:
@@ -204,9 +208,11 @@ class CompressedServer(AidedServer):
                 self.people[client].update(pids[:, 0].tolist())
         message, wire = self.codecs.restored(updates), self.codecs.up
         if wire is not None and WEIGHTS in updates:
-            rows = [{part.kind: updates[part.kind][row] for part in wire.parts} for row in range(len(online))]
+            messages = ({part.kind: updates[part.kind][row] for part in wire.parts} for row in range(len(online)))
             known = (sorted(self.people[client]) for client in online)
-            message[WEIGHTS] = torch.stack([wire.unpack(*of_client) for of_client in zip(rows, known, strict=True)])
+            rows = (wire.unpack(*of_client) for of_client in zip(messages, known, strict=True))
+            in_file = self.setup.file_rows(len(online))
+            message[WEIGHTS] = torch.stack(list(rows)) if in_file is None else in_file.filled(rows)
         self.inner.collect(online, message)
 
     def state(self) -> State:

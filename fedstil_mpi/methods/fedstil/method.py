@@ -163,8 +163,9 @@ class Server(base.Server):
             return {}
         weights = self.attention.weights(online)
         self.relevance_OK = weights.rows(self.attention.history.seen_clients())
-        base_OP = self.mixed.mixed(*weights)
-        if self.known is not None:
+        into = None if self.known is not None else self.setup.file_rows(len(online))
+        base_OP = self.mixed.mixed(*weights, into=into)
+        if isinstance(base_OP, Tensor) and self.known is not None:
             mixing.mix_rows(
                 base_OP, self.relevance_OK, self.mixed.of(range(self.setup.clients)), self.known, self.setup.layout
             )

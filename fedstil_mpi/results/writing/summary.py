@@ -94,7 +94,8 @@ def placement_table(rows: Sequence[dict[str, Any]], places: Places) -> Table:
             roles += [f"client {client}" for client in clients]
         ranks = str(first) if first == last else f"{first}-{last}"
         rows_here = "some columns" if places.shared else "all" * (first == 0)
-        away = ("in files" if places.in_files else "in memory") if clients else ""
+        in_files = f"in files, waves of {places.at_once}" if places.at_once else "in files"
+        away = (in_files if places.in_files else "in memory") if clients else ""
         table.add_row(ranks, host, ", ".join(roles) or "nothing", device, str(threads), rows_here, away)
     return table
 
