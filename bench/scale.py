@@ -49,7 +49,7 @@ Fitted over K by least squares, beside training: {fits}.
 ## {ranks} ranks, P = 900,000
 
 *rank 0, memory*: the server's rows on rank 0, and models of clients that sit rounds out in memory; *all ranks, files*: what
-`auto` does with so many. Peaks are resident memory, libraries that ranks share counted for each; *once*: in the sum of all ranks
+`auto` does with so many; where all are drawn, a round goes in waves. Peaks are resident memory, libraries that ranks share counted for each; *once*: in the sum of all ranks
 counted once (by what `/proc/self/smaps_rollup` says at the end).
 
 {places}
@@ -83,7 +83,7 @@ def main() -> None:
     few, many = options.large
     here, shared = "rank 0, memory", "all ranks, files"
     settings = {here: ["placement.server=rank_0", "placement.away=memory"], shared: []}
-    cases = [(few, DRAWN, shared), (few, MANY, here), (few, MANY, shared), (many, MANY, shared)]
+    cases = [(few, DRAWN, shared), (few, MANY, here), (few, MANY, shared), (many, MANY, shared), (few, few, shared)]
     places = {case: measure("fedstil", case[0], LARGE, options.ranks, case[1], *settings[case[2]]) for case in cases}
     less, more = (sum(places[clients, MANY, shared].rounds) for clients in options.large)
     page = PAGE.format(
@@ -175,7 +175,13 @@ def fit(method: str, runs: dict[tuple[str, int], Run]) -> str:
 def place_row(clients: int, drawn: int, place: str, run: Run) -> list[str]:
     times = (run.rounds[0], sum(run.rounds), sum(run.training))
     memory = (run.peaks[0], max(run.peaks[1:]), sum(run.peaks), sum(run.peaks) - sum(run.shared))
-    return [f"{clients:,}", str(drawn), place, *(f"{time:.2f}" for time in times), *(f"{size:,.0f}" for size in memory)]
+    return [
+        f"{clients:,}",
+        f"{drawn:,}",
+        place,
+        *(f"{time:.2f}" for time in times),
+        *(f"{size:,.0f}" for size in memory),
+    ]
 
 
 if __name__ == "__main__":
