@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from fedstil_mpi.methods.aids import innermost
 from fedstil_mpi.models.network import Network
 from fedstil_mpi.planning.forecast import counting_federation
 from fedstil_mpi.planning.hollow import hollow
+from fedstil_mpi.results.writing.record import Record
+from fedstil_mpi.results.writing.run_folder import RunFolder
+from fedstil_mpi.util.shelf import Shelf
 from support import tiny
 
 PERSONS = [[{1, 2}, {3, 4}, {5}], [{2, 3}, {1}, {6, 5}], [{4, 2}, {2}, {1, 3}], [{7, 8}, {8, 9}, {2, 7}]]
@@ -85,6 +89,35 @@ def play(
     f.observer = observer or f.observer
     run_rounds(f, NoCheckpoints())
     return f
+
+
+def play_recorded(
+    config: Experiment,
+    streams: Sequence[Sequence[Task]],
+    schedule: Schedule,
+    folder: Path,
+    *,
+    in_files: bool,
+    at_once: int | None = None,
+) -> tuple[Federation, Record]:
+    """As `play`, with what a run records. in_files: models of clients that are away lie on a shelf; at_once: in waves."""
+    f = federation(config, streams, schedule, in_files=in_files, at_once=at_once)
+    f = replace(f, shelf=Shelf() if in_files else None, at_once=at_once)
+    f.observer = record = Record(RunFolder(folder), schedule, f.exchange.ledger, f.events, f.scopes.names)
+    run_rounds(f, NoCheckpoints())
+    return f, record
+
+
+def check_alike(one: tuple[Federation, Record], other: tuple[Federation, Record]) -> None:
+    """All that was sent, measured and learned is the same, to the last bit."""
+    (f, of_one), (g, of_other) = one, other
+    assert g.exchange.ledger.entries == f.exchange.ledger.entries
+    for model, rounds in of_one.metrics.items():
+        for round, metrics in rounds.items():
+            torch.testing.assert_close(of_other.metrics[model][round], metrics, rtol=0, atol=0, equal_nan=True)
+    assert of_other.relevances == of_one.relevances
+    for a, b in zip(learners(g), learners(f), strict=True):
+        assert a.fingerprint() == b.fingerprint()
 
 
 class BothEnds(Observer):

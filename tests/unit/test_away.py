@@ -5,12 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.federation.schedule import plan as schedule_of
 from fedstil_mpi.methods import base
 from fedstil_mpi.methods.aids import innermost
-from fedstil_mpi.results.writing.record import Record
-from fedstil_mpi.results.writing.run_folder import RunFolder
 from fedstil_mpi.util.shelf import Shelf
 from support import played, tiny
 from support.live import storages
@@ -30,24 +27,12 @@ def play(name: str, away: bool, tmp_path):
     method = "fedstil" if name == "coded" else name
     config = tiny.experiment(SETTINGS | CASES[name], method)
     schedule = schedule_of(1, 4, 3, 1, 8, 2, 1, exchange_every=config.rounds.exchange_every)
-    f = played.federation(config, played.FOUR, schedule, in_files=away)
-    if away:
-        f = replace(f, shelf=Shelf())
-    f.observer = record = Record(RunFolder(tmp_path), schedule, f.exchange.ledger, f.events, f.scopes.names)
-    run_rounds(f, NoCheckpoints())
-    return f, record
+    return played.play_recorded(config, played.FOUR, schedule, tmp_path, in_files=away)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_models_come_back_as_they_were(name, tmp_path):
-    (here, of_here), (away, of_away) = (play(name, where, tmp_path) for where in (False, True))
-    assert here.exchange.ledger.entries == away.exchange.ledger.entries
-    for model, rounds in of_here.metrics.items():
-        for round, metrics in rounds.items():
-            torch.testing.assert_close(of_away.metrics[model][round], metrics, rtol=0, atol=0, equal_nan=True)
-    assert of_here.relevances == of_away.relevances
-    for one, other in zip(played.learners(here), played.learners(away), strict=True):
-        assert one.fingerprint() == other.fingerprint()
+    played.check_alike(*(play(name, where, tmp_path) for where in (False, True)))
 
 
 def test_a_model_that_lies_on_a_shelf_is_in_memory_again_when_it_is_to_change(tmp_path):

@@ -16,8 +16,6 @@ from fedstil_mpi.federation.waves import portions
 from fedstil_mpi.methods import base
 from fedstil_mpi.methods.aids import innermost
 from fedstil_mpi.methods.fedstil import method
-from fedstil_mpi.results.writing.record import Record
-from fedstil_mpi.results.writing.run_folder import RunFolder
 from fedstil_mpi.util.shelf import Shelf
 from support import played, tiny
 from support.live import storages
@@ -69,24 +67,14 @@ def play(name: str, at_once: int | None, tmp_path):
     method = {"coded": "fedstil", "rows": "fedavg"}.get(name, name)
     config = tiny.experiment(SETTINGS | CASES[name], method)
     schedule = schedule_of(1, 4, 3, 1, 6, None, 1, config.participation, exchange_every=config.rounds.exchange_every)
-    f = played.federation(config, played.FOUR, schedule, in_files=True, at_once=at_once)
-    f = replace(f, shelf=Shelf(), at_once=at_once)
-    f.observer = record = Record(RunFolder(tmp_path), schedule, f.exchange.ledger, f.events, f.scopes.names)
-    run_rounds(f, NoCheckpoints())
-    return f, record
+    return played.play_recorded(config, played.FOUR, schedule, tmp_path, in_files=True, at_once=at_once)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_in_waves_is_one_in_a_single_piece(name, tmp_path):
-    (once, of_once), *others = (play(name, at_once, tmp_path) for at_once in (None, 1, 3))
-    for waves, of_waves in others:
-        assert waves.exchange.ledger.entries == once.exchange.ledger.entries
-        for model, rounds in of_once.metrics.items():
-            for round, metrics in rounds.items():
-                torch.testing.assert_close(of_waves.metrics[model][round], metrics, rtol=0, atol=0, equal_nan=True)
-        assert of_waves.relevances == of_once.relevances
-        for one, other in zip(played.learners(waves), played.learners(once), strict=True):
-            assert one.fingerprint() == other.fingerprint()
+    once, *others = (play(name, at_once, tmp_path) for at_once in (None, 1, 3))
+    for waves in others:
+        played.check_alike(once, waves)
 
 
 @pytest.mark.parametrize(("at_once", "together"), [(None, 4), (2, 2)])
