@@ -1,16 +1,13 @@
 """Tensors that nobody needs for now, in a file: in memory are those alone that are in use."""
 
 import mmap
-import os
-import tempfile
 from collections.abc import Hashable, Iterator, MutableMapping
-from pathlib import Path
-from typing import IO, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from fedstil_mpi.util.files import storing
+from fedstil_mpi.util.tensor_file import TensorFile
 
 K = TypeVar("K", bound=Hashable)
 
@@ -33,8 +30,7 @@ class Shelf(MutableMapping[K, Tensor]):
     """Key -> a tensor on the CPU, with the strides that it had if it is dense.
 
     What is taken from a shelf is read from its file as it is used. It must not be changed, and holds until its key is set
-    again. The file lies where this host has temporary files (TMPDIR), has no name, and is gone with the process, however that
-    ends; it begins with the first tensor. Not collective.
+    again. The file (`TensorFile`) begins with the first tensor. Not collective.
     """
 
     def __init__(self, unwritten: int = 0) -> None:
@@ -44,7 +40,7 @@ class Shelf(MutableMapping[K, Tensor]):
         self._unwritten = unwritten
         self._newest: dict[K, Tensor] = {}
         """What is not in the file, or not as it was set last, oldest first."""
-        self._file: IO[bytes] | None = None
+        self._file: TensorFile | None = None
         self._extents: list[mmap.mmap] = []
         self._size = 0
         """Of the file, in bytes."""
@@ -73,12 +69,11 @@ class Shelf(MutableMapping[K, Tensor]):
         flat = (
             torch.empty_like(form, device="cpu").copy_(tensor.detach()) if tensor.stride() != form.stride() else tensor
         )
-        flat = flat.detach().as_strided((form.numel(),), (1,))
         slot = self._slots.get(key)
-        with storing(Path(tempfile.gettempdir())):
-            if slot is None or slot.capacity < flat.nbytes:
-                slot = self._slots[key] = self._new(flat.nbytes)
-            self._write(slot, flat.view(torch.uint8).numpy().data)
+        if slot is None or slot.capacity < flat.nbytes:
+            slot = self._slots[key] = self._new(flat.nbytes)
+        assert self._file is not None
+        self._file.write(flat, self._place(slot))
         self._forms[key] = form
 
     def __getitem__(self, key: K) -> Tensor:
@@ -93,6 +88,18 @@ class Shelf(MutableMapping[K, Tensor]):
         slot = self._slots[key]
         flat = torch.frombuffer(self._extents[slot.extent], dtype=form.dtype, count=form.numel(), offset=slot.offset)
         return flat.as_strided(form.shape, form.stride())
+
+    def part(self, key: K, numbers: slice) -> Tensor:
+        """A copy of some numbers of a vector [n]. They are read, not mapped: around them a mapping would take in up to all."""
+        if key in self._newest:
+            return self._newest[key][numbers].clone()
+        form = self._forms[key]
+        start, stop, _ = numbers.indices(len(form))
+        found = torch.empty(stop - start, dtype=form.dtype)
+        if len(found):
+            assert self._file is not None
+            self._file.read(found, self._place(self._slots[key]) + start * form.itemsize)
+        return found
 
     def __delitem__(self, key: K) -> None:
         """Its place in the file stays empty."""
@@ -120,23 +127,19 @@ class Shelf(MutableMapping[K, Tensor]):
         """A place for so many bytes, at the end."""
         capacity = -(-size // ALIGNED) * ALIGNED
         if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="fedstil_mpi-", buffering=0)  # noqa: SIM115 (open as long as this is)
+            self._file = TensorFile()
         if capacity > self._free:
             length = -(-max(capacity, EXTENT) // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
-            self._file.truncate(self._size + length)
-            self._extents.append(mmap.mmap(self._file.fileno(), length, offset=self._size))
+            self._file.grow(self._size + length)
+            self._extents.append(mmap.mmap(self._file.number, length, offset=self._size))
             self._size, self._free = self._size + length, length
         slot = Slot(len(self._extents) - 1, len(self._extents[-1]) - self._free, capacity)
         self._free -= capacity
         return slot
 
-    def _write(self, slot: Slot, data: memoryview) -> None:
-        """Not through the mapping: where the disk is full that would end the process."""
-        assert self._file is not None
-        at = sum(map(len, self._extents[: slot.extent])) + slot.offset
-        while data:
-            written = os.pwrite(self._file.fileno(), data, at)
-            data, at = data[written:], at + written
+    def _place(self, slot: Slot) -> int:
+        """Where it begins in the file."""
+        return sum(map(len, self._extents[: slot.extent])) + slot.offset
 
 
 def on_shelf(shelf: Shelf[Hashable], key: Hashable, tensor: Tensor) -> Tensor:

@@ -1,13 +1,18 @@
-"""What tensors there are in this process."""
+"""What memory tensors hold."""
 
 import gc
+import re
+from pathlib import Path
 
 import torch
 
 
 def storages() -> dict[int, int]:
-    """Address -> bytes of all memory that tensors have to themselves: not of files, nor of numpy's arrays."""
+    """Address -> bytes of all memory that tensors have, but for what is mapped from files without a name."""
     gc.collect()
     tensors = (thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor))
-    found = (tensor.untyped_storage() for tensor in tensors if tensor.device.type == "cpu")
-    return {storage.data_ptr(): storage.nbytes() for storage in found if storage.resizable()}
+    storages = (tensor.untyped_storage() for tensor in tensors if tensor.device.type == "cpu")
+    found = {storage.data_ptr(): storage.nbytes() for storage in storages}
+    files = re.findall(r"^(\w+)-(\w+) .* \(deleted\)$", Path("/proc/self/maps").read_text(), re.MULTILINE)
+    spans = [range(int(start, 16), int(end, 16)) for start, end in files]
+    return {address: size for address, size in found.items() if not any(address in span for span in spans)}

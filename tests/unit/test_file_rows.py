@@ -4,14 +4,11 @@ import pytest
 import torch
 
 from fedstil_mpi.comm.columns import BLOCK, mix
-from fedstil_mpi.util import file_rows
 from fedstil_mpi.util.errors import StorageError
 from fedstil_mpi.util.file_rows import FileRows
 
 
-@pytest.mark.parametrize("resident", [0, file_rows.RESIDENT])
-def test_it_is_used_as_a_tensor_whatever_is_let_go_of(resident, monkeypatch):
-    monkeypatch.setattr(file_rows, "RESIDENT", resident)
+def test_it_is_used_as_a_tensor():
     rows_KP = torch.randn(5, 2 * BLOCK + 3)
     found = FileRows(*rows_KP.shape).filled(rows_KP)
     assert (len(found), found.shape, found.dtype) == (5, rows_KP.shape, rows_KP.dtype)
@@ -32,3 +29,20 @@ def test_bytes_and_nothing():
 def test_that_the_disk_is_full_is_said_at_once():
     with pytest.raises(StorageError):
         FileRows(1 << 20, 1 << 40)
+
+
+def resident() -> int:
+    with open("/proc/self/statm") as file:
+        return 4096 * int(file.read().split()[1])
+
+
+def test_no_more_is_in_memory_than_what_is_asked_for():
+    """Columns of all rows, too, of which a mapping would bring in all that is around them."""
+    found = FileRows(50, 1 << 20)  # 200 MB
+    before = resident()
+    for row in range(len(found)):
+        found[row] = torch.full((1 << 20,), float(row))
+    for columns in (slice(start, start + 4096) for start in range(0, 1 << 20, 1 << 16)):
+        found[:, columns] = found[:, columns] + 1
+    assert sum(row[0].item() for row in found) == 50 * 49 / 2 + 50
+    assert resident() - before < 20e6

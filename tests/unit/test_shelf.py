@@ -71,6 +71,18 @@ def test_what_lies_on_a_shelf_is_not_in_memory():
     assert resident() - before < 20e6
 
 
+def test_parts_are_read_without_the_pages_around_them():
+    shelf: Shelf[int] = Shelf()
+    for number in range(50):  # 200 MB
+        shelf[number] = torch.arange(1 << 20) + float(number)
+    before = resident()
+    parts = torch.stack([shelf.part(number, slice(4096 * number, 4096 * (number + 1))) for number in range(50)])
+    assert resident() - before < 10e6
+    assert torch.equal(parts, torch.arange(50 * 4096.0).view(50, -1) + torch.arange(50.0)[:, None])
+    assert shelf.part(3, slice((1 << 20) - 2, (1 << 20) + 5)).tolist() == [2.0**20 + 1, 2.0**20 + 2]
+    assert len(shelf.part(3, slice(5, 5))) == 0
+
+
 def test_what_is_set_again_soon_is_written_once(monkeypatch):
     written = []
     write = os.pwrite
