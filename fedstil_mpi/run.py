@@ -95,6 +95,7 @@ def execute(
     from fedstil_mpi.planning import outcome
     from fedstil_mpi.planning.resident import libraries
 
+    before_work = libraries(draft.model.backbone)
     plan = _plan(world, source, draft, resources)
 
     def stop() -> bool:
@@ -111,7 +112,7 @@ def execute(
         store = CheckpointStore(plan.experiment.folder, settings)
         every = plan.experiment.checkpoint.every
         checkpoints = CheckpointManager(world, store, every, stop, at_once=draft.fault_tolerance, thorough=thorough)
-        finish = partial(outcome.gather, world, libraries=libraries(draft.model.backbone))
+        finish = partial(outcome.gather, world, libraries=before_work)
         # Sets up (federation/setup.py) and runs all rounds (federation/rounds.py), going back where ranks are lost.
         found = run_with_recovery(world, resources, plan, checkpoints, output, finish, began)
         if output is not None:

@@ -215,7 +215,11 @@ def collect(f: Federation, round: int, senders: list[int]) -> None:
         return
     updates = Arriving(senders)
     for wave in f.waves(senders):
-        own = {client: f.clients[client].update() for client in wave if client in f.clients}
+        own = {}
+        for client in wave:
+            if client in f.clients:
+                f.change(client)
+                own[client] = f.clients[client].update()
         updates.add(wave, f.traffic.up, f.exchange.up(round, f.traffic.up, wave, own))
         for client, update in own.items():
             f.change(client)

@@ -74,7 +74,11 @@ class Federation:
     """How many clients the server tells at once what it knows in the end."""
 
     def change(self, client: int) -> None:
-        """Note that a client of this rank takes part in something, and may have another model from now on."""
+        """Note that a client of this rank takes part in something, and may have another model from now on.
+
+        What was read of others before counts as memory no more: only one client's model is on its way at a time.
+        """
+        self.release()
         self.changed.add(client)
         self.searched.discard(client)
         if self.shelf is not None:

@@ -26,6 +26,7 @@ from fedstil_mpi.methods.client_matrix import ClientMatrix
 from fedstil_mpi.models.activations import Passing, measure_passing
 from fedstil_mpi.models.inference import has_form
 from fedstil_mpi.models.network import Network, network_state, trainable_parameters
+from fedstil_mpi.models.torchvision_backbones import FAMILIES
 from fedstil_mpi.planning.counting import CountingLearner
 from fedstil_mpi.planning.message_footprint import largest_messages
 from fedstil_mpi.planning.search_footprint import of_search
@@ -47,18 +48,25 @@ COLUMNS = (
     "server",
     "results",
 )
-"""What takes memory: the start model while it is built, before its kernels are cut to what images reach, and what the server's
-rank loads to make this forecast; the start model; the server's training of it; decoded images of the rank's clients; their models,
-gradients and the moments of one Adam; what the layers hold of the largest batch; what the stem made of images, and the
+"""What takes memory: the start model while it is built, before its kernels are cut to what images reach, libraries' pages that come
+in as they are used, and what the server's rank loads and keeps to make this forecast; the start model; the server's training of it;
+decoded images of the rank's clients, and what Python keeps of each; their models, gradients and the moments of one Adam; what the layers hold of the largest batch; what the stem made of images, and the
 training set put together from it; exemplars and others' prototypes; galleries that are joined to be searched; messages,
 their buffers and the weights that deltas are taken against; copies of models until a checkpoint is written; what is read from
-files of clients that are away, in waves also of what is sent, and the server's newest rows, which are not in them yet; what the server keeps of all clients; what is
+files of one client at a time, and the server's newest rows, which are not in them yet; what the server keeps of all clients; what is
 recorded for results.h5, and the file while it is made."""
 ON_GPU = {"model", "warm-up", "tails", "activations", "cache", "memory", "search"}
 """What is on the GPU where a rank has one."""
 
-FORECAST = 40_000_000
-"""Bytes of the modules with which torch follows operations on the device meta, where nothing else has loaded them."""
+FORECAST, COMPILER = 40_000_000, 40_000_000
+"""Bytes of the modules with which torch follows operations on the device meta, where nothing else has loaded them; and of its
+compiler, which they load where it is not left out."""
+COUNTED = 100_000
+"""Bytes that Python keeps of a client to count what it does, with what the ledger has of some rounds."""
+PAGES = 30_000_000
+"""Bytes of libraries that were not read yet when a run began: of MPI, and of arithmetic."""
+OBJECTS = 90_000
+"""Bytes that Python keeps of a client beside its tensors and images: its side, its learner, its model's layers."""
 
 
 @dataclass(frozen=True)
@@ -148,13 +156,13 @@ def estimate(
     footprints = []
     for placement, message in zip(placements, messages, strict=True):
         mine = [learners[client] for client in placement["clients"] if client in learners]
-        parts = {"set-up": sizes.model, "model": sizes.model + (sizes.stem if mine else 0)}
+        parts = {"set-up": sizes.model + PAGES, "model": sizes.model + (sizes.stem if mine else 0)}
         parts["exchange"] = message + sizes.travels
         if global_gallery:  # what this rank gives, and all of it
             parts["exchange"] += (sum(learner.images_searched_in for learner in mine) + global_gallery) * sizes.feature
         if mine:
             models = most_together(schedule, placement["clients"], at_once=at_once) if away else len(mine)
-            parts["files"] = min(RESIDENT, len(mine) * sizes.tail) if away else 0
+            parts["files"] = sizes.tail + sizes.travels if away else 0
             parts |= _of_clients(experiment, sizes, mine)
             parts["tails"] = (len(mine) if placement["device"] == "cuda" else models) * sizes.tail + 3 * sizes.learns
             parts["search"] = of_search(experiment, sizes.feature, mine, global_gallery)
@@ -175,9 +183,10 @@ def estimate(
         if share:
             place.parts["server"] = int(share * _server(method, schema, experiment, 0 if away else len(learners)))
             newest = min(RESIDENT, int(share * len(learners) * sizes.travels)) if away else 0
-            place.parts["files"] = place.parts.get("files", 0) + newest * (2 if at_once else 1)
+            place.parts["files"] = place.parts.get("files", 0) + newest
     footprints[0].parts["server"] = footprints[0].parts.get("server", 0) + _reports(ledger) + held
-    footprints[0].parts["set-up"] += FORECAST
+    compiler = 0 if experiment.model.backbone in FAMILIES else COMPILER
+    footprints[0].parts["set-up"] += FORECAST + compiler + COUNTED * len(learners)
     footprints[0].parts["results"] = 3 * results  # as it was recorded, in HDF5's memory, and with its checksum
     if experiment.checkpoint.every:  # the start model, whose copy is gone when clients' states are copied
         footprints[0].parts["checkpoint"] = max(sizes.model, footprints[0].parts.get("checkpoint", 0))
@@ -197,7 +206,7 @@ def _of_clients(experiment: Experiment, sizes: Sizes, learners: Sequence[Countin
     views = len(learners) * largest["train"] * Augmentation.of(experiment.train).active
     searched = max(largest.values()) * sizes.in_tail.peak
     return {
-        "images": sizes.image * sum(sum(images.values()) for images in splits),
+        "images": sizes.image * sum(sum(images.values()) for images in splits) + OBJECTS * len(learners),
         "activations": max(BATCH * sizes.in_stem.peak, experiment.train.batch * sizes.in_tail.kept, searched),
         "cache": sizes.item * (represented + views + largest["train"] + max(remembered)),
         "memory": sizes.item * (sum(remembered) + sent),

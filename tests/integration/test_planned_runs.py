@@ -100,21 +100,25 @@ MANY = [
     *(f"{key}={BENCH / 'scale_parts.py'}" for key in ("data.kind", "model.backbone")),
     "method.name=fedstil",
     "data.synthetic.clients=60",
-    "rounds.clients_per_round=30",
-    "rounds.total=6",
-    "rounds.evaluate_every=6",
     "placement.server=all_ranks",
     "placement.away=files",
 ]
-"""About fifteen of a rank's clients with models of 4 MB take part in a round."""
+"""Their models take 4 MB each."""
+FEW_DRAWN = ["rounds.clients_per_round=30", "rounds.total=6", "rounds.evaluate_every=6"]
+"""About fifteen of a rank's clients take part in a round."""
+IN_WAVES = ["placement.at_once=20", "rounds.total=3", "rounds.evaluate_every=3"]
+"""All thirty of them do, in three waves of ten."""
 
 
 @pytest.mark.slow
-def test_memory_of_many_clients_is_what_the_plan_says(tmp_path):
-    """To a fifth at most, libraries included: of each client that takes part five rows as long as its model."""
-    done = mpirun(3, ["-m", "fedstil_mpi.run", *MANY, f"output={tmp_path}"], {"SCALE_LENGTH": "16000"}, timeout=600)
+@pytest.mark.parametrize(("rounds", "least"), [(FEW_DRAWN, 0.78), (IN_WAVES, 0.85)], ids=["few drawn", "in waves"])
+def test_memory_of_many_clients_is_what_the_plan_says(tmp_path, rounds, least):
+    """Libraries included, it is a tenth more at most. Less by so much, since not all that is counted is there at once."""
+    arguments = ["-m", "fedstil_mpi.run", *MANY, *rounds, f"output={tmp_path}"]
+    done = mpirun(3, arguments, {"SCALE_LENGTH": "16000"}, timeout=600)
     assert done.returncode == 0, done.stderr
-    rows = re.search(r"host estimate +host peak *\n +0 .*\n +1 +(\d+) +(\d+) *\n +2 +(\d+) +(\d+)", done.stdout)
-    assert rows is not None, done.stdout
-    first, first_peak, second, second_peak = map(int, rows.groups())
-    assert all(0.8 < ratio < 1.08 for ratio in (first_peak / first, second_peak / second))
+    table = done.stdout[done.stdout.index("host estimate") :]
+    rows = re.findall(r"^ +\d +(\d+) +(\d+) *$", table, re.MULTILINE)[:3]
+    ratios = [int(peak) / int(estimate) for estimate, peak in rows]
+    assert len(ratios) == 3
+    assert all(least < ratio < 1.1 for ratio in ratios), ratios

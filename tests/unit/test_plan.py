@@ -34,7 +34,7 @@ from fedstil_mpi.models.activations import measure_passing
 from fedstil_mpi.models.network import build
 from fedstil_mpi.planning import forecast, plan_tables
 from fedstil_mpi.planning.counting import CountingLearner, CountingMemory, CountingTrainer, tasks_without_pixels
-from fedstil_mpi.planning.footprint import Footprint
+from fedstil_mpi.planning.footprint import OBJECTS, PAGES, Footprint
 from fedstil_mpi.planning.hollow import hollow
 from fedstil_mpi.util.errors import InputError
 from support import TINY, played, tiny
@@ -315,8 +315,8 @@ def test_memory_by_hand():
     assert server["server"] == weights
     assert server["exchange"] == weights + 2 * START + 2 * weights + 3 * (weights + 8)
     assert "tails" not in server
-    assert first["images"] == 2 * images
-    assert second["images"] == images
+    assert first["images"] == 2 * (images + OBJECTS)
+    assert second["images"] == images + OBJECTS
     assert first["tails"] == 2 * tail + learns + 2 * learns  # gradients of one at a time, two moments
     assert second["tails"] == tail + learns + 2 * learns
     assert first["exchange"] == weights + START + weights + 2 * (weights + 8) + 4 * weights
@@ -328,7 +328,8 @@ def test_memory_by_hand():
 
 def test_more_ranks_than_clients_have_little_to_hold():
     parts = make("method.name=single", ranks=6).footprints[5].parts
-    assert parts == {"set-up": START, "model": START, "exchange": START}  # the start model is built, and broadcast
+    set_up = START + PAGES  # the start model is built, and broadcast
+    assert parts == {"set-up": set_up, "model": START, "exchange": START}
 
 
 def test_matrix_of_all_weights_on_the_server():
