@@ -19,6 +19,7 @@ from fedstil_mpi.federation.setup import assemble, load_data_and_model
 from fedstil_mpi.federation.shared_resources import SharedResources, reassign_clients
 from fedstil_mpi.federation.state import LOST, RESUMED, Federation
 from fedstil_mpi.util.clock import Moment
+from fedstil_mpi.util.garbage import settled
 from fedstil_mpi.util.terminal import say
 
 LOSSES = 3
@@ -111,7 +112,7 @@ class Recovery:
             checkpoints.restore(f, checkpoint)
         f.events += [event for event in self.events if event not in f.events]
         f.clock.end_set_up(began)
-        with world.deadline(plan.experiment.exchange.timeout):
+        with world.deadline(plan.experiment.exchange.timeout), settled():
             run_rounds(f, checkpoints, done)
         return plan, f
 

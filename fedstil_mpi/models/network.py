@@ -1,6 +1,5 @@
 """The network of a client: a frozen stem, a tail that learns, and which of their tensors are trained and sent."""
 
-import copy
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from fedstil_mpi.models import weights as pretrained
 from fedstil_mpi.models.inference import inference_form
 from fedstil_mpi.models.precision import autocast, keep_from_slow_kernels
 from fedstil_mpi.models.reach import cut_to_reach
+from fedstil_mpi.models.twins import twin
 from fedstil_mpi.util.errors import InputError
 
 
@@ -92,12 +92,7 @@ class Tail(nn.Module):
 
     def twin(self) -> "Tail":
         """The same layers around the same memory."""
-
-        def share(tensor: Tensor) -> Tensor:
-            same = tensor.detach()
-            return nn.Parameter(same, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else same
-
-        return copy.deepcopy(self, {id(tensor): share(tensor) for tensor in chain(self.parameters(), self.buffers())})
+        return twin(self)
 
     def leave_twins(self) -> None:
         """Move to memory of its own."""
