@@ -33,17 +33,15 @@ OWN = Program(
     "this program",
     "peers_own.py",
     None,
-    LATER[1],
     "every client's model, in files where all take 1 GiB or more; bytes of every edge link; loss and accuracy of every client "
     "and round; whether any weight is not finite",
 )
 PEERS = [
-    Program("pfl-research", "peers_pfl.py", "pfl", LATER[1], "one model, nothing of the clients"),
+    Program("pfl-research", "peers_pfl.py", "pfl", "one model, nothing of the clients"),
     Program(
         "Flower's simulation",
         "peers_flower.py",
         "flwr[simulation]",
-        BEGINNING[1],
         "one model for all clients, which run in a process of Ray's that is sent messages; nothing of the clients",
     ),
 ]
@@ -116,7 +114,7 @@ def run(program: Program, python: Path, folder: Path, people: int, clients: int)
         f"data.synthetic.clients={clients}",
         f"data.kind={HERE / 'peers_parts.py'}",
         f"model.backbone={HERE / 'peers_parts.py'}",
-        *(f"rounds.{key}={program.rounds}" for key in ("total", "per_task", "evaluate_every")),
+        *(f"rounds.{key}={LATER[1]}" for key in ("total", "per_task", "evaluate_every")),
         f"output={folder}",
     ]
     write_task(folder, overrides)

@@ -29,8 +29,8 @@ rounds.
 {times}
 
 In rounds {beginning} most clients are new: this program makes the side and the model of each. In rounds {later} nearly all have been
-drawn before. The peers keep nothing of a client and do the same in all rounds: how far pfl-research's two numbers lie apart is how far this machine,
-which had other work, can be trusted. Flower plays the first rounds alone.
+drawn before. The peers keep nothing of a client and do the same in all rounds: how far a peer's two numbers lie apart is how far this
+machine can be trusted.
 
 ## What each was set to, and says of itself
 
@@ -55,7 +55,6 @@ class Program(NamedTuple):
     script: str
     requirement: str | None
     """For pip; None: it is installed where this is."""
-    rounds: int
     keeps: str
 
 
@@ -90,10 +89,8 @@ def page(runs: Runs, missing: Mapping[str, str], **made_by: str) -> str:
 
 
 def per_client_round(run: Run, rounds: tuple[int, int]) -> float:
-    """CPU milliseconds; nan where the run did not come so far."""
+    """CPU milliseconds."""
     first, end = rounds
-    if end not in run.cpu:
-        return float("nan")
     return 1000 * (run.cpu[end] - run.cpu[first]) / ((end - first) * run.settings["drawn"])
 
 
@@ -107,7 +104,7 @@ def times(runs: Runs) -> str:
             took, ours = (
                 median(per_client_round(run, rounds) for run in some) for some in (of_case, runs[people, own])
             )
-            row += ["", ""] if np.isnan(took) else [f"{took:.2f}", f"{took / ours:.2f}"]
+            row += [f"{took:.2f}", f"{took / ours:.2f}"]
         rows.append(row)
     head = ["program", "P"]
     for first, end in (BEGINNING, LATER):
