@@ -70,7 +70,7 @@ class ColumnExchange(MpiExchange):
         """What belongs to the online clients, by their ranks."""
         of_rank: list[list[Tensor]] = [[] for _ in self._columns]
         for client, rows in zip(online, items, strict=True):
-            of_rank[self._rank_of[client]].append(rows)
+            of_rank[self.rank_of[client]].append(rows)
         return of_rank
 
     def _tell(self, part: Part, online: Sequence[int], items: Any) -> Any:

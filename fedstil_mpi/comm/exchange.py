@@ -24,6 +24,8 @@ class Exchange(Protocol):
     moved: int
     """Bytes that MPI moved between different ranks, complete on rank 0."""
 
+    rank_of: dict[int, int]
+    """Client -> the rank that has it, where there are several; the same on all, and changed between rounds alone."""
     columns: slice | None
     """Which columns of all clients' P weights the server has here; None: none of the server is here."""
 
@@ -62,6 +64,7 @@ class InProcessExchange:
     def __init__(self) -> None:
         self.ledger = Ledger()
         self.moved = 0
+        self.rank_of: dict[int, int] = {}
 
     def down(self, round: int, parts: Sequence[Part], online: Sequence[int], knowledge: Rows) -> dict[int, Message]:
         _check_kinds(parts, [knowledge])

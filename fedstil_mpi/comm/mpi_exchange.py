@@ -1,7 +1,7 @@
 """Scatter and broadcast knowledge, gather updates: flat preallocated buffers, upper-case collectives, no pickle.
 
-Clients are assigned to ranks in contiguous blocks in client order, so the rows of the online clients, in client order,
-are in rank order too, and one Scatterv or Gatherv moves them without rearranging. The collectives are used in their
+One Scatterv or Gatherv moves the rows of all online clients, which in client order need not be in the order of ranks: small ones
+are rearranged, large ones go from and to where they are, each with a collective. The collectives are used in their
 nonblocking form and polled with sleeps (`World.wait`), so that a rank which waits does not burn its core.
 """
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from fedstil_mpi.comm import codec
 from fedstil_mpi.comm.flat import Message, Part, Rows
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.comm.places import Places
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.util.clock import Clock
 
@@ -38,7 +39,7 @@ class MpiExchange:
     ):
         """Collective: all ranks must call.
 
-        clients_of: the clients of each rank. clock: measures how long this rank waits until all are there ("wait"), and
+        clients_of: the clients of each rank, at first. clock: measures how long this rank waits until all are there ("wait"), and
         how long the data then move ("exchange").
         """
         self.ledger = Ledger()
@@ -51,7 +52,7 @@ class MpiExchange:
         self._world = world
         self._clock = clock
         self._comm = world.duplicate("exchange")
-        self._rank_of = {client: rank for rank, clients in enumerate(clients_of) for client in clients}
+        self.rank_of = {client: rank for rank, clients in enumerate(clients_of) for client in clients}
         self._buffers: dict[tuple[str, Part], Tensor] = {}
         self._types: dict[Any, Any] = {}
 
@@ -104,7 +105,8 @@ class MpiExchange:
         return gathered
 
     def gather(self, rows: np.ndarray) -> np.ndarray | None:
-        return self._world.gather_rows(rows)
+        gathered = self._world.gather_rows(rows)
+        return None if gathered is None else self._places(sorted(self.rank_of)).by_client(gathered)
 
     def share(self, rows: np.ndarray) -> np.ndarray:
         return self._world.allgather_rows(rows)
@@ -137,12 +139,23 @@ class MpiExchange:
         return buffer
 
     def _scatter(self, part: Part, online: Sequence[int], rows: Tensor | None) -> Tensor:
-        counts = self._counts(online)
-        received = self._buffer(DOWN, part, counts[self._world.rank])
+        places = self._places(online)
+        received = self._buffer(DOWN, part, places.counts[self._world.rank])
         if rows is not None:
             rows = rows.to(part.dtype).contiguous().view(len(online), part.scalars)
-        self._scatterv(part, counts, rows, received)
+        if places.is_sorted or part.itemsize < LARGE_ROW:
+            self._scatterv(part, places.counts, rows if rows is None else places.by_rank(rows), received)
+        else:
+            self._scatter_each(part, places, rows, received)
         return received
+
+    def _scatter_each(self, part: Part, places: Places, rows: Tensor | None, received: Tensor) -> None:
+        """Rows from where they are; as `_gather_each`."""
+        requests: list[Any] = []
+        for there, of_ranks in places.in_turn():
+            place = len(requests)
+            requests.append(self._start_scatterv(part, there, of_ranks, rows, received[place : place + 1]))
+        self._world.wait_all(requests, f"{part.kind} from the server")
 
     def _scatter_ragged(self, part: Part, online: Sequence[int], items: Sequence[Tensor] | None) -> list[Tensor]:
         sizes_part = Part(part.kind, 1, torch.int64)
@@ -151,29 +164,28 @@ class MpiExchange:
         received = torch.empty(sum(my_sizes), part.scalars, dtype=part.dtype)
         flat, counts = None, None
         if items is not None:
-            flat = flat_rows(part, items)
+            flat = flat_rows(part, [items[place] for place in self._places(online).order])
             counts = self._per_rank(online, [len(i) for i in items])
         self._scatterv(part, counts, flat, received)
         return list(received.split(my_sizes))
 
     def _gather(self, part: Part, online: Sequence[int], rows: Sequence[Tensor]) -> Tensor:
-        counts, nothing = self._counts(online), torch.empty(0, part.scalars, dtype=part.dtype)
+        places, nothing = self._places(online), torch.empty(0, part.scalars, dtype=part.dtype)
         received = self._buffer("server", part, len(online)) if self.is_server else None
         flat = [row.to(part.dtype).reshape(1, part.scalars) for row in rows]
-        if part.itemsize < LARGE_ROW:
-            self._gatherv(part, counts, torch.cat([nothing, *flat]), received)
-        else:
-            self._gather_each(part, counts, flat or [nothing], received)
-        return nothing if received is None else received
+        if part.itemsize >= LARGE_ROW:
+            self._gather_each(part, places, flat or [nothing], received)
+            return nothing if received is None else received
+        self._gatherv(part, places.counts, torch.cat([nothing, *flat]), received)
+        return nothing if received is None else places.by_client(received)
 
-    def _gather_each(self, part: Part, counts: list[int], rows: Sequence[Tensor], received: Tensor | None) -> None:
+    def _gather_each(self, part: Part, places: Places, rows: Sequence[Tensor], received: Tensor | None) -> None:
         """Rows from where they are, without a buffer: a collective for the first of every rank, one for the second, and so on."""
-        firsts, nothing = _displacements(counts), rows[0][:0]
-        requests = []
-        for place in range(max(counts)):
-            sent = rows[place] if place < counts[self._world.rank] else nothing
-            there = [int(place < count) for count in counts]
-            requests.append(self._start_gatherv(part, there, [first + place for first in firsts], sent, received))
+        nothing = rows[0][:0]
+        requests: list[Any] = []
+        for there, of_ranks in places.in_turn():
+            sent = rows[len(requests)] if there[self._world.rank] else nothing
+            requests.append(self._start_gatherv(part, there, of_ranks, sent, received))
         self._world.wait_all(requests, f"{part.kind} from the clients")
 
     def _gather_ragged(self, part: Part, online: Sequence[int], rows: Sequence[Tensor]) -> list[Tensor]:
@@ -184,17 +196,27 @@ class MpiExchange:
             received = torch.empty(sum(sizes), part.scalars, dtype=part.dtype)
             counts = self._per_rank(online, sizes)
         self._gatherv(part, counts, sent, received)
-        return list(received.split(sizes)) if received is not None else []
+        if received is None:
+            return []
+        places = self._places(online)
+        by_rank = received.split([sizes[place] for place in places.order])
+        return [by_rank[place] for place in places.inverse]
 
     # -- collectives in rows; the row is a datatype of its own, so that no count passes 2^31 ---------------------------
 
     def _scatterv(self, part: Part, counts: list[int] | None, rows: Tensor | None, received: Tensor) -> None:
-        kind = self._type(part)
-        sent = None if rows is None else [rows, counts, _displacements(counts), kind]
-        request = self._comm.Iscatterv(sent, [received, len(received), kind], root=0)
+        request = self._start_scatterv(part, counts, _displacements(counts), rows, received)
         self._world.wait(request, f"{part.kind} from the server")
+
+    def _start_scatterv(
+        self, part: Part, counts: list[int] | None, places: list[int], rows: Tensor | None, received: Tensor
+    ) -> Any:
+        """As `_start_gatherv`; received: this rank's."""
+        kind = self._type(part)
+        sent = None if rows is None else [rows, counts, places, kind]
         if counts is not None:
             self.moved += part.itemsize * sum(counts[1:])
+        return self._comm.Iscatterv(sent, [received, len(received), kind], root=0)
 
     def _gatherv(self, part: Part, counts: list[int] | None, sent: Tensor, received: Tensor | None) -> None:
         request = self._start_gatherv(part, counts, _displacements(counts), sent, received)
@@ -213,16 +235,16 @@ class MpiExchange:
     # -- bookkeeping ---------------------------------------------------------------------------------------------------
 
     def _mine(self, online: Sequence[int]) -> list[int]:
-        return [client for client in online if self._rank_of[client] == self._world.rank]
+        return [client for client in online if self.rank_of[client] == self._world.rank]
 
     def _per_rank(self, online: Sequence[int], sizes: Sequence[int]) -> list[int]:
         sums = [0] * self._world.size
         for client, size in zip(online, sizes, strict=True):
-            sums[self._rank_of[client]] += size
+            sums[self.rank_of[client]] += size
         return sums
 
-    def _counts(self, online: Sequence[int]) -> list[int]:
-        return self._per_rank(online, [1] * len(online))
+    def _places(self, online: Sequence[int]) -> Places:
+        return Places([self.rank_of[client] for client in online], self._world.size)
 
     def _buffer(self, direction: str, part: Part, rows: int) -> Tensor:
         buffer = self._buffers.get((direction, part))

@@ -147,9 +147,12 @@ def gather(share: Callable[[np.ndarray], np.ndarray], own: Mapping[int, Gallery]
     galleries = list(own.values())
     mine = _join(galleries, length, torch.device("cpu"))
     owners = np.repeat(np.array(list(own), np.int64), [len(gallery.labels) for gallery in galleries])
-    features = torch.from_numpy(share(mine.features.numpy()))
-    device = galleries[0].features.device if galleries else features.device
-    return Everywhere(Gallery(features.to(device), share(mine.labels)), share(owners))
+    features, labels, owners = share(mine.features.numpy()), share(mine.labels), share(owners)
+    if (np.diff(owners) < 0).any():  # ranks need not have their clients in this order
+        order = np.argsort(owners, kind="stable")
+        features, labels, owners = features[order], labels[order], owners[order]
+    joined = torch.from_numpy(features)
+    return Everywhere(Gallery(joined.to(galleries[0].features.device if galleries else joined.device), labels), owners)
 
 
 def _join(parts: Sequence[Gallery], length: int, device: torch.device) -> Gallery:

@@ -42,7 +42,7 @@ def gather(world: World, plan: Plan, f: Federation, libraries: int) -> Outcome:
         for learner in learners:
             models[learner.client] = learner.fingerprint()
             f.release()
-        fingerprints = world.gather_json([models.get(client, "") for client in f.clients]) or []
+        fingerprints = world.gather_json([(client, models.get(client, "")) for client in f.clients]) or []
         done = measure(learners, libraries)  # what follows keeps what the rounds have made
         if plan.experiment.save_models:
             with world.verdict():
@@ -53,7 +53,7 @@ def gather(world: World, plan: Plan, f: Federation, libraries: int) -> Outcome:
                     files.save_stem(plan.experiment.folder, f.initial_model.network.stem)
     timings = world.gather_json(f.clock.spent()) or []
     measured = world.gather_json(done) or []
-    return Outcome(timings, list(chain.from_iterable(fingerprints)), measured)
+    return Outcome(timings, [of_client for _, of_client in sorted(chain.from_iterable(fingerprints))], measured)
 
 
 def _save_metrics(folder: Path, learners: Iterable[Learner]) -> None:

@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 import pytest
 
-from fedstil_mpi.launch.placement import assign_clients
 from support.launch import SCRIPTS, mpirun
 from support.monitoring import counted, settings
-from support.scripts.exchange_tour import DOWN, ROUNDS, UP, items, plain, tensor
+from support.scripts.exchange_tour import DOWN, ROUNDS, UP, dealt, items, plain, tensor
 
 BYTES = {"torch.float32": 12, "torch.float64": 24, "torch.float16": 6, "torch.bfloat16": 6, "torch.int64": 24}
 BYTES |= {"torch.uint8": 3, "torch.bool": 3, "one": 4, "shared": 12, "shared int": 24, "ragged": 12, "ragged int": 8}
@@ -37,7 +36,7 @@ def cases(tour):
     """(round, online clients, by rank what `play` returned), over all numbers of clients."""
     for clients, rounds in ROUNDS.items():
         ranks = tour.found[str(clients)]
-        assert [tuple(rank["mine"]) for rank in ranks] == assign_clients(clients, tour.size)
+        assert [tuple(rank["mine"]) for rank in ranks] == dealt(clients, tour.size)
         for round, online in enumerate(rounds):
             yield round, online, ranks
 
@@ -60,6 +59,14 @@ def test_the_server_gets_every_online_clients_row_in_client_order(tour):
             part.kind: [plain(tensor(part, round, client, up=True)) for client in online] for part in UP
         }
         assert all(rank["ups"][round] == {} for rank in others)
+
+
+def test_what_was_measured_arrives_in_client_order(tour):
+    assert dealt(7, 4) == [(), (2, 5), (1, 4), (0, 3, 6)]
+    for clients in ROUNDS:
+        server, *others = tour.found[str(clients)]
+        assert server["measured"] == [[client, 10 * client] for client in range(clients)]
+        assert all(rank["measured"] is None for rank in others)
 
 
 def test_ledger_books_what_each_edge_link_carries(tour):

@@ -6,6 +6,7 @@ All values follow one rule, `value`, which the test applies too.
 import json
 import time
 
+import numpy as np
 import torch
 
 from fedstil_mpi.comm import mpi_exchange
@@ -74,10 +75,21 @@ def plain(rows: torch.Tensor) -> list:
     return [str(rows.dtype), list(rows.shape), rows.double().tolist()]
 
 
+def dealt(clients: int, ranks: int) -> list[tuple[int, ...]]:
+    """The clients of each rank: in blocks, but seven by turns, the first the last rank's."""
+    by_turns = [()] * (ranks > 1) + [
+        tuple(range(clients))[first :: max(1, ranks - 1)] for first in range(ranks - 1 or 1)
+    ][::-1]
+    return by_turns if clients == 7 else assign_clients(clients, ranks)
+
+
 def play(world, clients: int) -> dict:
     """All rounds of so many clients."""
     exchange = MpiExchange(world, assign_clients(clients, world.size), Clock())
-    mine = assign_clients(clients, world.size)[world.rank]
+    exchange.rank_of.update(
+        (client, rank) for rank, of_rank in enumerate(dealt(clients, world.size)) for client in of_rank
+    )
+    mine = dealt(clients, world.size)[world.rank]
     downs, ups = [], []
     for round, online in enumerate(ROUNDS[clients]):
         sent = {part.kind: knowledge(part, round, online) for part in DOWN} if world.is_server else {}
@@ -86,7 +98,16 @@ def play(world, clients: int) -> dict:
         own = {c: {part.kind: tensor(part, round, c, True) for part in UP} for c in online if c in mine}
         gathered = exchange.up(round, UP, online, own)
         ups.append({kind: [plain(row) for row in rows] for kind, rows in gathered.items()})
-    return {"mine": mine, "downs": downs, "ups": ups, "moved": exchange.moved, "ledger": exchange.ledger.entries}
+    rows = exchange.gather(np.array([[client, 10 * client] for client in mine], np.int64).reshape(-1, 2))
+    measured = None if rows is None else rows.tolist()
+    return {
+        "mine": mine,
+        "measured": measured,
+        "downs": downs,
+        "ups": ups,
+        "moved": exchange.moved,
+        "ledger": exchange.ledger.entries,
+    }
 
 
 def wait_for_server(world) -> dict[str, float]:
