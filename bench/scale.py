@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pages
@@ -115,6 +115,19 @@ def main() -> None:
 
 def measure(method: str, clients: int, scalars: int, ranks: int = 1, drawn: int = DRAWN, *settings: str) -> Run:
     """One run in processes of its own."""
+    found = play(method, clients, scalars, ranks, drawn, *settings)
+    marks = [np.array(rank["marks"]) for rank in found]  # from round 2 on
+    return Run(
+        [median(np.diff(of_rank[1:, 0])) for of_rank in marks],
+        [median(of_rank[1:-1, 1] - of_rank[1:-1, 0]) for of_rank in marks],
+        [rank["peak"] / 1e6 for rank in found],
+        [rank["shared"] / 1e6 for rank in found],
+        found[0]["cpu"] - (marks[0][-1, 1] - marks[0][0, 0]),
+    )
+
+
+def play(method: str, clients: int, scalars: int, ranks: int, drawn: int, *settings: str) -> list[dict[str, Any]]:
+    """What scale_ranks.py says of each rank."""
     python = pages.on_ranks(ranks) if ranks > 1 else [sys.executable]
     environment = os.environ | {"SCALE_LENGTH": str(scalars // clients), "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
@@ -131,15 +144,7 @@ def measure(method: str, clients: int, scalars: int, ranks: int = 1, drawn: int 
         ]
         command = [*python, str(HERE / "scale_ranks.py"), str(HERE / "scale.yaml"), *overrides]
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
-    marks = [np.array(rank["marks"]) for rank in found]  # from round 2 on
-    return Run(
-        [median(np.diff(of_rank[1:, 0])) for of_rank in marks],
-        [median(of_rank[1:-1, 1] - of_rank[1:-1, 0]) for of_rank in marks],
-        [rank["peak"] / 1e6 for rank in found],
-        [rank["shared"] / 1e6 for rank in found],
-        found[0]["cpu"] - (marks[0][-1, 1] - marks[0][0, 0]),
-    )
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def table(runs: dict[tuple[str, int], Run]) -> str:

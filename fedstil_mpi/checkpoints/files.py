@@ -13,15 +13,11 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
-from safetensors.torch import load
 
 from fedstil_mpi.checkpoints import FOLDER, START
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import PARTIAL, atomic, regular_file, storing
-from fedstil_mpi.util.state_tree import State, flatten, unflatten
-
-PLAIN = "state.json"
-"""The tensor, uint8, that holds the plain values."""
+from fedstil_mpi.util.state_tree import State, arrays, from_bytes
 
 AT_MOST = 1 << 30
 """Bytes of a list of files."""
@@ -35,9 +31,7 @@ Snapshot = dict[str, np.ndarray]
 
 def copy(state: State) -> Snapshot:
     """What a state tree is now; it may change from then on."""
-    tensors, plain = flatten(state)
-    arrays = {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
-    return arrays | {PLAIN: np.frombuffer(json.dumps(plain).encode(), np.uint8)}
+    return {name: array.copy() for name, array in arrays(state).items()}
 
 
 def write(path: Path, snapshot: Snapshot) -> Note:
@@ -59,9 +53,7 @@ def read(path: Path, note: Note) -> State:
     if hashlib.sha256(data).hexdigest() != note["sha256"]:
         raise _damaged(path, "is not what was written (its SHA-256 differs)")
     try:
-        tensors = load(data)
-        plain = json.loads(tensors.pop(PLAIN).numpy().tobytes())
-        return unflatten(tensors, plain)
+        return from_bytes(data)
     except Exception as error:  # only of use against a forger who knows the checksum
         raise _damaged(path, f"cannot be read ({' '.join(str(error).split())})") from None
 

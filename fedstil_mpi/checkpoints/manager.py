@@ -158,6 +158,7 @@ class CheckpointManager:
                     if searches.bring_up_to_date(state, client, found):
                         f.searched.add(client)
                     f.restore_client(client, state)
+                    f.put_away()
             if self.store.was_learning(checkpoint.round) and self.lost(checkpoint) == f.schedule.lost:
                 learning = self.store.at(checkpoint.round, learning=True)
                 for client, side in f.clients.made().items():

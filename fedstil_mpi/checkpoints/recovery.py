@@ -103,6 +103,8 @@ class Recovery:
         plan = replace(self.plan, schedule=replace(self.plan.schedule, lost=self.lost))
         load_data_and_model(world, plan, resources, start, self._stage)
         f = assemble(world, plan, resources)
+        if done < plan.schedule.total:
+            f.take_places(done + 1)  # where a round goes on that was interrupted, each with who had begun it
         with world.verdict():
             if self.output is not None and resources.placements is not None:
                 f.observer = self.output.begin(f, resources.placements, done)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,6 +118,15 @@ class Views:
         if (task, split) not in self.made:
             self.counts["stem"] += len(getattr(self.tasks[task], split))
             self.made[task, split] = None
+
+    def kept(self) -> list[list[Any]]:
+        """What was made without augmentation, as a part of a state: [task, split, representations]."""
+        return [[task, split, made] for (task, split), made in self.made.items() if made is not None]
+
+    def take(self, kept: list[list[Any]], device: torch.device) -> None:
+        """What `kept` gave, so that it need not be made again."""
+        for task, split, made in kept:
+            self.made[task, split] = self._before[self.client, task, split] = made.to(device)
 
     def state(self) -> State:
         """What was counted."""

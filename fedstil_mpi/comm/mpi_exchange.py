@@ -106,7 +106,7 @@ class MpiExchange:
 
     def gather(self, rows: np.ndarray) -> np.ndarray | None:
         gathered = self._world.gather_rows(rows)
-        return None if gathered is None else self._places(sorted(self.rank_of)).by_client(gathered)
+        return None if gathered is None else self._places(list(self.rank_of)).by_client(gathered)
 
     def share(self, rows: np.ndarray) -> np.ndarray:
         return self._world.allgather_rows(rows)

@@ -112,6 +112,11 @@ def check(experiment: Experiment) -> None:
     check_folder_name(experiment.name)
     if experiment.fault_tolerance and not experiment.checkpoint.every:
         raise InputError("fault_tolerance goes back to checkpoints, but checkpoint.every is 0; set it to 1 or more")
+    if experiment.fault_tolerance and experiment.placement.clients == "dealt":
+        raise InputError(
+            "placement.clients is dealt, but with fault_tolerance=true a client belongs to its rank, with which it may be lost; set "
+            "placement.clients=auto or fault_tolerance=false"
+        )
     kind = experiment.data.kind
     if kind != "synthetic" and not is_plugin(kind) and not experiment.data.path:
         raise InputError(f"data.kind is {kind} but data.path is not set; name the images' folder or the pack")

@@ -274,6 +274,10 @@ class Placement:
     """Where the weights of clients lie that sit a round out: memory | files (of each rank, in its host's folder for temporary
     files, TMPDIR; they are gone when the rank ends) | auto (files where all clients' weights take 1 GiB or more). Results are
     the same."""
+    clients: str = choice("auto", "fixed", "dealt")
+    """Who plays the clients of a round: fixed (each its own rank, for the whole run, as real edges would) | dealt (they are dealt to
+    the ranks anew, longest first, so that all have about as much to do; a client moves with all that its rank has of it) | auto
+    (dealt where that takes a tenth or more off what the busiest ranks train; fixed with fault_tolerance). Results are the same."""
     at_once: int | None = bounded(None, 1, 10**6)
     """Where they lie in files: how many clients of a round are in memory at a time, on all ranks together; where more are online
     the round goes in waves. null: as many as have 128 MiB of weights a rank. For FedAvg and its kin, FedCurv and FedSTIL. Results are

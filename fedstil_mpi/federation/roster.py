@@ -30,6 +30,13 @@ class Roster(Mapping[int, T]):
     def __len__(self) -> int:
         return len(self._clients)
 
+    def change(self, gone: Iterable[int], come: Iterable[int]) -> None:
+        """Clients that are here no more, with what there was of them, and others that are now; in ascending order from then on."""
+        for client in gone:
+            del self._clients[client]
+            self._made.pop(client, None)
+        self._clients = dict.fromkeys(sorted([*self._clients, *come]))
+
     def made(self) -> dict[int, T]:
         """Of those that were asked for so far, by client in ascending order."""
         return dict(sorted(self._made.items()))

@@ -55,6 +55,7 @@ def run_rounds(f: Federation, checkpoints: Checkpoints, done: int = 0) -> None:
     for round, online in f.schedule.rounds(done):
         f.at(round=round)
         f.observer.begin_round(round, online)
+        f.take_places(round)
         distribute(f, round, f.schedule.receivers(round))
         if round > 1 and f.schedule.evaluates(round - 1):
             validate(f, round - 1, served=True)

@@ -5,6 +5,7 @@ In this order: `make_plan` (of numbers and labels alone), `load_data_and_model`,
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,8 +22,9 @@ from fedstil_mpi.data.inspection.remarks import count_unknown, unknown_cameras
 from fedstil_mpi.data.streams.base import Stream, Task
 from fedstil_mpi.evaluation.scopes import Scopes
 from fedstil_mpi.evaluation.searchable import is_searchable
-from fedstil_mpi.federation import schedule
+from fedstil_mpi.federation import balance, schedule
 from fedstil_mpi.federation.messages import MessageSchema, message_schema
+from fedstil_mpi.federation.moving import Moving, take_places
 from fedstil_mpi.federation.participation import check_away
 from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.roster import Roster
@@ -108,6 +110,8 @@ def load_data_and_model(
     warms_up = world.is_server and resources.network is None and start is None
     if resources.network is None:
         stage("images")
+    for client in resources.tasks.keys() - set(resources.placement.clients):  # the last run has brought them here
+        resources.forget(client)
     with world.verdict():
         if not resources.stream.on_demand:
             missing = [client for client in resources.placement.clients if client not in resources.tasks]
@@ -182,9 +186,11 @@ def assemble(world: World, plan: Plan, resources: SharedResources) -> Federation
     f = connect(plan, schema, learners, open_exchange(world, plan, schema, clock), OneByOne(world.at))
     models = plan.experiment.folder if plan.experiment.save_models else None
     shelf: Shelf[Hashable] | None = Shelf() if where.in_files else None
-    return replace(
-        f, clock=clock, at=world.at, verdict=world.verdict, models=models, shelf=shelf, at_once=where.at_once
-    )
+    f = replace(f, clock=clock, at=world.at, verdict=world.verdict, models=models, shelf=shelf, at_once=where.at_once)
+    work = balance.work_of(plan, resources.stream)
+    if players := balance.players(plan.experiment, work, assign_clients(plan.schedule.clients, world.size)):
+        f.take_places = partial(take_places, f, Moving(world, work, players, resources, learners))
+    return f
 
 
 def open_exchange(world: World, plan: Plan, schema: MessageSchema, clock: Clock) -> Exchange:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.sources import open_stream
-from fedstil_mpi.data.streams.base import Stream, Task
+from fedstil_mpi.data.streams.base import SPLITS, Stream, Task
 from fedstil_mpi.data.streams.on_demand import TasksOnDemand
 from fedstil_mpi.launch.placement import RankPlacement, assign_clients, place_rank, table
 from fedstil_mpi.util.errors import InputError
@@ -45,6 +45,13 @@ class SharedResources:
         if client not in self.tasks:
             self.tasks[client] = TasksOnDemand(self.stream, client)
         return self.tasks[client]
+
+    def forget(self, client: int) -> None:
+        """A client that another rank has from now on."""
+        self.tasks.pop(client, None)
+        for task in range(self.stream.tasks):
+            for split in SPLITS:
+                self.representations.pop((client, task, split), None)
 
 
 def open_shared_resources(

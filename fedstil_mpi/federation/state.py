@@ -30,6 +30,10 @@ def nowhere(**place: Any) -> None:
     """Notes nothing: the default of `Federation.at`."""
 
 
+def stay(round: int) -> None:
+    """Each client on the rank that has it: the default of `Federation.take_places`."""
+
+
 @dataclass
 class Federation:
     schedule: Schedule
@@ -64,6 +68,8 @@ class Federation:
     """This rank's clients of whose states no more than what searches change differs from what was written of them last."""
     any_searched: bool = False
     """Whether there was a search since the newest checkpoint; the same on all ranks."""
+    take_places: Callable[[int], None] = stay
+    """Brings the online clients of a round to the ranks that play them in it (`federation.moving`). Collective."""
     shelf: Shelf[Hashable] | None = None
     """Where models of clients lie that are away; None: they stay in memory."""
     at_hand: set[int] = field(default_factory=set)
@@ -100,9 +106,11 @@ class Federation:
         return_freed_memory()
 
     def waves(self, clients: Sequence[int]) -> Iterator[list[int]]:
-        """The clients by portions that are in memory together, mostly one of all; of several each goes to the shelf before the
-        next, and what is booked of them is entered as of one."""
-        waves = portions(clients, self.at_once)
+        """The clients by portions that are in memory together, mostly one of all; of several each has clients of all ranks, and goes to
+        the shelf before the next, and what is booked of them is entered as of one."""
+        rank_of = self.exchange.rank_of
+        by_rank = sorted(clients, key=lambda client: (rank_of.get(client, 0), client))
+        waves = [sorted(wave) for wave in portions(by_rank, self.at_once)]
         if len(waves) == 1:
             yield from waves
             return
@@ -129,8 +137,16 @@ class Federation:
         return {str(int(by_task)): found.tolist() for by_task, found in self.found.get(client, {}).items()}
 
     def restore_client(self, client: int, state: State) -> None:
-        """Take up such a state in a client just created."""
+        """Take up such a state in a client just created, whose model is in memory then."""
         restore(self.clients[client], state)
         self.found[client] = {bool(int(by_task)): np.array(found) for by_task, found in state["found"].items()}
         self.at_hand.add(client)
-        self.put_away()
+
+    def forget(self, client: int) -> None:
+        """A client that another rank has from now on."""
+        for of_rank in (self.changed, self.searched, self.at_hand):
+            of_rank.discard(client)
+        self.found.pop(client, None)
+        if self.shelf is not None:
+            for key in [key for key in self.shelf if isinstance(key, tuple) and key[0] == client]:
+                del self.shelf[key]

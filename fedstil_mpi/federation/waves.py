@@ -6,7 +6,7 @@ is sent portion by portion.
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -14,9 +14,11 @@ from fedstil_mpi.comm.flat import Part, Rows
 from fedstil_mpi.methods.federated import WEIGHTS
 from fedstil_mpi.util.file_rows import FileRows
 
+T = TypeVar("T")
 
-def portions(clients: Sequence[int], at_once: int | None) -> list[list[int]]:
-    """At most so many at once, None for all; each portion in client order, and with clients of all ranks."""
+
+def portions(clients: Sequence[T], at_once: int | None) -> list[list[T]]:
+    """At most so many at once, None for all; each portion in their order, and with some from all along it."""
     number = math.ceil(len(clients) / at_once) if at_once and clients else 1
     return [list(clients[first::number]) for first in range(number)]
 

@@ -18,7 +18,7 @@ from fedstil_mpi.util.terminal import say
 
 
 def assign_clients(clients: int, ranks: int) -> list[tuple[int, ...]]:
-    """The clients of every rank: contiguous blocks in client order, as even as possible, over ranks 1..n-1.
+    """The clients of every rank, at first: contiguous blocks in client order, as even as possible, over ranks 1..n-1.
 
     A single rank takes all of them. Ranks beyond the clients get none.
     """
@@ -36,7 +36,7 @@ def assign_clients(clients: int, ranks: int) -> list[tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class RankPlacement:
-    """Where one rank runs, and the clients it has."""
+    """Where one rank runs, and the clients it has at first."""
 
     rank: int
     """Its rank in the communicator that the job was started with."""

@@ -144,7 +144,7 @@ def estimate(
     """Every rank's.
 
     network: on the device meta; learners: of the clients that take part; ledger: as predicted; placements: the ranks' rows of
-    `placement.table`; results: bytes of results.h5.
+    `placement.table`, with the clients that they have in the end; results: bytes of results.h5.
     """
     sizes, codecs = measure(experiment, schema, network), schema.codecs
     of_server = shares(experiment, method, schema, len(placements))

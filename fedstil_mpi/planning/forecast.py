@@ -16,6 +16,7 @@ from fedstil_mpi.comm.exchange import CountingExchange
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Stream
+from fedstil_mpi.federation import balance
 from fedstil_mpi.federation.messages import MessageSchema, message_schema
 from fedstil_mpi.federation.observer import Observers
 from fedstil_mpi.federation.plan import Plan
@@ -64,6 +65,8 @@ class Forecast:
     checkpoints: int
     """Bytes at least, while the run lasts: the start model, and of two rounds the clients' models."""
     places: Places
+    players: list[int]
+    """The ranks to which clients are dealt anew in each round; none: each stays on its rank."""
     away: int
     """Bytes of files, of all ranks together, for the weights of clients that are not in memory; 0: all are."""
 
@@ -87,6 +90,7 @@ class Forecast:
         return {
             "placement": self.placements,
             "server": "all_ranks" if self.places.shared else "rank_0",
+            "dealt": bool(self.players),
             "away": self.away,
             "at_once": self.places.at_once,
             "rounds": [group._asdict() for group in self.rounds],
@@ -150,6 +154,12 @@ def _make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Forec
         files = {path.name: path.stat().st_size for path in sorted(folder.path.iterdir())}
     ledger, learners = f.exchange.ledger, counting_learners(f)
     where = places(experiment, method, schema, len(placements))
+    work, clients_of = balance.work_of(plan, stream), [row["clients"] for row in placements]
+    players = balance.players(experiment, work, clients_of)
+    last = [
+        {**row, "clients": clients}
+        for row, clients in zip(placements, balance.in_the_end(work, clients_of, players), strict=True)
+    ]
     return Forecast(
         schedule,
         placements,
@@ -165,11 +175,12 @@ def _make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Forec
         learners,
         bounds(experiment),
         footprint.estimate(
-            experiment, method, schema, network, stream, schedule, learners, ledger, placements, files[RESULTS_FILE]
+            experiment, method, schema, network, stream, schedule, learners, ledger, last, files[RESULTS_FILE]
         ),
         files,
         _checkpoints(network, len(learners)) if experiment.checkpoint.every else 0,
         where,
+        players,
         _away(network, schema, len(learners), in_waves=where.at_once is not None) if where.in_files else 0,
     )
 

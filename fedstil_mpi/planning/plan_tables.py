@@ -66,15 +66,15 @@ def memory_table(forecast: Forecast, libraries: int) -> Table:
 
 
 def seconds_table(forecast: Forecast, pace: Mapping[str, float]) -> Table:
-    """CPU seconds by rank that images take in the networks; pace: as `pace.measure` gives it."""
+    """CPU seconds by rank that images take in the networks, where clients are dealt to ranks a mean of these; pace: as
+    `pace.measure` gives it."""
     table = plain("rank", *pace, "sum")
     sums: Counter[str] = Counter()
     for place in forecast.placements:
-        counts = (
-            forecast.learners[client].forward_counts for client in place["clients"] if client in forecast.learners
-        )
+        played = forecast.learners if place["rank"] in forecast.players else place["clients"]
+        counts = (forecast.learners[client].forward_counts for client in played if client in forecast.learners)
         passes = sum(counts, Counter())
-        seconds = {kind: passes[kind] * of_image for kind, of_image in pace.items()}
+        seconds = {kind: passes[kind] * of_image / len(forecast.players or [0]) for kind, of_image in pace.items()}
         sums.update(seconds)
         if len(forecast.placements) <= LONGEST:
             table.add_row(str(place["rank"]), *map(_tenths, (*seconds.values(), sum(seconds.values()))))
@@ -114,6 +114,8 @@ def place_lines(forecast: Forecast) -> list[str]:
         held = sum(footprint.parts.get("server", 0) for footprint in forecast.footprints)
         where = f"by columns on all {len(forecast.placements)} ranks (placement.server)"
         lines.append(f"server: {_whole(held)} MB of memory, {where}")
+    if forecast.players:
+        lines.append("clients: dealt to the ranks anew in each round, longest first (placement.clients)")
     if forecast.away:
         folder = tempfile.gettempdir()
         lines.append(f"clients that sit rounds out: {_whole(forecast.away)} MB of files in {folder} (placement.away)")

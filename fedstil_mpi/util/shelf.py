@@ -1,6 +1,7 @@
 """Tensors that nobody needs for now, in a file: in memory are those alone that are in use."""
 
 import mmap
+from collections import defaultdict
 from collections.abc import Hashable, Iterator, MutableMapping
 from typing import NamedTuple, TypeVar
 
@@ -47,6 +48,8 @@ class Shelf(MutableMapping[K, Tensor]):
         self._free = 0
         """Bytes of the last extent that nobody has."""
         self._slots: dict[K, Slot] = {}
+        self._spare: defaultdict[int, list[Slot]] = defaultdict(list)
+        """Capacity -> places that nobody has any more."""
         self._forms: dict[K, Tensor] = {}
         """Key -> a tensor on the device meta, with the dtype, shape and strides."""
         self._taken = 0
@@ -102,9 +105,11 @@ class Shelf(MutableMapping[K, Tensor]):
         return found
 
     def __delitem__(self, key: K) -> None:
-        """Its place in the file stays empty."""
+        """Its place in the file is for what is as large."""
         if key not in self:
             raise KeyError(key)
+        if slot := self._slots.get(key):
+            self._spare[slot.capacity].append(slot)
         for where in (self._newest, self._slots, self._forms):
             where.pop(key, None)
 
@@ -124,8 +129,10 @@ class Shelf(MutableMapping[K, Tensor]):
         self._taken = 0
 
     def _new(self, size: int) -> Slot:
-        """A place for so many bytes, at the end."""
+        """A place for so many bytes, at the end unless there is one of just this size."""
         capacity = -(-size // ALIGNED) * ALIGNED
+        if spare := self._spare[capacity]:
+            return spare.pop()
         if self._file is None:
             self._file = TensorFile()
         if capacity > self._free:

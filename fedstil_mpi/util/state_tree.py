@@ -1,8 +1,12 @@
 """State trees: what an object needs to go on after an interruption, as tensors and plain values."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import save
+from safetensors.torch import load
 from torch import Tensor
 
 State = dict[str, Any]
@@ -10,6 +14,8 @@ State = dict[str, Any]
 nodes, and keep their order. A state may share memory with the object it was taken from: write it before that goes on."""
 
 PLAIN = (type(None), bool, int, float, str)
+PLAIN_TREE = "state.json"
+"""The tensor, uint8, that holds the plain values."""
 
 
 def flatten(state: State) -> tuple[dict[str, Tensor], State]:
@@ -59,3 +65,22 @@ def unflatten(tensors: Mapping[str, Tensor], plain: State) -> State:
         return node
 
     return tree(plain, ())
+
+
+def arrays(state: State) -> dict[str, np.ndarray]:
+    """The tree as arrays by name, its plain values as JSON text in one of them. They may share memory with it."""
+    tensors, plain = flatten(state)
+    found = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+    return found | {PLAIN_TREE: np.frombuffer(json.dumps(plain).encode(), np.uint8)}
+
+
+def to_bytes(state: State) -> bytes:
+    """The tree as safetensors."""
+    return save(arrays(state))
+
+
+def from_bytes(data: bytes) -> State:
+    """The tree that `to_bytes` was given, on the CPU."""
+    tensors = load(data)
+    plain = json.loads(tensors.pop(PLAIN_TREE).numpy().tobytes())
+    return unflatten(tensors, plain)

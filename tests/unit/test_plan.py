@@ -184,7 +184,9 @@ def test_differences_name_what_does_not_fit():
     bounds = {"stem": "exactly", "train": "at most"}
     schedule = Schedule(1, 1, 1, 1, 1, 1, 1)
     here = Places(shared=False, in_files=False)
-    predicted = forecast.Forecast(schedule, [], Ledger(), set(), set(), [], {0: learner}, bounds, [], {}, 0, here, 0)
+    predicted = forecast.Forecast(
+        schedule, [], Ledger(), set(), set(), [], {0: learner}, bounds, [], {}, 0, here, [], 0
+    )
     assert predicted.differences({"stem": 10, "train": 19}) == []
     assert predicted.differences({"stem": 9, "train": 21}) == [
         "stem 9 instead of exactly 10",

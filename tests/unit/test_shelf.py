@@ -45,6 +45,18 @@ def test_a_key_can_be_set_again_also_to_something_larger():
     assert torch.equal(shelf["row"], TENSORS["row"])
 
 
+def test_a_place_that_is_given_up_serves_the_next_of_its_size():
+    shelf: Shelf[str] = Shelf()
+    for name in ("one", "two"):
+        shelf[name] = torch.zeros(100)
+    address = shelf["one"].data_ptr()
+    del shelf["one"]
+    shelf["larger"], shelf["as large"] = torch.ones(200), torch.ones(99)
+    assert shelf["as large"].data_ptr() == address
+    assert shelf["larger"].sum() == 200
+    assert shelf["two"].sum() == 0
+
+
 def test_more_than_one_mapping_holds(monkeypatch):
     monkeypatch.setattr(module, "EXTENT", 8192)
     shelf: Shelf[int] = Shelf()

@@ -26,6 +26,11 @@ class Images:
     def __len__(self) -> int:
         return len(self.pids)
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of which they are made."""
+        return self.pixels, self.pids, self.cameras
+
     @cached_property
     def labels(self) -> np.ndarray:
         """int64 [n, 2]: person and camera."""

@@ -1,0 +1,134 @@
+"""Who plays whom: the online clients of a round are dealt to the ranks anew, longest first, so that no rank waits long for another.
+
+Every rank works it out alike, from the schedule alone.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from heapq import heapify, heapreplace
+
+from fedstil_mpi.client.local_training import shortened
+from fedstil_mpi.client.tasks import task_of_draw
+from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.data.streams.base import Stream
+from fedstil_mpi.federation.plan import Plan
+
+Work = Sequence[Mapping[int, int]]
+"""For each round, from the first, online client -> batches of new images that it trains on."""
+
+WORTH = 0.9
+"""`auto` deals clients where the ranks that all others wait for have then at most this share of the work that they have otherwise."""
+
+STAYING = (1.0, 0.9, 0.8, 0.6)
+"""Of the most that a rank may have to do what clients that stay may make up, tried in turn: less where the others do not fit in
+beside them, which would have all dealt anew."""
+
+
+def deal(work: Mapping[int, int], has: Mapping[int, int], ranks: Sequence[int]) -> dict[int, int]:
+    """Client -> the rank that plays it, of these ranks.
+
+    work: of each client of a round. has: client -> the rank that has it; clients that no rank has may be played by any. No
+    rank has more to do than if clients had been dealt longest first whoever has them (LPT: at most 4/3 of the least that is
+    possible); within this, clients stay where they are, the longest before others.
+    """
+    clients = sorted(work, key=lambda client: (-work[client], client))
+    anew = _longest_first(clients, work, dict.fromkeys(ranks, 0))
+    most = max(loads(work, anew).values(), default=0)
+    for share in STAYING:
+        load, staying = dict.fromkeys(ranks, 0), {}
+        for client in clients:
+            rank = has.get(client, -1)
+            if rank in load and load[rank] + work[client] <= share * most:
+                staying[client] = rank
+                load[rank] += work[client]
+        dealt = staying | _longest_first([client for client in clients if client not in staying], work, load)
+        if max(loads(work, dealt).values(), default=0) <= most:
+            return dealt
+    return anew
+
+
+def _longest_first(clients: Sequence[int], work: Mapping[int, int], load: Mapping[int, int]) -> dict[int, int]:
+    """Each, in this order, to the rank that has least to do so far, the lowest of several."""
+    least = [(of_rank, rank) for rank, of_rank in load.items()]
+    heapify(least)
+    dealt = {}
+    for client in clients:
+        of_rank, dealt[client] = least[0]
+        heapreplace(least, (of_rank + work[client], dealt[client]))
+    return dealt
+
+
+def loads(work: Mapping[int, int], rank_of: Mapping[int, int]) -> Counter[int]:
+    """Rank -> what it has to do in a round."""
+    load: Counter[int] = Counter()
+    for client, of_client in work.items():
+        load[rank_of[client]] += of_client
+    return load
+
+
+def follow(work: Work, rank_of: Mapping[int, int], players: Sequence[int]) -> Iterator[dict[int, int]]:
+    """Client -> the rank that has it, round by round, where only clients that were online are tied to a rank."""
+    now, met = dict(rank_of), set[int]()
+    for of_round in work:
+        now |= deal(of_round, {client: now[client] for client in of_round if client in met}, players)
+        met |= of_round.keys()
+        yield now
+
+
+def work_of(plan: Plan, stream: Stream) -> list[dict[int, int]]:
+    """`Work`; how many images are rehearsed beside is not known before, and their share of a batch is the same for all."""
+    train, schedule = plan.learners_experiment.train, plan.schedule
+    if train.steps and not schedule.participation.stragglers:
+        return [dict.fromkeys(online, train.steps) for _, online in schedule.rounds()]
+
+    @cache
+    def batches(client: int, task: int) -> int:
+        return math.ceil(len(stream.labels(client, task)["train"]) / train.batch)
+
+    def of_client(client: int, draw: int, round: int) -> int:
+        of_round = shortened(train, schedule.attendance.effort(client, round))
+        task = task_of_draw(draw, schedule.per_task, schedule.tasks)
+        return of_round.steps or of_round.epochs * batches(client, task)
+
+    draws: Counter[int] = Counter()
+    work = []
+    for round, online in schedule.rounds():
+        draws.update(online)
+        work.append({client: of_client(client, draws[client], round) for client in online})
+    return work
+
+
+def players(experiment: Experiment, work: Work, clients_of: Sequence[Sequence[int]]) -> list[int]:
+    """The ranks among which clients are dealt; none where each stays on its rank. Alike on all ranks.
+
+    clients_of: the clients of each rank at first.
+    """
+    wanted = experiment.placement.clients
+    ranks = [rank for rank, clients in enumerate(clients_of) if clients]
+    if wanted == "fixed" or len(ranks) < 2 or experiment.fault_tolerance:
+        return []
+    if wanted == "dealt":
+        return ranks
+    first = ranks_of(clients_of)
+    fixed = sum(max(loads(of_round, first).values()) for of_round in work)
+    if sum(max(*of_round.values(), sum(of_round.values()) / len(ranks)) for of_round in work) > WORTH * fixed:
+        return []  # however evenly they are dealt
+    dealt = sum(
+        max(loads(of_round, now).values()) for of_round, now in zip(work, follow(work, first, ranks), strict=True)
+    )
+    return ranks if dealt <= WORTH * fixed else []
+
+
+def ranks_of(clients_of: Sequence[Sequence[int]]) -> dict[int, int]:
+    """Client -> its rank; clients_of: the clients of each rank."""
+    return {client: rank for rank, clients in enumerate(clients_of) for client in clients}
+
+
+def in_the_end(work: Work, clients_of: Sequence[Sequence[int]], players: Sequence[int]) -> list[list[int]]:
+    """The clients of each rank after the last round; clients_of: at first."""
+    now = ranks_of(clients_of)
+    for after in follow(work, now, players) if players else ():
+        now = dict(sorted(after.items()))
+    return [[client for client, rank in now.items() if rank == of_rank] for of_rank in range(len(clients_of))]
