@@ -78,8 +78,9 @@ print((peak() - before) / start.nbytes)
 
 
 def test_rounds_take_the_memory_of_what_is_kept_and_sent():
-    """Five rows that are kept, the sum of them in twice the precision, five that are sent; and three to five for what is under
-    way, what torch loads, and gaps, for which there is room for two more: how many there are depends on where the system puts
-    blocks. Freed rows are used again, so that later rounds add nothing; copies of all rows would be five more."""
-    done = subprocess.run([sys.executable, "-c", ROUNDS], capture_output=True, text=True, check=True)
-    assert 5 + 2 + 5 <= float(done.stdout) <= 5 + 2 + 5 + 5 + 2
+    """Five rows that are kept, the sum of them in twice the precision, five that are sent; and up to five for what is under
+    way, what torch loads, and gaps: of three processes the one that has fewest, for that depends on where the system puts blocks.
+    Freed rows are used again, so that later rounds add nothing; copies of all rows would be five more."""
+    process = [sys.executable, "-c", ROUNDS]
+    rows = [float(subprocess.run(process, capture_output=True, text=True, check=True).stdout) for _ in range(3)]
+    assert 5 + 2 + 5 <= min(rows) <= 5 + 2 + 5 + 5

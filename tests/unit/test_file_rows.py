@@ -37,12 +37,12 @@ def resident() -> int:
 
 
 def test_no_more_is_in_memory_than_what_is_asked_for():
-    """Columns of all rows, too, of which a mapping would bring in all that is around them."""
-    found = FileRows(50, 1 << 20)  # 200 MB
+    """A few rows' room, whatever is freed and not given back yet; of a mapping all 200 MB would come in around the columns."""
+    found = FileRows(50, 1 << 20)
     before = resident()
     for row in range(len(found)):
         found[row] = torch.full((1 << 20,), float(row))
     for columns in (slice(start, start + 4096) for start in range(0, 1 << 20, 1 << 16)):
         found[:, columns] = found[:, columns] + 1
     assert sum(row[0].item() for row in found) == 50 * 49 / 2 + 50
-    assert resident() - before < 20e6
+    assert resident() - before < 50e6
