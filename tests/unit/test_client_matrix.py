@@ -65,12 +65,12 @@ from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.methods.fedstil.method import Options, Server
 from fedstil_mpi.planning.resident import peak
 keep_freed_memory()
-start, online = torch.ones(2_000_000), list(range(5))
+start, online = torch.ones(8_000_000), list(range(5))
 received = torch.ones(len(online), len(start))
 people = [torch.tensor([[1], [2 + client]]) for client in online]
 server = Server(Setup(len(online), Layout.of({"w": start}), 1, start), Options(mean_share=0.5))
 before = peak()
-for _ in range(8):
+for _ in range(5):
     server.sent(online, server.knowledge(online))
     server.collect(online, {"weights": received, "people": people})
 print((peak() - before) / start.nbytes)
@@ -78,9 +78,9 @@ print((peak() - before) / start.nbytes)
 
 
 def test_rounds_take_the_memory_of_what_is_kept_and_sent():
-    """Five rows that are kept, the sum of them in twice the precision, five that are sent; and up to five for what is under
-    way, what torch loads, and gaps: of three processes the one that has fewest, for that depends on where the system puts blocks.
-    Freed rows are used again, so that later rounds add nothing; copies of all rows would be five more."""
+    """Five rows that are kept, the sum of them in twice the precision, five that are sent; and up to three for what is under way and
+    gaps, in the better of two processes, for that depends on where the system puts blocks; of 32 MB, beside which libraries' pages
+    are little. One may have lain there before. Freed rows are used again, so that later rounds add nothing; copies of all would be five more."""
     process = [sys.executable, "-c", ROUNDS]
-    rows = [float(subprocess.run(process, capture_output=True, text=True, check=True).stdout) for _ in range(3)]
-    assert 5 + 2 + 5 <= min(rows) <= 5 + 2 + 5 + 5
+    rows = [float(subprocess.run(process, capture_output=True, text=True, check=True).stdout) for _ in range(2)]
+    assert 5 + 2 + 5 - 1 <= min(rows) <= 5 + 2 + 5 + 3
