@@ -1,9 +1,12 @@
+import signal
 import tracemalloc
 
 import pytest
 import torch
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background, and in all that is started there
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

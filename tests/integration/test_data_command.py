@@ -320,9 +320,7 @@ def interruptible(monkeypatch):
         monkeypatch.setattr(scratch, "BLOCK_BYTES", 5 * 16 * 8 * 3)
         monkeypatch.setattr(Scratch, "blocks", interrupted)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background ignore it
-    yield function
-    signal.signal(signal.SIGINT, before)
+    return function
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
