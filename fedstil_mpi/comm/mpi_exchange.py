@@ -16,7 +16,7 @@ from torch import Tensor
 from fedstil_mpi.comm import codec
 from fedstil_mpi.comm.flat import Message, Part, Rows
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
-from fedstil_mpi.comm.places import Places
+from fedstil_mpi.comm.places import Places, ranks_of
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.util.clock import Clock
 
@@ -52,7 +52,7 @@ class MpiExchange:
         self._world = world
         self._clock = clock
         self._comm = world.duplicate("exchange")
-        self.rank_of = {client: rank for rank, clients in enumerate(clients_of) for client in clients}
+        self.rank_of = ranks_of(clients_of)
         self._buffers: dict[tuple[str, Part], Tensor] = {}
         self._types: dict[Any, Any] = {}
 

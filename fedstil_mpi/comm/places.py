@@ -10,6 +10,11 @@ from torch import Tensor
 Rows = TypeVar("Rows", np.ndarray, Tensor)
 
 
+def ranks_of(clients_of: Sequence[Sequence[int]]) -> dict[int, int]:
+    """Client -> its rank; clients_of: the clients of each rank."""
+    return {client: rank for rank, clients in enumerate(clients_of) for client in clients}
+
+
 class Places:
     """Of some clients, given by their ranks in client order. Rows in the order of ranks begin with those of rank 0."""
 

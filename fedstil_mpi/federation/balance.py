@@ -11,6 +11,7 @@ from heapq import heapify, heapreplace
 
 from fedstil_mpi.client.local_training import shortened
 from fedstil_mpi.client.tasks import task_of_draw
+from fedstil_mpi.comm.places import ranks_of
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.federation.plan import Plan
@@ -119,11 +120,6 @@ def players(experiment: Experiment, work: Work, clients_of: Sequence[Sequence[in
         max(loads(of_round, now).values()) for of_round, now in zip(work, follow(work, first, ranks), strict=True)
     )
     return ranks if dealt <= WORTH * fixed else []
-
-
-def ranks_of(clients_of: Sequence[Sequence[int]]) -> dict[int, int]:
-    """Client -> its rank; clients_of: the clients of each rank."""
-    return {client: rank for rank, clients in enumerate(clients_of) for client in clients}
 
 
 def in_the_end(work: Work, clients_of: Sequence[Sequence[int]], players: Sequence[int]) -> list[list[int]]:

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
+from fedstil_mpi.comm.places import ranks_of
 from fedstil_mpi.federation.messages import MessageSchema
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.waves import portions
@@ -30,7 +31,7 @@ def largest_messages(
     shared = {
         (DOWN, part.kind) for part in (*schema.traffic.down, *schema.initial_model.parts(complete=True)) if part.shared
     }
-    rank_of = {client: rank for rank, clients in enumerate(clients_of) for client in clients}
+    rank_of = ranks_of(clients_of)
     waves = _waves(method, schedule, ledger, at_once)
     common: Counter[str] = Counter()
     sums: defaultdict[tuple[str, str], defaultdict[tuple[int, int], int]] = defaultdict(lambda: defaultdict(int))

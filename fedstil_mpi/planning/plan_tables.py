@@ -74,7 +74,7 @@ def seconds_table(forecast: Forecast, pace: Mapping[str, float]) -> Table:
         played = forecast.learners if place["rank"] in forecast.players else place["clients"]
         counts = (forecast.learners[client].forward_counts for client in played if client in forecast.learners)
         passes = sum(counts, Counter())
-        seconds = {kind: passes[kind] * of_image / len(forecast.players or [0]) for kind, of_image in pace.items()}
+        seconds = {kind: passes[kind] * of_image / max(1, len(forecast.players)) for kind, of_image in pace.items()}
         sums.update(seconds)
         if len(forecast.placements) <= LONGEST:
             table.add_row(str(place["rank"]), *map(_tenths, (*seconds.values(), sum(seconds.values()))))

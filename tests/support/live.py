@@ -1,10 +1,16 @@
-"""What memory tensors hold."""
+"""What memory tensors hold, and this process."""
 
 import gc
 import re
 from pathlib import Path
 
 import torch
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    with open("/proc/self/statm") as file:
+        return 4096 * int(file.read().split()[1])
 
 
 def storages() -> dict[int, int]:

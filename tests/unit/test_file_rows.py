@@ -6,6 +6,7 @@ import torch
 from fedstil_mpi.comm.columns import BLOCK, mix
 from fedstil_mpi.util.errors import StorageError
 from fedstil_mpi.util.file_rows import FileRows
+from support.live import resident
 
 
 def test_it_is_used_as_a_tensor():
@@ -29,11 +30,6 @@ def test_bytes_and_nothing():
 def test_that_the_disk_is_full_is_said_at_once():
     with pytest.raises(StorageError):
         FileRows(1 << 20, 1 << 40)
-
-
-def resident() -> int:
-    with open("/proc/self/statm") as file:
-        return 4096 * int(file.read().split()[1])
 
 
 def test_no_more_is_in_memory_than_what_is_asked_for():

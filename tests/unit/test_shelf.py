@@ -6,6 +6,7 @@ import torch
 
 from fedstil_mpi.util import shelf as module
 from fedstil_mpi.util.shelf import ALIGNED, Shelf
+from support.live import resident
 
 TENSORS = {
     "matrix": torch.randn(3, 5),
@@ -64,11 +65,6 @@ def test_more_than_one_mapping_holds(monkeypatch):
         shelf[number] = torch.full((1000 + 100 * number,), float(number))
     shelf.release()
     assert all(torch.equal(shelf[number], torch.full((1000 + 100 * number,), float(number))) for number in range(20))
-
-
-def resident() -> int:
-    with open("/proc/self/statm") as file:
-        return 4096 * int(file.read().split()[1])
 
 
 def test_what_lies_on_a_shelf_is_not_in_memory():
