@@ -1,12 +1,12 @@
 """Where a client's tail lies."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 
 from torch import Tensor
 
 from fedstil_mpi.models.network import Tail
-from fedstil_mpi.util.shelf import Shelf, on_shelf
+from fedstil_mpi.util.shelf import Compartment
 
 
 class TailMemory:
@@ -22,11 +22,11 @@ class TailMemory:
             self.tail.leave_twins()
             self.is_own = True
 
-    def put_away(self, shelf: Shelf[Hashable], client: int) -> None:
+    def put_away(self, shelf: Compartment) -> None:
         """It can be searched with there. A GPU's memory is left as it is."""
         if self.is_own and not next(self._tensors()).is_cuda:
             for place, tensor in enumerate(self._tensors()):
-                tensor.data = on_shelf(shelf, (client, place), tensor.data)
+                tensor.data = shelf.put(place, tensor.data)
             self.is_own = False
 
     def _tensors(self) -> Iterator[Tensor]:

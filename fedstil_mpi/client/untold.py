@@ -3,14 +3,13 @@
 Where it exchanges in every round these are that round alone; else the message after several of them is about all.
 """
 
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from fedstil_mpi.client.tasks import task_begins, task_ends, task_of_draw
 from fedstil_mpi.comm.flat import Layout
-from fedstil_mpi.util.shelf import Shelf, on_shelf
+from fedstil_mpi.util.shelf import Compartment
 from fedstil_mpi.util.state_tree import State
 
 
@@ -45,10 +44,9 @@ class Untold:
         self.samples = 0
         self.start = None
 
-    def put_away(self, shelf: Shelf[Hashable], client: int) -> None:
+    def put_away(self, shelf: Compartment) -> None:
         """As long as the server is to be told something the start lies on the shelf; the next knowledge brings another."""
-        if self.start is not None:
-            self.start = on_shelf(shelf, (client, "start"), self.start)
+        self.start = shelf.put("start", self.start)
 
     def state(self) -> State:
         return {"draws": self.draws, "samples": self.samples, "start": self.start if self.draws else None}

@@ -185,7 +185,7 @@ def assemble(world: World, plan: Plan, resources: SharedResources) -> Federation
     schema = replace(schema, setup=replace(schema.setup, in_files=where.in_files, at_once=where.at_once))
     f = connect(plan, schema, learners, open_exchange(world, plan, schema, clock), OneByOne(world.at))
     models = plan.experiment.folder if plan.experiment.save_models else None
-    shelf: Shelf[Hashable] | None = Shelf() if where.in_files else None
+    shelf: Shelf[tuple[int, Hashable]] | None = Shelf() if where.in_files else None
     f = replace(f, clock=clock, at=world.at, verdict=world.verdict, models=models, shelf=shelf, at_once=where.at_once)
     work = balance.work_of(plan, resources.stream)
     if players := balance.players(plan.experiment, work, assign_clients(plan.schedule.clients, world.size)):

@@ -19,7 +19,7 @@ from fedstil_mpi.federation.waves import portions
 from fedstil_mpi.launch.allocator import return_freed_memory
 from fedstil_mpi.methods.base import Client, Server, Traffic, restore
 from fedstil_mpi.util.clock import Clock
-from fedstil_mpi.util.shelf import Shelf
+from fedstil_mpi.util.shelf import Compartment, Shelf
 from fedstil_mpi.util.state_tree import State
 
 RESUMED, LOST = "resumed", "rank lost"
@@ -70,8 +70,10 @@ class Federation:
     """Whether there was a search since the newest checkpoint; the same on all ranks."""
     take_places: Callable[[int], None] = stay
     """Brings the online clients of a round to the ranks that play them in it (`federation.moving`). Collective."""
-    shelf: Shelf[Hashable] | None = None
+    shelf: Shelf[tuple[int, Hashable]] | None = None
     """Where models of clients lie that are away; None: they stay in memory."""
+    compartments: dict[int, Compartment] = field(default_factory=dict)
+    """Of the shelf, by client, of those that were away."""
     at_hand: set[int] = field(default_factory=set)
     """This rank's clients whose models are not there."""
     at_once: int | None = None
@@ -100,7 +102,7 @@ class Federation:
         """Bring the models of this rank's clients but those `staying` to the shelf, where there is one, and what is freed to the system."""
         if self.shelf is not None:
             for client in self.at_hand.difference(staying):
-                self.clients[client].put_away(self.shelf)
+                self.clients[client].put_away(self.compartments.setdefault(client, Compartment(self.shelf, client)))
                 self.at_hand.remove(client)
             self.release()
         return_freed_memory()
@@ -147,6 +149,5 @@ class Federation:
         for of_rank in (self.changed, self.searched, self.at_hand):
             of_rank.discard(client)
         self.found.pop(client, None)
-        if self.shelf is not None:
-            for key in [key for key in self.shelf if isinstance(key, tuple) and key[0] == client]:
-                del self.shelf[key]
+        if compartment := self.compartments.pop(client, None):
+            compartment.clear()

@@ -9,7 +9,7 @@ Neither side sees MPI: messages are dicts from the kind of a Part to tensors, an
 are.
 """
 
-from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence, Set
+from collections.abc import Callable, Mapping, MutableMapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.flat import Layout, Message, Part, Rows
 from fedstil_mpi.models.network import Tail
 from fedstil_mpi.util.file_rows import FileRows
-from fedstil_mpi.util.shelf import RESIDENT, Shelf
+from fedstil_mpi.util.shelf import RESIDENT, Compartment, Shelf
 from fedstil_mpi.util.state_tree import State
 
 SAMPLES = Part("samples", 1, torch.int64)
@@ -148,13 +148,13 @@ class Client:
         """
         return nullcontext()
 
-    def put_away(self, shelf: Shelf[Hashable]) -> None:
+    def put_away(self, shelf: Compartment) -> None:
         """Bring what is as large as the model to the shelf, at the end of a round, for as long as the client sits rounds out.
 
         It can be searched with as before.
         """
-        self.learner.tail_memory.put_away(shelf, self.learner.client)
-        self.learner.untold.put_away(shelf, self.learner.client)
+        self.learner.tail_memory.put_away(shelf)
+        self.learner.untold.put_away(shelf)
 
     def state(self) -> State:
         """What lives beside the learner from one round to the next, at the end of a round."""

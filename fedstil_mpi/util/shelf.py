@@ -3,6 +3,7 @@
 import mmap
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, MutableMapping
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from fedstil_mpi.util.tensor_file import TensorFile
 
 K = TypeVar("K", bound=Hashable)
+T = TypeVar("T", Tensor, Tensor | None)
 
 EXTENT = 1 << 28
 """Bytes that are mapped at a time: a system allows a process so many mappings and no more."""
@@ -149,9 +151,27 @@ class Shelf(MutableMapping[K, Tensor]):
         return sum(map(len, self._extents[: slot.extent])) + slot.offset
 
 
-def on_shelf(shelf: Shelf[Hashable], key: Hashable, tensor: Tensor) -> Tensor:
-    """The same tensor, where it lies on the shelf from now on, if it does not already."""
-    if key in shelf and shelf[key].data_ptr() == tensor.data_ptr():
-        return tensor
-    shelf[key] = tensor
-    return shelf[key]
+@dataclass(frozen=True)
+class Compartment:
+    """What one client has on a shelf."""
+
+    shelf: Shelf[tuple[int, Hashable]]
+    client: int
+    names: set[Hashable] = field(default_factory=set)
+
+    def put(self, name: Hashable, tensor: T) -> T:
+        """The same tensor, where it lies on the shelf from now on, if it does not already; None: there is none."""
+        if tensor is None:
+            return tensor
+        key = self.client, name
+        if name in self.names and self.shelf[key].data_ptr() == tensor.data_ptr():
+            return tensor
+        self.names.add(name)
+        self.shelf[key] = tensor
+        return self.shelf[key]
+
+    def clear(self) -> None:
+        """Of what lies there nothing must be in use any more."""
+        for name in self.names:
+            del self.shelf[self.client, name]
+        self.names.clear()

@@ -45,7 +45,8 @@ def test_a_model_that_lies_on_a_shelf_is_in_memory_again_when_it_is_to_change(tm
     learner.own_tail()
     assert torch.equal(parameter, before)
     assert parameter.data_ptr() != lay
-    side.put_away(f.shelf)
+    f.at_hand.add(0)
+    f.put_away()
     assert torch.equal(parameter, before)
 
 

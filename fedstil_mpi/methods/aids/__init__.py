@@ -1,6 +1,5 @@
 """Aids: what any method can be given beside its own way. They wrap its two sides, and change their messages."""
 
-from collections.abc import Hashable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -8,7 +7,7 @@ from fedstil_mpi.client.local_training import Penalty
 from fedstil_mpi.comm.flat import Message, Rows
 from fedstil_mpi.methods.base import Client, Server
 from fedstil_mpi.models.network import Tail
-from fedstil_mpi.util.shelf import Shelf
+from fedstil_mpi.util.shelf import Compartment
 from fedstil_mpi.util.state_tree import State
 
 
@@ -49,7 +48,7 @@ class AidedClient(Client):
     def serving(self) -> AbstractContextManager[None]:
         return self.inner.serving()
 
-    def put_away(self, shelf: Shelf[Hashable]) -> None:
+    def put_away(self, shelf: Compartment) -> None:
         self.inner.put_away(shelf)
 
     def state(self) -> State:

@@ -5,7 +5,7 @@ on; its mean over rounds does less (compare stochastic weight averaging, Izmailo
 it. It takes effect in the models that are searched after an exchange, and in those that a run keeps.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -15,7 +15,7 @@ from fedstil_mpi.comm.flat import Message
 from fedstil_mpi.methods.aids import ServingAid
 from fedstil_mpi.methods.base import Client, Traffic
 from fedstil_mpi.methods.federated import FederatedClient
-from fedstil_mpi.util.shelf import Shelf, on_shelf
+from fedstil_mpi.util.shelf import Compartment
 from fedstil_mpi.util.state_tree import State
 
 
@@ -57,10 +57,9 @@ class AveragedClient(ServingAid):
             for tensor, kept in zip(tensors, newest, strict=True):
                 tensor.copy_(kept)
 
-    def put_away(self, shelf: Shelf[Hashable]) -> None:
+    def put_away(self, shelf: Compartment) -> None:
         self.inner.put_away(shelf)
-        if self.mean is not None:
-            self.mean = on_shelf(shelf, (self.learner.client, "mean"), self.mean)
+        self.mean = shelf.put("mean", self.mean)
 
     def state(self) -> State:
         return {"inner": self.inner.state(), "mean": self.mean}

@@ -8,7 +8,7 @@ weights and what this client holds already, so that what was left out is in the 
 decoded numbers in the same order, and agree to the last bit.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from fedstil_mpi.methods.aids.prototypes import PEOPLE, pids_of_begun_tasks
 from fedstil_mpi.methods.base import Client, Server, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS
 from fedstil_mpi.models.network import Tail
-from fedstil_mpi.util.shelf import Shelf, on_shelf
+from fedstil_mpi.util.shelf import Compartment
 from fedstil_mpi.util.state_tree import State
 
 
@@ -144,13 +144,9 @@ class CompressedClient(AidedClient):
     def sent(self, update: Message) -> None:
         """`update` has told the inner client what arrives."""
 
-    def put_away(self, shelf: Shelf[Hashable]) -> None:
+    def put_away(self, shelf: Compartment) -> None:
         self.inner.put_away(shelf)
-        client = self.learner.client
-        if self.held is not None:
-            self.held = on_shelf(shelf, (client, "held"), self.held)
-        if self.unsent is not None:
-            self.unsent = on_shelf(shelf, (client, "unsent"), self.unsent)
+        self.held, self.unsent = shelf.put("held", self.held), shelf.put("unsent", self.unsent)
 
     def state(self) -> State:
         return {"inner": self.inner.state(), "held": self.held, "unsent": self.unsent}
