@@ -74,6 +74,8 @@ class Federation:
     """Where models of clients lie that are away; None: they stay in memory."""
     compartments: dict[int, Compartment] = field(default_factory=dict)
     """Of the shelf, by client, of those that were away."""
+    settled: int = 0
+    """Bytes of this process when freed memory was last given back."""
     at_hand: set[int] = field(default_factory=set)
     """This rank's clients whose models are not there."""
     at_once: int | None = None
@@ -105,7 +107,7 @@ class Federation:
                 self.clients[client].put_away(self.compartments.setdefault(client, Compartment(self.shelf, client)))
                 self.at_hand.remove(client)
             self.release()
-        return_freed_memory()
+        self.settled = return_freed_memory(self.settled)
 
     def waves(self, clients: Sequence[int]) -> Iterator[list[int]]:
         """The clients by portions that are in memory together, mostly one of all; of several each has clients of all ranks, and goes to

@@ -7,7 +7,9 @@ which glibc before 2.38 never takes a free block of just the right size. So betw
 """
 
 import ctypes
+import mmap
 import platform
+from pathlib import Path
 
 GLIBC = "glibc"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -15,6 +17,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 NEVER = -1
 LARGEST = 2**25
 """Bytes from which on a block is mapped for itself, and given back: of such there are few, and kept ones would leave gaps."""
+
+SLACK = 2**24
+"""Bytes by which a process may grow before freed ones are returned: small models' are faulted in again in less than that takes."""
 
 
 def keep_freed_memory() -> bool:
@@ -28,7 +33,20 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(M_MMAP_THRESHOLD, LARGEST)) and bool(mallopt(M_TRIM_THRESHOLD, NEVER))
 
 
-def return_freed_memory() -> None:
-    """Give all pages back to the system that lie in freed blocks. Not collective."""
-    if platform.libc_ver()[0] == GLIBC:
-        ctypes.CDLL(None).malloc_trim(0)
+def return_freed_memory(settled: int = 0) -> int:
+    """Give all pages back to the system that lie in freed blocks, unless this process has hardly grown since it took `settled` bytes.
+
+    Returns what it takes now if they were given back, else `settled`: for the next call. Where pages cannot be given back, 0. Not
+    collective.
+    """
+    if platform.libc_ver()[0] != GLIBC:
+        return 0
+    if _resident() - settled < SLACK:
+        return settled
+    ctypes.CDLL(None).malloc_trim(0)
+    return _resident()
+
+
+def _resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE

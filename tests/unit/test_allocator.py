@@ -19,6 +19,25 @@ for _ in range(3):
     del blocks
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
+RETURNS = """
+from fedstil_mpi.launch import allocator
+
+allocator.keep_freed_memory()
+
+
+def taken_and_freed(megabytes):
+    blocks = [bytearray(b"1") * 2**20 for _ in range(megabytes)]
+    del blocks
+    return allocator._resident()
+
+
+before = allocator._resident()
+kept = taken_and_freed(64)
+settled = allocator.return_freed_memory(before)
+print(kept - settled)
+kept = taken_and_freed(8)
+print(allocator.return_freed_memory(settled) - settled, allocator._resident() - kept)
+"""
 PAGES = 8 * 2**24 // resource.getpagesize()
 
 
@@ -28,6 +47,15 @@ def test_what_is_freed_and_taken_again_costs_no_page_faults():
     assert int(done.stdout) < PAGES // 100
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
+def test_freed_memory_is_given_back_where_there_is_much_of_it():
+    done = subprocess.run([sys.executable, "-c", RETURNS], capture_output=True, text=True, check=True)
+    given_back, baseline, by_little = map(int, done.stdout.split())
+    assert given_back > 56 * 2**20
+    assert (baseline, by_little) == (0, 0)
+
+
 def test_without_glibc_there_is_nothing_to_set(monkeypatch):
     monkeypatch.setattr(allocator.platform, "libc_ver", lambda: ("", ""))
     assert not keep_freed_memory()
+    assert allocator.return_freed_memory() == 0
