@@ -19,7 +19,7 @@ from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import SPLITS, Stream
 from fedstil_mpi.federation.messages import MessageSchema
 from fedstil_mpi.federation.schedule import Schedule
-from fedstil_mpi.federation.server_place import places, shares
+from fedstil_mpi.federation.server_place import Places, places, shares
 from fedstil_mpi.federation.waves import portions
 from fedstil_mpi.methods.base import MethodModule
 from fedstil_mpi.methods.client_matrix import ClientMatrix
@@ -146,52 +146,74 @@ def estimate(
     network: on the device meta; learners: of the clients that take part; ledger: as predicted; placements: the ranks' rows of
     `placement.table`, with the clients that they have in the end; results: bytes of results.h5.
     """
-    sizes, codecs = measure(experiment, schema, network), schema.codecs
+    sizes = measure(experiment, schema, network)
     of_server = shares(experiment, method, schema, len(placements))
-    _, away, at_once = places(experiment, method, schema, len(placements))
+    where = places(experiment, method, schema, len(placements))
     clients_of = [row["clients"] for row in placements]
-    messages = largest_messages(method, schema, schedule, ledger, clients_of, of_server, at_once)
-    all_galleries = sum(learner.images_searched_in for learner in learners.values())
-    global_gallery = all_galleries if "all" in experiment.evaluation.gallery else 0
-    footprints = []
-    for placement, message in zip(placements, messages, strict=True):
-        mine = [learners[client] for client in placement["clients"] if client in learners]
-        parts = {"set-up": sizes.model + PAGES, "model": sizes.model + (sizes.stem if mine else 0)}
-        parts["exchange"] = message + sizes.travels
-        if global_gallery:  # what this rank gives, and all of it
-            parts["exchange"] += (sum(learner.images_searched_in for learner in mine) + global_gallery) * sizes.feature
-        if mine:
-            models = most_together(schedule, placement["clients"], at_once=at_once) if away else len(mine)
-            parts["files"] = sizes.tail + sizes.travels if away else 0
-            parts |= _of_clients(experiment, sizes, mine)
-            parts["tails"] = (len(mine) if placement["device"] == "cuda" else models) * sizes.tail + 3 * sizes.learns
-            parts["search"] = of_search(experiment, sizes.feature, mine, global_gallery)
-        if not stream.on_demand and (idle := [c for c in placement["clients"] if c not in learners]):
-            parts["images"] = parts.get("images", 0) + sizes.image * sum(_images(stream, client) for client in idle)
-        if mine and schema.traffic.down:  # every client keeps what its delta is taken against
-            parts["exchange"] += (models + 2) * sizes.travels
-        if mine:  # what is not sent yet, what the server brought it to, the mean that is searched with
-            kept = (codecs.up is not None) + (codecs.down is not None) + (experiment.serving.average > 0)
-            parts["exchange"] += kept * models * sizes.travels
-        if mine and experiment.checkpoint.every:
-            copied = most_together(schedule, placement["clients"], experiment.checkpoint.every)
-            copies = copied * sizes.tail + parts["memory"]
-            parts["checkpoint"] = copies // len(mine) if at_once else copies  # in waves one after the other
-        footprints.append(Footprint(parts, placement["device"] == "cuda"))
-    held = len(learners) * sizes.travels if codecs.down and not away else 0
-    for place, share in zip(footprints, of_server, strict=True):
+    messages = largest_messages(method, schema, schedule, ledger, clients_of, of_server, where.at_once)
+    footprints = [
+        Footprint(_of_rank(experiment, schema, stream, schedule, sizes, learners, where, row), row["device"] == "cuda")
+        for row in placements
+    ]
+    drawn = len(learners)
+    for place, message, share in zip(footprints, messages, of_server, strict=True):
+        place.parts["exchange"] += message
         if share:
-            place.parts["server"] = int(share * _server(method, schema, experiment, 0 if away else len(learners)))
-            newest = min(RESIDENT, int(share * len(learners) * sizes.travels)) if away else 0
+            place.parts["server"] = int(share * _server(method, schema, experiment, 0 if where.in_files else drawn))
+            newest = min(RESIDENT, int(share * drawn * sizes.travels)) if where.in_files else 0
             place.parts["files"] = place.parts.get("files", 0) + newest
-    footprints[0].parts["server"] = footprints[0].parts.get("server", 0) + _reports(ledger) + held
-    compiler = 0 if experiment.model.backbone in FAMILIES else COMPILER
-    footprints[0].parts["set-up"] += FORECAST + compiler + COUNTED * len(learners)
-    footprints[0].parts["results"] = 3 * results  # as it was recorded, in HDF5's memory, and with its checksum
+    parts = footprints[0].parts
+    held = drawn * sizes.travels if schema.codecs.down and not where.in_files else 0
+    parts["server"] = parts.get("server", 0) + _reports(ledger) + held
+    parts["set-up"] += FORECAST + (0 if experiment.model.backbone in FAMILIES else COMPILER) + COUNTED * drawn
+    parts["results"] = 3 * results  # as it was recorded, in HDF5's memory, and with its checksum
     if experiment.checkpoint.every:  # the start model, whose copy is gone when clients' states are copied
-        footprints[0].parts["checkpoint"] = max(sizes.model, footprints[0].parts.get("checkpoint", 0))
-    footprints[0].parts["warm-up"] = _warm_up(experiment, network, sizes)
+        parts["checkpoint"] = max(sizes.model, parts.get("checkpoint", 0))
+    parts["warm-up"] = _warm_up(experiment, network, sizes)
     return footprints
+
+
+def _of_rank(
+    experiment: Experiment,
+    schema: MessageSchema,
+    stream: Stream,
+    schedule: Schedule,
+    sizes: Sizes,
+    learners: Mapping[int, CountingLearner],
+    where: Places,
+    placement: Mapping[str, Any],
+) -> dict[str, int]:
+    """What a rank needs for itself and its clients, without messages and the server; placement: its row."""
+    clients = placement["clients"]
+    mine = [learners[client] for client in clients if client in learners]
+    idle = [client for client in clients if client not in learners]
+    in_all = sum(learner.images_searched_in for learner in learners.values())
+    galleries = in_all if "all" in experiment.evaluation.gallery else 0
+    parts = {"set-up": sizes.model + PAGES, "model": sizes.model, "exchange": sizes.travels}
+    if galleries:  # what this rank gives, and all of it
+        parts["exchange"] += (sum(learner.images_searched_in for learner in mine) + galleries) * sizes.feature
+    if not stream.on_demand:
+        parts["images"] = sizes.image * sum(_images(stream, client) for client in idle)
+    if not mine:
+        return parts
+    models = most_together(schedule, clients, at_once=where.at_once) if where.in_files else len(mine)
+    of_clients = _of_clients(experiment, sizes, mine)
+    of_clients["images"] += parts.pop("images", 0)
+    parts |= of_clients
+    parts["model"] += sizes.stem
+    parts["files"] = sizes.tail + sizes.travels if where.in_files else 0
+    parts["tails"] = (len(mine) if placement["device"] == "cuda" else models) * sizes.tail + 3 * sizes.learns
+    parts["search"] = of_search(experiment, sizes.feature, mine, galleries)
+    if schema.traffic.down:  # every client keeps what its delta is taken against
+        parts["exchange"] += (models + 2) * sizes.travels
+    # what is not sent yet, what the server brought it to, the mean that is searched with
+    kept = (schema.codecs.up is not None) + (schema.codecs.down is not None) + (experiment.serving.average > 0)
+    parts["exchange"] += kept * models * sizes.travels
+    if experiment.checkpoint.every:
+        copied = most_together(schedule, clients, experiment.checkpoint.every)
+        copies = copied * sizes.tail + parts["memory"]
+        parts["checkpoint"] = copies // len(mine) if where.at_once else copies  # in waves one after the other
+    return parts
 
 
 def _of_clients(experiment: Experiment, sizes: Sizes, learners: Sequence[CountingLearner]) -> dict[str, int]:
