@@ -30,7 +30,7 @@ class Slot(NamedTuple):
 
 
 class Shelf(MutableMapping[K, Tensor]):
-    """Key -> a tensor on the CPU, with the strides that it had if it is dense.
+    """Key -> a tensor on the CPU, with the strides that it had if it is dense, in the order in which keys came first.
 
     What is taken from a shelf is read from its file as it is used. It must not be changed, and holds until its key is set
     again. The file (`TensorFile`) begins with the first tensor. Not collective.
@@ -53,12 +53,13 @@ class Shelf(MutableMapping[K, Tensor]):
         self._spare: defaultdict[int, list[Slot]] = defaultdict(list)
         """Capacity -> places that nobody has any more."""
         self._forms: dict[K, Tensor] = {}
-        """Key -> a tensor on the device meta, with the dtype, shape and strides."""
+        """Key -> a tensor on the device meta, with the dtype, shape and strides that it has when it comes from the file."""
         self._taken = 0
         """Bytes since the last release."""
 
     def __setitem__(self, key: K, tensor: Tensor) -> None:
         """Raises StorageError where there is no space."""
+        self._forms[key] = torch.empty_like(tensor, device="meta")  # dense, with its strides where it is dense
         if not self._unwritten:
             self._copy(key, tensor)
             return
@@ -70,7 +71,7 @@ class Shelf(MutableMapping[K, Tensor]):
 
     def _copy(self, key: K, tensor: Tensor) -> None:
         """Into the file."""
-        form = torch.empty_like(tensor, device="meta")  # dense, with its strides where it is dense
+        form = self._forms[key]
         flat = (
             torch.empty_like(form, device="cpu").copy_(tensor.detach()) if tensor.stride() != form.stride() else tensor
         )
@@ -79,7 +80,6 @@ class Shelf(MutableMapping[K, Tensor]):
             slot = self._slots[key] = self._new(flat.nbytes)
         assert self._file is not None
         self._file.write(flat, self._place(slot))
-        self._forms[key] = form
 
     def __getitem__(self, key: K) -> Tensor:
         if key in self._newest:
@@ -108,21 +108,20 @@ class Shelf(MutableMapping[K, Tensor]):
 
     def __delitem__(self, key: K) -> None:
         """Its place in the file is for what is as large."""
-        if key not in self:
-            raise KeyError(key)
+        del self._forms[key]
         if slot := self._slots.get(key):
             self._spare[slot.capacity].append(slot)
-        for where in (self._newest, self._slots, self._forms):
+        for where in (self._newest, self._slots):
             where.pop(key, None)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._newest or key in self._slots
+        return key in self._forms
 
     def __iter__(self) -> Iterator[K]:
-        return iter(self._slots | self._newest)
+        return iter(self._forms)
 
     def __len__(self) -> int:
-        return len(self._slots.keys() | self._newest.keys())
+        return len(self._forms)
 
     def release(self) -> None:
         """What was read so far counts as this process's memory no more; it is read again when it is used."""

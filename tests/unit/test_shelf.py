@@ -108,3 +108,5 @@ def test_what_is_set_again_soon_is_written_once(monkeypatch):
     del shelf[0], shelf[8]
     assert list(shelf) == list(range(1, 8)) == sorted(shelf)
     assert (len(shelf), 0 in shelf, 8 in shelf) == (7, False, False)
+    shelf[3] = row  # in memory again, and before what is in the file
+    assert list(shelf) == list(range(1, 8))

@@ -189,7 +189,7 @@ class Server(base.Server):
         self.attention.note(online, updates)
 
     def state(self) -> State:
-        there = sorted(self.theta.rows)
+        there = list(self.theta.rows)
         state: State = {"attention": self.attention.state(), "there": there, "sum": self.mixed.sum_P}
         if self.options.decomposition == "reference_code":  # a client keeps the parts of its weights
             state["theta"] = self.theta.of(there)
