@@ -27,6 +27,7 @@ MORE = {
     "everyone": [
         *("lost_clients=offline", "method.name=fedweit", "evaluation.gallery=all", "prototypes.exchange=true"),
     ],
+    "waves": ["placement.away=files", "placement.at_once=2"],
 }
 
 
@@ -113,6 +114,16 @@ def test_adopted_clients_go_on_as_if_nobody_had_died(played):
         assert (played.folder / name / "complete").exists()
         assert not (played.folder / name / "checkpoints").exists()
     assert played.output.count("rank-1") == 2 * len(played.cast.offline) + len(played.cast.adopted)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_so_do_they_where_rounds_go_in_waves(ulfm, tmp_path):
+    """Of the four clients two at a time have their models in memory."""
+    done = play(3, tmp_path, {"whole_waves": [], "waves": [[2, 3, "up"]]})
+    assert done.returncode == 0, done.stderr
+    assert not different(*(results(tmp_path / run) for run in ("waves", "whole_waves")))
+    check_adopted(events(tmp_path / "waves")[0], [[2, 3, "up"]], {0, 1}, done.stdout)
 
 
 @pytest.mark.slow
