@@ -3,11 +3,11 @@
     python -m fedstil_mpi.features runs/x --client 0 --output features.h5
 
 The model is the one that the client of a run folder ended with (save_models=true), with --view local the one before the last
-exchange; of a config file the start model. Features are as the run has compared them, after an exchange of prototypes by a
-metric across cameras; the model's own with prototypes.metric=false. HDF5, or NumPy's format where the name ends in .npz: for
-query and gallery each `features` (float32 [n, F], of length 1, so that the inner product is the cosine), `pids` (the people's
-own ids), `cameras` (-1: unknown) and `tasks` (int64 [n] each), task by task. Works on the CPU, without MPI. Exit code 2: the
-input cannot be used, and one line says why.
+exchange; of a config file the start model. Features are as the run has compared them, after an exchange of prototypes with
+norms for other cameras and by a metric across cameras; the model's own with prototypes.norms=0 prototypes.metric=false. HDF5, or NumPy's
+format where the name ends in .npz: for query and gallery each `features` (float32 [n, F], of length 1, so that the inner
+product is the cosine), `pids` (the people's own ids), `cameras` (-1: unknown) and `tasks` (int64 [n] each), task by task.
+Works on the CPU, without MPI. Exit code 2: the input cannot be used, and one line says why.
 """
 
 from argparse import Namespace
@@ -21,7 +21,7 @@ import numpy as np
 from fedstil_mpi.config.command_line import Parser, cli_main, integer
 from fedstil_mpi.evaluation import matches
 from fedstil_mpi.models.files import VIEWS
-from fedstil_mpi.results.reading.networks import check_chosen, kept_metric, kept_model, load_network, reopen
+from fedstil_mpi.results.reading.networks import check_chosen, kept_comparison, kept_model, load_network, reopen
 from fedstil_mpi.util import terminal
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import expanded, write
@@ -53,14 +53,14 @@ def write_features(options: Namespace) -> None:
     check_chosen("--tasks", options.tasks or [], run.stream.tasks, "tasks")
     model = kept_model(options.config, options.client, options.view) if options.config.is_dir() else None
     network = load_network(run.plan, run.stream, model)
-    metric = kept_metric(run.plan, options.config, options.client, options.view, network)
+    comparison = kept_comparison(run.plan, options.config, options.client, options.view, network)
     parts: dict[str, list[np.ndarray]] = {}
     for number in dict.fromkeys(options.tasks or range(run.stream.tasks)):
         task = run.original.task(options.client, number)
         for split in SPLITS:
             images = getattr(task, split)
             found = {
-                "features": matches.features(network, images, metric).numpy().astype(np.float32),
+                "features": matches.features(network, images, comparison).numpy().astype(np.float32),
                 "pids": images.pids,
                 "cameras": images.cameras,
                 "tasks": np.full(len(images), number),

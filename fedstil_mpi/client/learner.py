@@ -13,9 +13,9 @@ from torch import Tensor
 
 from fedstil_mpi.client.augmentation import Augmentation
 from fedstil_mpi.client.batches import MakeBatch, batch_indices, make_batches
+from fedstil_mpi.client.comparison import Comparison
 from fedstil_mpi.client.epochs import Epoch, ReferenceRate
 from fedstil_mpi.client.local_training import Diverged, LocalTraining, Penalty, set_seed, shortened
-from fedstil_mpi.client.metric import Metric
 from fedstil_mpi.client.rehearsal import Memory, Samples
 from fedstil_mpi.client.representations import PLAIN, represent
 from fedstil_mpi.client.tail_memory import TailMemory
@@ -36,7 +36,7 @@ KINDS = ("stem", "train", "search")
 class Learner:
     """A client as every method sees it. What is special about a method stays in `methods/`."""
 
-    derived = ("experiment", "tasks", "stem", "tail_memory", "training", "metric")
+    derived = ("experiment", "tasks", "stem", "tail_memory", "training", "comparison")
     """Attributes that are no state: see `methods.base.Client`."""
     counts_only = False
     """Whether images are counted instead of used, as a plan does."""
@@ -73,8 +73,8 @@ class Learner:
         """People this client has met as training people."""
         self.relayed: list[Samples] = []
         """Prototypes of known people as other clients saw them."""
-        self.metric: Callable[[], Metric | None] | None = None
-        """Makes the metric by which a search compares features; None, or where it gives None: by the cosine."""
+        self.comparison: Callable[[], Comparison | None] | None = None
+        """Makes what says how a search compares; None, or where it gives None: by the cosine of the tail's features."""
         self.draws = 0
         self.task = -1
         self.samples = 0
@@ -288,10 +288,12 @@ class Learner:
         return self.tail.classifier.in_features
 
     @torch.no_grad()
-    def extract_features(self, task: int, split: str, tail: Tail) -> Tensor:
-        """Features of a split's images by this model, [n, F] on the device. Raises InputError where it has diverged."""
-        self.forward_counts["search"] += len(getattr(self.tasks[task], split))
-        features = tail.eval().features(self.views.clean(task, split))
+    def extract_features(self, task: int, split: str, tail: Tail, comparison: Comparison | None = None) -> Tensor:
+        """Of a split's images by this model what a search compares, [n, F] on the device. Raises InputError where it has diverged."""
+        images, clean = getattr(self.tasks[task], split), self.views.clean(task, split)
+        self.forward_counts["search"] += len(images)
+        tail.eval()
+        features = comparison.features(tail, clean, images.cameras) if comparison else tail.features(clean)
         if self.experiment.train.on_divergence == "stop" and not is_finite([features]):
             raise self._diverged(f"task {task}: the features of its {split} images are not finite")
         return features

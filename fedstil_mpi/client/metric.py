@@ -7,15 +7,11 @@ S = mean of d d^T over differences d, and s the mean of the eigenvalues that S h
 differences across cameras alone, shrunk to the cosine. It takes no training, and holds for people nobody has met.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-
-from fedstil_mpi.models.files import read_tensors, write_tensors
-from fedstil_mpi.util.errors import InputError
 
 
 class Metric(NamedTuple):
@@ -40,23 +36,6 @@ class Metric(NamedTuple):
         unit_NF = normalize(features_NF, dim=1)
         along_NR = unit_NF @ self.directions_RF.T
         return unit_NF - (along_NR * (1 - self.gains_R)) @ self.directions_RF
-
-
-def save_metric(path: Path, metric: Metric) -> None:
-    """As a safetensors file, in a folder that is made if need be. Raises StorageError. Not collective."""
-    write_tensors(path, {name: tensor.cpu().contiguous() for name, tensor in metric._asdict().items()})
-
-
-def load_metric(path: Path, features: int) -> Metric:
-    """What `save_metric` has written, for so many numbers of an image; on the CPU. Raises InputError where it is not that."""
-    found = read_tensors(path)
-    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
-    directions = shapes.get("directions_RF", ())
-    if shapes != {"directions_RF": (*directions[:1], features), "gains_R": directions[:1]}:
-        raise InputError(
-            f"{path} is no metric of {features} features; expected the file that a run wrote beside its models"
-        )
-    return Metric(**found)
 
 
 def differences(here: Tensor, pids_here: Tensor, there: Tensor, pids_there: Tensor) -> Tensor:

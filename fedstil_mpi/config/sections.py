@@ -181,6 +181,9 @@ class Prototypes:
     """Where prototypes are exchanged, compare whatever is searched after an exchange by the cosine of features that are damped
     where two cameras' pictures of the same people differ (client/metric.py). Nothing more travels. Not where each task is
     searched with a model of its own."""
+    norms: float = bounded(0.5, 0, 1)
+    """There, too: share by which batch norms are moved, for pictures by other cameras than the client's own, to how these show the
+    people that both know (client/elsewhere.py). 0: all pictures pass alike. Cameras that are not known count as the client's own."""
 
 
 @dataclass(kw_only=True)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedstil_mpi.client.metric import Metric
+from fedstil_mpi.client.comparison import Comparison
 from fedstil_mpi.client.representations import BATCH, represent
 from fedstil_mpi.data.streams.base import Images, Task
 from fedstil_mpi.models.network import Network
@@ -26,22 +26,26 @@ class Match(NamedTuple):
 
 
 @torch.no_grad()
-def features(network: Network, images: Images, metric: Metric | None = None) -> Tensor:
+def features(network: Network, images: Images, comparison: Comparison | None = None) -> Tensor:
     """What a search compares of images, float64 [n, F], of length 1, on the CPU. Puts the tail into evaluation mode.
 
-    metric: by which it is compared; None: the cosine of the network's own features.
+    comparison: how; None: by the cosine of the network's own features.
     """
-    network.tail.eval()
+    tail = network.tail.eval()
     representations = represent(network.stem, images.pixels, torch.device("cpu"))
-    found = [network.tail.features(part) for part in representations.split(BATCH)]
-    together = torch.cat(found)
-    compared = together if metric is None else metric(together)
-    return torch.nn.functional.normalize(compared.double(), dim=1)
+    if comparison is None:
+        found = [tail.features(part) for part in representations.split(BATCH)]
+    else:
+        parts = zip(
+            representations.split(BATCH), np.split(images.cameras, range(BATCH, len(images), BATCH)), strict=True
+        )
+        found = [comparison.features(tail, part, cameras) for part, cameras in parts]
+    return torch.nn.functional.normalize(torch.cat(found).double(), dim=1)
 
 
-def similarities(network: Network, task: Task, metric: Metric | None = None) -> Tensor:
+def similarities(network: Network, task: Task, comparison: Comparison | None = None) -> Tensor:
     """Cosines of the `features`, float64 [queries, gallery]. Puts the tail into evaluation mode."""
-    query, gallery = (features(network, split, metric) for split in (task.query, task.gallery))
+    query, gallery = (features(network, split, comparison) for split in (task.query, task.gallery))
     return query @ gallery.T
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedstil_mpi.client.comparison import Comparison
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.client.metric import Metric
 from fedstil_mpi.config.sections import Evaluation
 from fedstil_mpi.evaluation import retrieval
 from fedstil_mpi.evaluation.lifelong import METRICS
@@ -129,13 +129,12 @@ class Search:
 
     def _extract(self, task: int, split: str, tail: Tail) -> Gallery:
         labels = getattr(self.learner.tasks[task], split).labels
-        features = self.learner.extract_features(task, split, tail)
-        return Gallery(features if self._metric is None else self._metric(features), labels)
+        return Gallery(self.learner.extract_features(task, split, tail, self._comparison), labels)
 
     @cached_property
-    def _metric(self) -> Metric | None:
-        """By what features are compared; None: the cosine. Made by what is searched first, and not at all where nothing is."""
-        return self.learner.metric() if self.learner.metric is not None else None
+    def _comparison(self) -> Comparison | None:
+        """None: by the cosine of the tail's features. Made by what is searched first, and not at all where nothing is."""
+        return self.learner.comparison() if self.learner.comparison is not None else None
 
 
 def gather(share: Callable[[np.ndarray], np.ndarray], own: Mapping[int, Gallery], length: int) -> Everywhere:

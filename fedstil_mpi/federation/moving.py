@@ -80,7 +80,7 @@ def _let_go(f: Federation, moving: Moving, client: int) -> None:
     """Of all but the rosters' entries."""
     side = f.clients.made().get(client)
     if side is not None:
-        del side.learner.views, side.learner.metric  # circles through these would keep its memory
+        del side.learner.views, side.learner.comparison  # circles through these would keep its memory
     f.forget(client)
     moving.resources.forget(client)
 

@@ -22,9 +22,9 @@ def model_file(folder: Path, client: int, view: str = "served") -> Path:
     return folder / "models" / f"client-{client}{'' if view == 'served' else f'-{view}'}.safetensors"
 
 
-def metric_file(folder: Path, client: int) -> Path:
-    """Where a run folder has the metric by which a client's served features are compared; no file: by the cosine."""
-    return folder / "models" / f"client-{client}-metric.safetensors"
+def comparison_file(folder: Path, client: int) -> Path:
+    """Where a run folder has what says how a client's served model is searched; no file: by the cosine of its features."""
+    return folder / "models" / f"client-{client}-comparison.safetensors"
 
 
 def save_models(folder: Path, tails: Mapping[int, nn.Module], view: str) -> None:

@@ -133,7 +133,7 @@ class CountingLearner(Learner):
 
     feature_length = 1
 
-    def extract_features(self, task: int, split: str, tail: Tail) -> Tensor:
+    def extract_features(self, task: int, split: str, tail: Tail, comparison: Any = None) -> Tensor:
         self.views.clean(task, split)
         n = len(getattr(self.tasks[task], split))
         self.forward_counts["search"] += n

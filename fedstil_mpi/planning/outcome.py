@@ -7,8 +7,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from fedstil_mpi.client.comparison import save_comparison
 from fedstil_mpi.client.learner import Learner
-from fedstil_mpi.client.metric import save_metric
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.state import Federation
@@ -48,7 +48,7 @@ def gather(world: World, plan: Plan, f: Federation, libraries: int) -> Outcome:
             with world.verdict():
                 tails = {learner.client: learner.tail for learner in learners if learner.draws}
                 files.save_models(plan.experiment.folder, tails, "served")
-                _save_metrics(plan.experiment.folder, learners)
+                _save_comparisons(plan.experiment.folder, learners)
                 if world.is_server:
                     files.save_stem(plan.experiment.folder, f.initial_model.network.stem)
     timings = world.gather_json(f.clock.spent()) or []
@@ -56,8 +56,8 @@ def gather(world: World, plan: Plan, f: Federation, libraries: int) -> Outcome:
     return Outcome(timings, [of_client for _, of_client in sorted(chain.from_iterable(fingerprints))], measured)
 
 
-def _save_metrics(folder: Path, learners: Iterable[Learner]) -> None:
-    """By which the clients' served models are compared, where it is not the cosine. Raises StorageError."""
+def _save_comparisons(folder: Path, learners: Iterable[Learner]) -> None:
+    """How the clients' served models are searched, where it is not by the cosine of their features. Raises StorageError."""
     for learner in learners:
-        if learner.draws and learner.metric is not None and (metric := learner.metric()) is not None:
-            save_metric(files.metric_file(folder, learner.client), metric)
+        if learner.draws and learner.comparison is not None and (comparison := learner.comparison()) is not None:
+            save_comparison(files.comparison_file(folder, learner.client), comparison)

@@ -1,10 +1,13 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import normalize
 
-from fedstil_mpi.client.metric import Metric, differences, load_metric, save_metric
+from fedstil_mpi.client import elsewhere
+from fedstil_mpi.client.comparison import Comparison, load_comparison, save_comparison
+from fedstil_mpi.client.metric import Metric, differences
 from fedstil_mpi.evaluation.search import Search
 from fedstil_mpi.util.errors import InputError
 from support import tiny
@@ -19,13 +22,14 @@ ALL = [0, 1, 2]
 SETTINGS = {"train.steps": 2, "train.batch": 8, "rounds.per_task": 2, "memory.size": 6, "prototypes.exchange": True}
 
 
-def federation(metric: bool = True, method: str = "fedavg") -> tiny.Federation:
-    return tiny.federation(tiny.experiment(SETTINGS | STEADY | {"prototypes.metric": metric}, method), STREAMS)
+def federation(metric: bool = True, norms: float = 0.0) -> tiny.Federation:
+    more = {"prototypes.metric": metric, "prototypes.norms": norms}
+    return tiny.federation(tiny.experiment(SETTINGS | STEADY | more, "fedavg"), STREAMS)
 
 
-def exchanged() -> tiny.Federation:
+def exchanged(metric: bool = True, norms: float = 0.0) -> tiny.Federation:
     """After three rounds and what is sent before a fourth."""
-    result = federation()
+    result = federation(metric, norms)
     for number in (1, 2, 3):
         result.play(number, ALL)
     result.distribute(4, ALL)
@@ -77,7 +81,7 @@ def test_differences_are_of_the_same_people_only():
 
 
 def test_nobody_trains_or_sends_otherwise_for_it():
-    tiny.play_alike(federation(metric=False), federation(), 3, ALL)
+    tiny.play_alike(federation(metric=False), federation(norms=0.5), 3, ALL)
 
 
 def test_what_is_searched_after_an_exchange_is_compared_by_the_metric_of_prototypes():
@@ -99,15 +103,16 @@ def test_what_is_searched_after_an_exchange_is_compared_by_the_metric_of_prototy
 
 
 def test_a_client_that_shares_nobody_is_searched_as_before():
-    result = exchanged()
+    result = exchanged(norms=0.5)
     side = result.clients[2]
     plain = searched(side)
     with side.serving():
         assert torch.equal(searched(side), plain)
 
 
-def test_a_model_that_has_diverged_has_no_metric():
-    result = exchanged()
+@pytest.mark.parametrize("norms", [0, 0.5])
+def test_a_model_that_has_diverged_has_no_metric(norms):
+    result = exchanged(norms=norms)
     side = result.clients[0]
     with torch.no_grad():
         next(side.learner.tail.parameters()).fill_(torch.nan)
@@ -116,10 +121,114 @@ def test_a_model_that_has_diverged_has_no_metric():
         assert searched(side).isnan().all()
 
 
+class Small(torch.nn.Module):
+    """Two layers with batch norms whose statistics and slopes are any."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.trunk = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 4, 1),
+            torch.nn.BatchNorm2d(4),
+            torch.nn.ReLU(),
+            torch.nn.Conv2d(4, 5, 3),
+            torch.nn.BatchNorm2d(5),
+        )
+        for norm in (self.trunk[1], self.trunk[4]):
+            for tensor in (norm.running_mean, norm.running_var, norm.weight.data, norm.bias.data):
+                tensor.uniform_(0.5, 2)
+        self.classifier = torch.nn.Linear(5, 2)
+        self.eval()
+
+    def features(self, maps: torch.Tensor) -> torch.Tensor:
+        return self.trunk(maps).mean((2, 3))
+
+
+def test_what_a_camera_adds_to_everybody_is_taken_off_by_the_norms():
+    """A camera that adds the same colour everywhere is seen as the client's own, through all layers, and strangers by it are, too."""
+    tail = Small()
+    people, strangers, cast = (
+        torch.randn(6, 3, 4, 4),
+        torch.randn(3, 3, 4, 4),
+        torch.tensor([0.7, -0.4, 1.0]).view(3, 1, 1),
+    )
+    norms, here, there = elsewhere.fit(tail, people, people + cast, 1.0)
+    torch.testing.assert_close(there, here)
+    assert torch.equal(here, tail.features(people))
+    with elsewhere.from_elsewhere(tail, norms):
+        torch.testing.assert_close(tail.features(strangers + cast), Small().features(strangers))
+    assert torch.equal(tail.features(people), here)
+
+
+@torch.no_grad()
+def test_norms_are_moved_by_a_share_layer_by_layer():
+    """By hand: the first by a quarter of the difference of what reaches it, the second of what reaches it then."""
+    tail = Small()
+    here, there = torch.randn(5, 3, 4, 4), torch.randn(7, 3, 4, 4) + 1
+    norms, _, features = elsewhere.fit(tail, here, there, 0.25)
+    first, second = tail.trunk[1], tail.trunk[4]
+
+    def apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        return other.mean((0, 2, 3)) - one.mean((0, 2, 3))
+
+    mean = first.running_mean + apart(tail.trunk[0](here), tail.trunk[0](there)) / 4
+    torch.testing.assert_close(norms["trunk.1.running_mean"], mean)
+    reaches = tail.trunk[:4](here)
+    first.running_mean = mean
+    torch.testing.assert_close(
+        norms["trunk.4.running_mean"], second.running_mean + apart(reaches, tail.trunk[:4](there)) / 4
+    )
+    assert set(norms) == {"trunk.1.running_mean", "trunk.4.running_mean"}
+    second.running_mean = norms["trunk.4.running_mean"]
+    torch.testing.assert_close(features, tail.features(there))
+    assert elsewhere.fit(tail, here, there, 0)[0] == {}
+
+
+def test_pictures_by_own_and_by_unknown_cameras_pass_as_ever():
+    tail, maps = Small(), torch.randn(5, 3, 4, 4)
+    norms, _, _ = elsewhere.fit(tail, maps, maps + 1, 0.5)
+    plain = tail.features(maps)
+    with elsewhere.from_elsewhere(tail, norms):
+        away = tail.features(maps)
+    found = Comparison(None, norms, frozenset({3, 4})).features(tail, maps, np.array([3, 0, -1, 4, 7]))
+    torch.testing.assert_close(found, torch.stack([plain[0], away[1], plain[2], plain[3], away[4]]))
+    assert not torch.allclose(plain, away)
+
+
+def test_a_client_is_searched_with_norms_for_what_its_own_cameras_did_not_see():
+    result = exchanged(metric=False, norms=0.5)
+    side = result.clients[0]
+    assert set(side.learner.tasks[0].train.cameras) != set(side.learner.tasks[0].gallery.cameras)
+    plain = searched(side)
+    with side.serving():
+        comparison, changed = side.comparison(), searched(side)
+    assert comparison.metric is None
+    moved = (changed != plain).any(1)
+    by_others = ~np.isin(Search(side.learner).joined.labels[:, 1], list(comparison.cameras))
+    assert moved.tolist() == by_others.tolist()
+    assert moved.any()
+
+
 def test_it_is_read_back_as_it_was_written_and_no_other(tmp_path):
-    metric = Metric.across_cameras(torch.randn(3, 5), 1.0)
-    file = tmp_path / "models" / "metric.safetensors"
-    save_metric(file, metric)
-    assert all(torch.equal(one, other) for one, other in zip(load_metric(file, 5), metric, strict=True))
-    with pytest.raises(InputError, match="no metric of 4 features"):
-        load_metric(file, 4)
+    tail = Small()
+    maps = torch.randn(3, 3, 4, 4)
+    norms, here, there = elsewhere.fit(tail, maps, maps + 1, 0.5)
+    metric = Metric.across_cameras(here - 2 * there, 1.0)
+    file = tmp_path / "models" / "comparison.safetensors"
+    for kept in (
+        Comparison(metric, norms, frozenset({1, 5})),
+        Comparison(metric, {}, frozenset()),
+        Comparison(None, norms, frozenset({2})),
+    ):
+        save_comparison(file, kept)
+        back = load_comparison(file, tail)
+        assert torch.equal(back.features(tail, maps, np.arange(3)), kept.features(tail, maps, np.arange(3)))
+        assert back.cameras == kept.cameras
+    other = Small()
+    other.trunk[4] = torch.nn.BatchNorm2d(6)
+    with pytest.raises(InputError, match="of such a model"):
+        load_comparison(file, other)
+    save_comparison(file, Comparison(metric, {}, frozenset()))
+    other.classifier = torch.nn.Linear(4, 2)
+    with pytest.raises(InputError, match="compares no 4 features"):
+        load_comparison(file, other)

@@ -1,15 +1,18 @@
-"""Comparing across cameras: an aid by which what is searched is compared by a metric that minds a change of camera less.
+"""Comparing across cameras: an aid by which what is searched is compared so that a change of camera matters less.
 
 A client has sent a prototype of each of its people, and has got those of the same people from other cameras. Their
-differences, by the model that is searched, tell which directions of its features show the camera (`client.metric`).
-Nothing travels for it. As averaging over time it takes effect in what is searched after an exchange.
+differences, by the model that is searched, tell how its layers see other cameras' pictures (`client.elsewhere`), and which directions
+of its features show the camera (`client.metric`). Nothing travels for it. As averaging over time it takes effect in what is searched after an exchange.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 
+from fedstil_mpi.client import elsewhere
+from fedstil_mpi.client.comparison import Comparison
 from fedstil_mpi.client.metric import Metric, differences
 from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.comm.flat import Message
@@ -41,14 +44,14 @@ class ComparingClient(ServingAid):
     @contextmanager
     def serving(self) -> Iterator[None]:
         with self.inner.serving():
-            self.learner.metric = self.metric if self.arrived else None
+            self.learner.comparison = self.comparison if self.arrived else None
             yield
-            self.learner.metric = None
+            self.learner.comparison = None
 
     @torch.no_grad()
-    def metric(self) -> Metric | None:
+    def comparison(self) -> Comparison | None:
         """By the learner's tail as it is; None where no person is known from elsewhere, or the model has diverged."""
-        learner = self.learner
+        learner, options = self.learner, self.learner.experiment.prototypes
         here = torch.isin(self.pids, torch.cat([self.pids[:0], *(part.pids.cpu() for part in learner.relayed)]))
         if not here.any():
             return None
@@ -59,8 +62,13 @@ class ComparingClient(ServingAid):
         tail, shape = learner.tail.eval(), there.representations.shape[1:]
         own = self.prototypes[here].to(learner.device).view(-1, *shape)
         pids = self.pids[here].to(learner.device)
-        found = differences(tail.features(own), pids, tail.features(there.representations), there.pids)
-        return Metric.across_cameras(found, SHRINKAGE) if is_finite([found]) else None
+        norms, own_features, their_features = elsewhere.fit(tail, own, there.representations, options.norms)
+        found = differences(own_features, pids, their_features, there.pids)
+        if not is_finite([found]):
+            return None
+        metric = Metric.across_cameras(found, SHRINKAGE) if options.metric else None
+        own_cameras = (learner.tasks[task].train.cameras.tolist() for task in range(learner.task + 1))
+        return Comparison(metric, norms, frozenset(chain.from_iterable(own_cameras)))
 
     def state(self) -> State:
         return {"inner": self.inner.state(), "pids": self.pids, "prototypes": self.prototypes}

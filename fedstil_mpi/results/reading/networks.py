@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedstil_mpi import methods
-from fedstil_mpi.client.metric import Metric, load_metric
+from fedstil_mpi.client.comparison import Comparison, load_comparison
 from fedstil_mpi.config import loading
 from fedstil_mpi.data.sources import open_original
 from fedstil_mpi.data.streams.base import Stream
@@ -14,7 +14,7 @@ from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.setup import make_plan
 from fedstil_mpi.federation.start_model import build_network, warmup_images
 from fedstil_mpi.federation.warm_up import warm_up
-from fedstil_mpi.models.files import STEM, load_tail, metric_file, model_file
+from fedstil_mpi.models.files import STEM, comparison_file, load_tail, model_file
 from fedstil_mpi.models.network import Network
 from fedstil_mpi.util.errors import InputError
 
@@ -55,13 +55,14 @@ def kept_model(folder: Path, client: int, view: str = "served") -> Path:
     return file
 
 
-def kept_metric(plan: Plan, folder: Path, client: int, view: str, network: Network) -> Metric | None:
-    """By what a run has compared a client's features after the last exchange; None: by the cosine, as before that exchange,
-    and as prototypes.metric=false says. Raises InputError where its file cannot be read."""
-    file = metric_file(folder, client)
-    if view != "served" or not plan.experiment.prototypes.metric or not file.is_file():
+def kept_comparison(plan: Plan, folder: Path, client: int, view: str, network: Network) -> Comparison | None:
+    """How a run has searched a client's model after the last exchange, less what prototypes.metric=false and prototypes.norms=0
+    take from it; None: by the cosine of its features, as before that exchange. Raises InputError where its file cannot be read."""
+    file, options = comparison_file(folder, client), plan.experiment.prototypes
+    if view != "served" or not file.is_file():
         return None
-    return load_metric(file, network.tail.classifier.in_features)
+    found = load_comparison(file, network.tail)
+    return found._replace(metric=found.metric if options.metric else None, norms=found.norms if options.norms else {})
 
 
 def load_network(plan: Plan, stream: Stream, model: Path | None) -> Network:

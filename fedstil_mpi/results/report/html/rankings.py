@@ -25,7 +25,7 @@ def rankings(run: Run, clients: Sequence[int]) -> list[dict[str, Any]]:
     """A dict for each query of each client, to be shown. Raises InputError where models or images are not there."""
     from fedstil_mpi.evaluation.matches import similarities
     from fedstil_mpi.models.files import VIEWS, load_tail
-    from fedstil_mpi.results.reading.networks import check_chosen, kept_metric, kept_model, load_network, reopen
+    from fedstil_mpi.results.reading.networks import check_chosen, kept_comparison, kept_model, load_network, reopen
 
     found = []
     opened = reopen(run.folder)
@@ -39,8 +39,8 @@ def rankings(run: Run, clients: Sequence[int]) -> list[dict[str, Any]]:
             alike = {}
             for view, file in files.items():
                 load_tail(file, network.tail)
-                metric = kept_metric(opened.plan, run.folder, client, view, network)
-                alike[view] = similarities(network, task, metric)
+                comparison = kept_comparison(opened.plan, run.folder, client, view, network)
+                alike[view] = similarities(network, task, comparison)
             for query in queries:
                 lists = {view: answers(task, query, of[query], market) for view, of in alike.items()}
                 shown = {"picture": picture(task.query.pixels[query]), "person": int(task.query.pids[query])}

@@ -1,0 +1,65 @@
+"""How what is searched is compared after an exchange of prototypes: by which features, and by which metric."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedstil_mpi.client.elsewhere import Norms, from_elsewhere
+from fedstil_mpi.client.metric import Metric
+from fedstil_mpi.models.files import read_tensors, write_tensors
+from fedstil_mpi.models.network import Tail
+from fedstil_mpi.util.errors import InputError
+
+NORMS = "norms."
+"""Before the names of `Comparison.norms` in a file."""
+
+
+class Comparison(NamedTuple):
+    metric: Metric | None
+    """None: by the cosine of the features as they are."""
+    norms: Norms
+    """For pictures from elsewhere; empty: all pass the tail alike."""
+    cameras: frozenset[int]
+    """The client's own."""
+
+    def features(self, tail: Tail, representations: Tensor, cameras: np.ndarray) -> Tensor:
+        """What a search compares, [n, F]. tail: in evaluation mode. cameras: int64 [n]; one below 0 is unknown, and counts as own."""
+        elsewhere = torch.from_numpy(~np.isin(cameras, list(self.cameras)) & (cameras >= 0)).to(representations.device)
+        if self.norms and elsewhere.any():
+            with from_elsewhere(tail, self.norms):
+                away = tail.features(representations[elsewhere])
+            found = away.new_empty(len(representations), away.shape[1])
+            found[elsewhere] = away
+            if not elsewhere.all():
+                found[~elsewhere] = tail.features(representations[~elsewhere])
+        else:
+            found = tail.features(representations)
+        return found if self.metric is None else self.metric(found)
+
+
+def save_comparison(path: Path, comparison: Comparison) -> None:
+    """As a safetensors file, in a folder that is made if need be. Raises StorageError. Not collective."""
+    tensors = {} if comparison.metric is None else comparison.metric._asdict()
+    tensors |= {NORMS + name: mean for name, mean in comparison.norms.items()}
+    tensors["cameras"] = torch.tensor(sorted(comparison.cameras), dtype=torch.int64)
+    write_tensors(path, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def load_comparison(path: Path, tail: Tail) -> Comparison:
+    """What `save_comparison` has written, for such a tail; on the CPU. Raises InputError where it is not that."""
+    found = read_tensors(path)
+    cameras = frozenset(found.pop("cameras", torch.empty(0, dtype=torch.int64)).tolist())
+    norms = {name.removeprefix(NORMS): found.pop(name) for name in list(found) if name.startswith(NORMS)}
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    directions, features = shapes.get("directions_RF", ()), tail.classifier.in_features
+    expected = {"directions_RF": (*directions[:1], features), "gains_R": directions[:1]} if found else {}
+    own = dict(tail.named_buffers())
+    fits = all(name in own and own[name].shape == mean.shape for name, mean in norms.items())
+    if shapes != expected or not fits:
+        raise InputError(
+            f"{path} compares no {features} features of such a model; expected the file that a run wrote beside its models"
+        )
+    return Comparison(Metric(**found) if found else None, norms, cameras)
