@@ -1,5 +1,7 @@
 """Exported features find what the program finds, and the two models of a client are those before and after an exchange."""
 
+from itertools import combinations
+
 import h5py
 import numpy as np
 import pytest
@@ -49,16 +51,17 @@ def test_a_search_with_them_gives_the_runs_own_numbers(folder, tmp_path, view):
         assert [result.rank(1), result.rank(5), result.map] == pytest.approx([expected[0], expected[2], expected[4]])
 
 
-def test_they_are_the_models_own_without_the_metric(folder, tmp_path):
-    """Which is there: client 1 has met people whom others have met."""
-    own, found = (
-        exported(folder, tmp_path / "x.h5", *more)["query/features"] for more in (["prototypes.metric=false"], [])
+def test_they_are_the_models_own_without_norms_and_metric(folder, tmp_path):
+    """Which are there: client 1 has met people whom others have met, and its galleries are by other cameras."""
+    own, normed, found = (
+        exported(folder, tmp_path / "x.h5", *off)["gallery/features"]
+        for off in (["prototypes.metric=false", "prototypes.norms=0"], ["prototypes.metric=false"], [])
     )
-    assert not np.allclose(own, found)
+    assert not any(np.allclose(one, other) for one, other in combinations((own, normed, found), 2))
     run, file = networks.reopen(folder), model_file(folder, 1)
     network = networks.load_network(run.plan, run.stream, file)
     task = run.original.task(1, 0)
-    assert np.allclose(own[: len(task.query)], matches.features(network, task.query))
+    assert np.allclose(own[: len(task.gallery)], matches.features(network, task.gallery))
 
 
 def test_features_have_length_1_and_both_formats_hold_the_same(folder, tmp_path):
