@@ -29,8 +29,8 @@ INTRODUCTION = """# The claim
 FedSTIL's paper says: rank-1 nearly **4 points** above the best other method, with **62 % fewer bytes**. Here it is beside what this
 program measures: of FedSTIL as its paper has it (`method.preset=paper`), and of the default, each against the best other method as
 published, and with the same aids (rehearsal, softmax over people met, identity prototypes, contrast; in numbers of
-`bench/compare-scopes-closed`, `-open` and `-places` the metric across cameras, too). The first two are of 48 steps a round, all others of 12; where
-that metric is not named features are compared by the cosine.
+`bench/compare-scopes-closed` and `-open` the norms for other cameras and the metric across cameras, too, in those of `-places` the metric).
+The first two are of 48 steps a round, all others of 12; where neither is named all pictures pass alike and are compared by the cosine.
 
     {command}
 
