@@ -24,7 +24,7 @@ NOT_HERE = {
 }
 """How a command begins -> why it is not run here."""
 QUICK = [
-    *("train.steps=1", "train.batch=8", "warmup.steps=0"),
+    *("train.steps=1", "train.batch=8", "warmup.steps=0", "model.split=null"),
     *("placement.device=cpu", "placement.threads=1", "checkpoint.every=0"),
 ]
 OWN = ["model.weights=none", SMALL]
