@@ -111,7 +111,7 @@ IN_WAVES = ["placement.at_once=20", "rounds.total=3", "rounds.evaluate_every=3"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("rounds", "least"), [(FEW_DRAWN, 0.8), (IN_WAVES, 0.85)], ids=["few drawn", "in waves"])
+@pytest.mark.parametrize(("rounds", "least"), [(FEW_DRAWN, 0.75), (IN_WAVES, 0.85)], ids=["few drawn", "in waves"])
 def test_memory_of_many_clients_is_what_the_plan_says(tmp_path, rounds, least):
     """Libraries included, it is a tenth more at most. Less by so much, since not all that is counted is there at once."""
     arguments = ["-m", "fedstil_mpi.run", *MANY, *rounds, f"output={tmp_path}"]
