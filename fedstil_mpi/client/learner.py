@@ -293,7 +293,7 @@ class Learner:
         images, clean = getattr(self.tasks[task], split), self.views.clean(task, split)
         self.forward_counts["search"] += len(images)
         tail.eval()
-        features = comparison.features(tail, clean, images.cameras) if comparison else tail.features(clean)
+        features = comparison.features(tail, clean, images.cameras) if comparison is not None else tail.features(clean)
         if self.experiment.train.on_divergence == "stop" and not is_finite([features]):
             raise self._diverged(f"task {task}: the features of its {split} images are not finite")
         return features

@@ -19,7 +19,7 @@ LARGEST = 2**25
 """Bytes from which on a block is mapped for itself, and given back: of such there are few, and kept ones would leave gaps."""
 
 SLACK = 2**24
-"""Bytes by which a process may grow before freed ones are returned: small models' are faulted in again in less than that takes."""
+"""Bytes by which a process may grow before freed ones are returned: what small models free is best taken again as it is."""
 
 
 def keep_freed_memory() -> bool:
