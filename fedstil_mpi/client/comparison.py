@@ -27,17 +27,24 @@ class Comparison(NamedTuple):
 
     def features(self, tail: Tail, representations: Tensor, cameras: np.ndarray) -> Tensor:
         """What a search compares, [n, F]. tail: in evaluation mode. cameras: int64 [n]; one below 0 is unknown, and counts as own."""
-        elsewhere = torch.from_numpy(~np.isin(cameras, list(self.cameras)) & (cameras >= 0)).to(representations.device)
-        if self.norms and elsewhere.any():
-            with from_elsewhere(tail, self.norms):
-                away = tail.features(representations[elsewhere])
-            found = away.new_empty(len(representations), away.shape[1])
-            found[elsewhere] = away
-            if not elsewhere.all():
-                found[~elsewhere] = tail.features(representations[~elsewhere])
-        else:
-            found = tail.features(representations)
+        found = self._with_norms(tail, representations, cameras) if self.norms else tail.features(representations)
         return found if self.metric is None else self.metric(found)
+
+    def _with_norms(self, tail: Tail, representations: Tensor, cameras: np.ndarray) -> Tensor:
+        elsewhere = torch.from_numpy(~np.isin(cameras, list(self.cameras)) & (cameras >= 0)).to(representations.device)
+        if not elsewhere.any():
+            return tail.features(representations)
+        with from_elsewhere(tail, self.norms):
+            away = tail.features(representations[elsewhere])
+        found = away.new_empty(len(representations), away.shape[1])
+        found[elsewhere] = away
+        if not elsewhere.all():
+            found[~elsewhere] = tail.features(representations[~elsewhere])
+        return found
+
+
+BY_COSINE = Comparison(None, {}, frozenset())
+"""Of the tail's features as they are."""
 
 
 def save_comparison(path: Path, comparison: Comparison) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedstil_mpi.client.augmentation import Augmentation
 from fedstil_mpi.client.batches import MakeBatch, batch_indices, make_batches
-from fedstil_mpi.client.comparison import Comparison
+from fedstil_mpi.client.comparison import BY_COSINE, Comparison
 from fedstil_mpi.client.epochs import Epoch, ReferenceRate
 from fedstil_mpi.client.local_training import Diverged, LocalTraining, Penalty, set_seed, shortened
 from fedstil_mpi.client.rehearsal import Memory, Samples
@@ -73,8 +73,8 @@ class Learner:
         """People this client has met as training people."""
         self.relayed: list[Samples] = []
         """Prototypes of known people as other clients saw them."""
-        self.comparison: Callable[[], Comparison | None] | None = None
-        """Makes what says how a search compares; None, or where it gives None: by the cosine of the tail's features."""
+        self.comparison: Callable[[], Comparison] = lambda: BY_COSINE
+        """Makes what says how a search compares."""
         self.draws = 0
         self.task = -1
         self.samples = 0
@@ -288,12 +288,11 @@ class Learner:
         return self.tail.classifier.in_features
 
     @torch.no_grad()
-    def extract_features(self, task: int, split: str, tail: Tail, comparison: Comparison | None = None) -> Tensor:
+    def extract_features(self, task: int, split: str, tail: Tail, comparison: Comparison = BY_COSINE) -> Tensor:
         """Of a split's images by this model what a search compares, [n, F] on the device. Raises InputError where it has diverged."""
         images, clean = getattr(self.tasks[task], split), self.views.clean(task, split)
         self.forward_counts["search"] += len(images)
-        tail.eval()
-        features = comparison.features(tail, clean, images.cameras) if comparison is not None else tail.features(clean)
+        features = comparison.features(tail.eval(), clean, images.cameras)
         if self.experiment.train.on_divergence == "stop" and not is_finite([features]):
             raise self._diverged(f"task {task}: the features of its {split} images are not finite")
         return features

@@ -185,6 +185,11 @@ class Prototypes:
     """There, too: share by which batch norms are moved, for pictures by other cameras than the client's own, to how these show the
     people that both know (client/elsewhere.py). 0: all pictures pass alike. Cameras that are not known count as the client's own."""
 
+    @property
+    def compared(self) -> bool:
+        """Whether clients keep those that they send, to search with what these and others' tell."""
+        return self.exchange and bool(self.metric or self.norms)
+
 
 @dataclass(kw_only=True)
 class Serving:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedstil_mpi.client.comparison import Comparison
+from fedstil_mpi.client.comparison import BY_COSINE, Comparison
 from fedstil_mpi.client.representations import BATCH, represent
 from fedstil_mpi.data.streams.base import Images, Task
 from fedstil_mpi.models.network import Network
@@ -26,24 +26,17 @@ class Match(NamedTuple):
 
 
 @torch.no_grad()
-def features(network: Network, images: Images, comparison: Comparison | None = None) -> Tensor:
-    """What a search compares of images, float64 [n, F], of length 1, on the CPU. Puts the tail into evaluation mode.
-
-    comparison: how; None: by the cosine of the network's own features.
-    """
+def features(network: Network, images: Images, comparison: Comparison = BY_COSINE) -> Tensor:
+    """What a search compares of images, float64 [n, F], of length 1, on the CPU. Puts the tail into evaluation mode."""
     tail = network.tail.eval()
     representations = represent(network.stem, images.pixels, torch.device("cpu"))
-    if comparison is None:
-        found = [tail.features(part) for part in representations.split(BATCH)]
-    else:
-        parts = zip(
-            representations.split(BATCH), np.split(images.cameras, range(BATCH, len(images), BATCH)), strict=True
-        )
-        found = [comparison.features(tail, part, cameras) for part, cameras in parts]
+    cameras = np.split(images.cameras, range(BATCH, len(images), BATCH))
+    parts = zip(representations.split(BATCH), cameras, strict=True)
+    found = [comparison.features(tail, *part) for part in parts]
     return torch.nn.functional.normalize(torch.cat(found).double(), dim=1)
 
 
-def similarities(network: Network, task: Task, comparison: Comparison | None = None) -> Tensor:
+def similarities(network: Network, task: Task, comparison: Comparison = BY_COSINE) -> Tensor:
     """Cosines of the `features`, float64 [queries, gallery]. Puts the tail into evaluation mode."""
     query, gallery = (features(network, split, comparison) for split in (task.query, task.gallery))
     return query @ gallery.T

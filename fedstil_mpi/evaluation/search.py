@@ -132,9 +132,9 @@ class Search:
         return Gallery(self.learner.extract_features(task, split, tail, self._comparison), labels)
 
     @cached_property
-    def _comparison(self) -> Comparison | None:
-        """None: by the cosine of the tail's features. Made by what is searched first, and not at all where nothing is."""
-        return self.learner.comparison() if self.learner.comparison is not None else None
+    def _comparison(self) -> Comparison:
+        """Made by what is searched first, and not at all where nothing is."""
+        return self.learner.comparison()
 
 
 def gather(share: Callable[[np.ndarray], np.ndarray], own: Mapping[int, Gallery], length: int) -> Everywhere:

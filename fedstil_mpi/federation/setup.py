@@ -215,7 +215,7 @@ def make_client(method: MethodModule, schema: MessageSchema, experiment: Experim
         side = averaging.AveragedClient(side, experiment.serving.average)
     if experiment.prototypes.exchange:
         side = PrototypeClient(side)
-        if (experiment.prototypes.metric or experiment.prototypes.norms) and not side.task_aware:
+        if experiment.prototypes.compared and not side.task_aware:
             side = ComparingClient(side)
     if not schema.codecs.any:
         return side

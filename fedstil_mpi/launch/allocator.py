@@ -7,9 +7,9 @@ which glibc before 2.38 never takes a free block of just the right size. So betw
 """
 
 import ctypes
-import mmap
 import platform
-from pathlib import Path
+
+from fedstil_mpi.util.machine import process_memory
 
 GLIBC = "glibc"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -41,12 +41,7 @@ def return_freed_memory(settled: int = 0) -> int:
     """
     if platform.libc_ver()[0] != GLIBC:
         return 0
-    if _resident() - settled < SLACK:
+    if process_memory("VmRSS") - settled < SLACK:
         return settled
     ctypes.CDLL(None).malloc_trim(0)
-    return _resident()
-
-
-def _resident() -> int:
-    """Bytes of this process in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+    return process_memory("VmRSS")

@@ -223,8 +223,7 @@ def _of_clients(experiment: Experiment, sizes: Sizes, learners: Sequence[Countin
     largest = {split: max(images[split] for images in splits) for split in SPLITS}
     remembered = [learner.stored for learner in learners]
     represented = sum(learner.represented for learner in learners)
-    compared = experiment.prototypes.exchange and bool(experiment.prototypes.metric or experiment.prototypes.norms)
-    sent = compared * sum(len(task.train.people) for task in tasks)
+    sent = experiment.prototypes.compared * sum(len(task.train.people) for task in tasks)
     views = len(learners) * largest["train"] * Augmentation.of(experiment.train).active
     searched = max(largest.values()) * sizes.in_tail.peak
     return {

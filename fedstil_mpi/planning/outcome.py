@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from fedstil_mpi.client.comparison import save_comparison
+from fedstil_mpi.client.comparison import BY_COSINE, save_comparison
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.federation.plan import Plan
@@ -59,5 +59,5 @@ def gather(world: World, plan: Plan, f: Federation, libraries: int) -> Outcome:
 def _save_comparisons(folder: Path, learners: Iterable[Learner]) -> None:
     """How the clients' served models are searched, where it is not by the cosine of their features. Raises StorageError."""
     for learner in learners:
-        if learner.draws and learner.comparison is not None and (comparison := learner.comparison()) is not None:
+        if learner.draws and (comparison := learner.comparison()) is not BY_COSINE:
             save_comparison(files.comparison_file(folder, learner.client), comparison)

@@ -3,6 +3,8 @@
 import os
 import platform
 import re
+import resource
+import sys
 from pathlib import Path
 
 
@@ -30,6 +32,16 @@ def free_memory() -> int | None:
     except OSError:
         return None
     return 1024 * int(found[1]) if found else None
+
+
+def process_memory(key: str) -> int:
+    """Bytes of this process: now (VmRSS), or at its peak (VmHWM), which is all that macOS tells."""
+    try:
+        found = re.search(rf"^{key}:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    assert found is not None
+    return 1024 * int(found[1])
 
 
 def _of_cpu(key: str) -> str | None:

@@ -21,6 +21,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 RETURNS = """
 from fedstil_mpi.launch import allocator
+from fedstil_mpi.util.machine import process_memory
 
 allocator.keep_freed_memory()
 
@@ -28,15 +29,15 @@ allocator.keep_freed_memory()
 def taken_and_freed(megabytes):
     blocks = [bytearray(b"1") * 2**20 for _ in range(megabytes)]
     del blocks
-    return allocator._resident()
+    return process_memory("VmRSS")
 
 
-before = allocator._resident()
+before = process_memory("VmRSS")
 kept = taken_and_freed(64)
 settled = allocator.return_freed_memory(before)
 print(kept - settled)
 kept = taken_and_freed(8)
-print(allocator.return_freed_memory(settled) - settled, allocator._resident() - kept)
+print(allocator.return_freed_memory(settled) - settled, process_memory("VmRSS") - kept)
 """
 PAGES = 8 * 2**24 // resource.getpagesize()
 

@@ -54,14 +54,18 @@ def test_a_search_with_them_gives_the_runs_own_numbers(folder, tmp_path, view):
 def test_they_are_the_models_own_without_norms_and_metric(folder, tmp_path):
     """Which are there: client 1 has met people whom others have met, and its galleries are by other cameras."""
     own, normed, found = (
-        exported(folder, tmp_path / "x.h5", *off)["gallery/features"]
+        exported(folder, tmp_path / "x.h5", *off)
         for off in (["prototypes.metric=false", "prototypes.norms=0"], ["prototypes.metric=false"], [])
     )
-    assert not any(np.allclose(one, other) for one, other in combinations((own, normed, found), 2))
+    assert not np.allclose(own["query/features"], found["query/features"])
+    galleries = (of["gallery/features"] for of in (own, normed, found))
+    assert not any(np.allclose(one, other) for one, other in combinations(galleries, 2))
     run, file = networks.reopen(folder), model_file(folder, 1)
     network = networks.load_network(run.plan, run.stream, file)
     task = run.original.task(1, 0)
-    assert np.allclose(own[: len(task.gallery)], matches.features(network, task.gallery))
+    for split, images in (("query", task.query), ("gallery", task.gallery)):
+        assert np.allclose(own[f"{split}/features"][: len(images)], matches.features(network, images))
+    assert np.array_equal(own["query/features"], normed["query/features"])
 
 
 def test_features_have_length_1_and_both_formats_hold_the_same(folder, tmp_path):

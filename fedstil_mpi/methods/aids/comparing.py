@@ -12,7 +12,7 @@ from itertools import chain
 import torch
 
 from fedstil_mpi.client import elsewhere
-from fedstil_mpi.client.comparison import Comparison
+from fedstil_mpi.client.comparison import BY_COSINE, Comparison
 from fedstil_mpi.client.metric import Metric, differences
 from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.comm.flat import Message
@@ -44,28 +44,30 @@ class ComparingClient(ServingAid):
     @contextmanager
     def serving(self) -> Iterator[None]:
         with self.inner.serving():
-            self.learner.comparison = self.comparison if self.arrived else None
+            before = self.learner.comparison
+            if self.arrived:
+                self.learner.comparison = self.comparison
             yield
-            self.learner.comparison = None
+            self.learner.comparison = before
 
     @torch.no_grad()
-    def comparison(self) -> Comparison | None:
-        """By the learner's tail as it is; None where no person is known from elsewhere, or the model has diverged."""
+    def comparison(self) -> Comparison:
+        """By the learner's tail as it is; by the cosine where no person is known from elsewhere, or the model has diverged."""
         learner, options = self.learner, self.learner.experiment.prototypes
         here = torch.isin(self.pids, torch.cat([self.pids[:0], *(part.pids.cpu() for part in learner.relayed)]))
         if not here.any():
-            return None
+            return BY_COSINE
         there = Samples.concatenate(learner.relayed)
         learner.forward_counts["search"] += int(here.sum()) + len(there)
         if learner.counts_only:
-            return None
+            return BY_COSINE
         tail, shape = learner.tail.eval(), there.representations.shape[1:]
         own = self.prototypes[here].to(learner.device).view(-1, *shape)
         pids = self.pids[here].to(learner.device)
         norms, own_features, their_features = elsewhere.fit(tail, own, there.representations, options.norms)
         found = differences(own_features, pids, their_features, there.pids)
         if not is_finite([found]):
-            return None
+            return BY_COSINE
         metric = Metric.across_cameras(found, SHRINKAGE) if options.metric else None
         own_cameras = (learner.tasks[task].train.cameras.tolist() for task in range(learner.task + 1))
         return Comparison(metric, norms, frozenset(chain.from_iterable(own_cameras)))

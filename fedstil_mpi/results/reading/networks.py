@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedstil_mpi import methods
-from fedstil_mpi.client.comparison import Comparison, load_comparison
+from fedstil_mpi.client.comparison import BY_COSINE, Comparison, load_comparison
 from fedstil_mpi.config import loading
 from fedstil_mpi.data.sources import open_original
 from fedstil_mpi.data.streams.base import Stream
@@ -55,12 +55,12 @@ def kept_model(folder: Path, client: int, view: str = "served") -> Path:
     return file
 
 
-def kept_comparison(plan: Plan, folder: Path, client: int, view: str, network: Network) -> Comparison | None:
+def kept_comparison(plan: Plan, folder: Path, client: int, view: str, network: Network) -> Comparison:
     """How a run has searched a client's model after the last exchange, less what prototypes.metric=false and prototypes.norms=0
-    take from it; None: by the cosine of its features, as before that exchange. Raises InputError where its file cannot be read."""
+    take from it; before that exchange it was by the cosine. Raises InputError where its file cannot be read."""
     file, options = comparison_file(folder, client), plan.experiment.prototypes
     if view != "served" or not file.is_file():
-        return None
+        return BY_COSINE
     found = load_comparison(file, network.tail)
     return found._replace(metric=found.metric if options.metric else None, norms=found.norms if options.norms else {})
 
