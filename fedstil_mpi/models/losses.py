@@ -11,16 +11,14 @@ def smoothed_cross_entropy(scores: Tensor, targets: Tensor, epsilon: float, allo
     scores: float [n, C]; targets: int64 [n], below C. The target distribution is 1 - epsilon on the true class plus
     epsilon / K on every class. K is C.
     allowed: bool [C]; the softmax and the smoothing then run over these classes only, K is their number, and the others
-    get no gradient. Every target must be allowed: one that is not makes the loss infinite.
+    get no gradient. Every target must be allowed: one that is not makes the loss infinite. torch has no such form.
 
     Gather form, -(1 - epsilon) log p_y - epsilon / K * sum_c log p_c: no [n, C] matrix of targets is built.
     """
     if allowed is None:
-        log_p = F.log_softmax(scores, dim=1)
-        spread = log_p.sum(dim=1) / scores.shape[1]
-    else:
-        log_p = F.log_softmax(scores.masked_fill(~allowed, -torch.inf), dim=1)
-        spread = log_p.masked_fill(~allowed, 0.0).sum(dim=1) / allowed.sum()
+        return F.cross_entropy(scores, targets, label_smoothing=epsilon)
+    log_p = F.log_softmax(scores.masked_fill(~allowed, -torch.inf), dim=1)
+    spread = log_p.masked_fill(~allowed, 0.0).sum(dim=1) / allowed.sum()
     correct = log_p.gather(1, targets[:, None]).squeeze(1)
     return -((1 - epsilon) * correct + epsilon * spread).mean()
 
