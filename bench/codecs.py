@@ -18,8 +18,9 @@ from torch import Tensor
 
 from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.comm.flat import Layout
-from fedstil_mpi.comm.lossy import NAMES, LossyCodec, groups
+from fedstil_mpi.comm.lossy import LossyCodec, groups
 from fedstil_mpi.config.schema import Train
+from fedstil_mpi.config.sections import LOSSY
 from fedstil_mpi.models.network import adaptive_parameters, build
 from fedstil_mpi.util.tables import markdown
 
@@ -83,7 +84,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    names = [(name, DEAD_ZONES[0]) for name in NAMES] + [("ternary_entropy", zone) for zone in DEAD_ZONES[1:]]
+    names = [(name, DEAD_ZONES[0]) for name in LOSSY] + [("ternary_entropy", zone) for zone in DEAD_ZONES[1:]]
     vectors = [vector(setting) for setting in SETTINGS]
     codecs = [[LossyCodec(name, groups(v.layout), zone) for name, zone in names] for v in vectors]
     costs = [cost(v, of_vector, options.repeats) for v, of_vector in zip(vectors, codecs, strict=True)]

@@ -228,7 +228,7 @@ def find_mpirun() -> str | None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser("fedstil_mpi.check_method", "Check a method of your own in a few tiny rounds.")
     parser.add_argument("method", help="a .py file, a module, or a built-in method's name")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="for the tiny runs")
+    parser.add_overrides("for the tiny runs")
     parser.help_first(arguments)
     environment = SETTINGS | os.environ  # before MPI adds to it what must not reach another job
     with start() as world, world.verdict():

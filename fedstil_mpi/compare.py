@@ -45,7 +45,7 @@ OWN_KEYS = ("name", "output")
 
 
 @dataclass(kw_only=True)
-class Comparison:
+class ComparisonConfig:
     """The keys of a comparison's config file."""
 
     base: str
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 report_on(plan, entries)
 
 
-def read(path: str, overrides: Sequence[str] = ()) -> Comparison:
+def read(path: str, overrides: Sequence[str] = ()) -> ComparisonConfig:
     """A comparison's config, which may extend others, below its own keys among the overrides.
 
     Raises InputError where it cannot be used.
@@ -120,7 +120,7 @@ def read(path: str, overrides: Sequence[str] = ()) -> Comparison:
     if "base" not in found:
         raise InputError(f"{path} has no base:, so it is no comparison; python -m fedstil_mpi.run is for a single run")
     source = OmegaConf.create(files.plain(path, found, own))
-    plan: Comparison = loading.structured(Comparison, [source], "comparison.")
+    plan: ComparisonConfig = loading.structured(ComparisonConfig, [source], "comparison.")
     check_folder_name(plan.name)
     check_values(plan, "comparison.")
     plan.output = str(expanded(plan.output))
@@ -143,7 +143,7 @@ def read(path: str, overrides: Sequence[str] = ()) -> Comparison:
 
 
 def expand(
-    plan: Comparison, path: str, overrides: list[str], seeds: Sequence[int] | None, only: Sequence[str] | None
+    plan: ComparisonConfig, path: str, overrides: list[str], seeds: Sequence[int] | None, only: Sequence[str] | None
 ) -> list[Entry]:
     """The runs of a comparison, seed by seed; what is named twice is run once.
 
@@ -178,7 +178,7 @@ def _key(override: str) -> str:
     return override.partition("=")[0]
 
 
-def _set_by(plan: Comparison, label: str, overrides: list[str]) -> dict[str, str]:
+def _set_by(plan: ComparisonConfig, label: str, overrides: list[str]) -> dict[str, str]:
     """ "section.key" -> what sets it, above the base."""
     layers = {
         "the comparison's settings": plan.settings,
@@ -216,8 +216,7 @@ def prepare(entry: Entry, effective: set[str]) -> str:
     """
     from fedstil_mpi.federation.effects import check_effects
 
-    method = methods.load(loading.resolve(entry.source).method.name)
-    experiment = loading.resolve(entry.source, method.Options, method.PRESETS)
+    method, experiment = methods.resolve(entry.source)
     for key, value in experiment.method.overridden.items():
         if (by := entry.set_by.get(key, "the base")) != VARIANT:
             raise InputError(
@@ -242,7 +241,7 @@ def write_labels(entries: Sequence[Entry]) -> None:
         write_text(Path(entry.folder) / "label", entry.label + "\n")
 
 
-def report_on(plan: Comparison, entries: Sequence[Entry]) -> "report.Comparison":
+def report_on(plan: ComparisonConfig, entries: Sequence[Entry]) -> "report.Comparison":
     """Write the report beside the runs, show its table, and return what it is on. For one rank."""
     from fedstil_mpi import report
 

@@ -26,14 +26,13 @@ from fedstil_mpi.results.report import explanation
 from fedstil_mpi.results.report.explanation import Shown
 from fedstil_mpi.results.report.tables import write_csv
 from fedstil_mpi.util import lease, terminal
-from fedstil_mpi.util.errors import InputError
-from fedstil_mpi.util.files import atomic, expanded
+from fedstil_mpi.util.files import atomic, expanded, writable
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser("fedstil_mpi.explain", "Show what makes a model take two images for the same person.")
     parser.add_argument("config", type=expanded, help="a run folder, or a YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="come after the file")
+    parser.add_overrides("come after the file")
     parser.add_argument("--client", type=int, required=True)
     parser.add_argument("--task", type=int, required=True, help="from 0")
     parser.add_argument(
@@ -63,17 +62,14 @@ def explain(options: Namespace) -> None:
     similarity = similarities(network, task)
     market = run.plan.experiment.evaluation.protocol == "market"
     rows: list[dict[str, Any]] = []
-    try:
-        with lease.held(options.output):
-            for query in options.images:
-                matches = best(task, query, similarity[query], market)
-                found = [show(network, task, query, match, layer) for match in matches]
-                with atomic(options.output / f"query-{query}.png") as partial:
-                    explanation.draw(task, query, found).savefig(partial, format="png", dpi=150)
-                rows += [explanation.row(task, query, shown) for shown in found]
-            write_csv(options.output / "explain.csv", rows)
-    except OSError as error:
-        raise InputError(f"cannot write to {options.output}: {error.strerror}; choose another --output") from None
+    with writable(options.output, "choose another --output"), lease.held(options.output):
+        for query in options.images:
+            matches = best(task, query, similarity[query], market)
+            found = [show(network, task, query, match, layer) for match in matches]
+            with atomic(options.output / f"query-{query}.png") as partial:
+                explanation.draw(task, query, found).savefig(partial, format="png", dpi=150)
+            rows += [explanation.row(task, query, shown) for shown in found]
+        write_csv(options.output / "explain.csv", rows)
     terminal.show(f"pictures of {layer} for {len(options.images)} queries, and explain.csv, in {options.output}")
 
 

@@ -24,7 +24,7 @@ from fedstil_mpi.models.files import VIEWS
 from fedstil_mpi.results.reading.networks import check_chosen, kept_comparison, kept_model, load_network, reopen
 from fedstil_mpi.util import terminal
 from fedstil_mpi.util.errors import InputError
-from fedstil_mpi.util.files import expanded, write
+from fedstil_mpi.util.files import expanded, writable, write
 
 FORMATS = (".h5", ".npz")
 SPLITS = ("query", "gallery")
@@ -33,7 +33,7 @@ SPLITS = ("query", "gallery")
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser("fedstil_mpi.features", "Write the features of a client's queries and galleries.")
     parser.add_argument("config", type=expanded, help="a run folder, or a YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="come after the file")
+    parser.add_overrides("come after the file")
     parser.add_argument("--client", type=int, required=True)
     parser.add_argument("--tasks", type=integer, nargs="+", metavar="N", help="from 0; default: all")
     parser.add_argument("--view", choices=VIEWS, default=VIEWS[0], help="which of the client's last two models")
@@ -68,10 +68,8 @@ def write_features(options: Namespace) -> None:
             for name, values in found.items():
                 parts.setdefault(f"{split}/{name}", []).append(values)
     arrays = {name: np.concatenate(of_tasks) for name, of_tasks in parts.items()}
-    try:
+    with writable(options.output, "choose another --output"):
         write(options.output, _bytes(arrays, options.output))
-    except OSError as error:
-        raise InputError(f"cannot write to {options.output}: {error.strerror}; choose another --output") from None
     counts = " and ".join(f"{len(arrays[f'{split}/pids'])} {split}" for split in SPLITS)
     terminal.show(f"features of {counts} images in {options.output}")
 

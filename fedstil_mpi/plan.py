@@ -10,6 +10,7 @@ import json
 import os
 import platform
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fedstil_mpi import methods
 from fedstil_mpi.config import loading
@@ -29,11 +30,17 @@ from fedstil_mpi.launch.placement import (
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.machine import cores
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fedstil_mpi.federation.plan import Plan
+    from fedstil_mpi.planning.forecast import Forecast
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser("fedstil_mpi.plan", "Say what a run would do, without running anything.")
     parser.add_argument("config", help="a YAML file; see configs/")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="come after the file")
+    parser.add_overrides("come after the file")
     parser.add_argument(
         "--ranks", type=int, metavar="N", help="of the run; default: a server and a rank for each client"
     )
@@ -57,13 +64,12 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
 
     from fedstil_mpi.data.inspection.remarks import remarks
     from fedstil_mpi.federation import effects, setup
-    from fedstil_mpi.planning import forecast, limits, pace, plan_tables
+    from fedstil_mpi.planning import forecast, limits, plan_tables
     from fedstil_mpi.planning.resident import libraries
     from fedstil_mpi.results.writing import summary
     from fedstil_mpi.util import terminal
 
-    method = methods.load(draft.method.name)
-    experiment = loading.resolve(source, method.Options, method.PRESETS)
+    method, experiment = methods.resolve(source)
     effects.check_effects(experiment, method)
     plan = setup.make_plan(experiment, method, stream)
     before = libraries(draft.model.backbone)
@@ -79,6 +85,17 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
         console.print(limits.line(found), soft_wrap=True)
     for line in remarks(stream):
         terminal.show(line)
+    for title, content in _tables(plan, predicted, before).items():
+        console.print(f"\n{title}", style="bold")
+        console.print(content)
+
+
+def _tables(plan: "Plan", predicted: "Forecast", before: int) -> "dict[str, Table]":
+    """By title. before: bytes of the libraries that are loaded before there is anything of a run."""
+    from fedstil_mpi.planning import pace, plan_tables
+    from fedstil_mpi.results.writing import summary
+
+    placements = predicted.placements
     at_most = " (at most)" if predicted.at_most else ""
     tables = {
         f"Placement of {len(placements)} ranks if all were on this host": (
@@ -95,13 +112,9 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
         "Disk (about)": plan_tables.files_table(predicted),
     }
     if all(row["device"] == "cpu" for row in placements):
-        seconds = plan_tables.seconds_table(predicted, pace.measure(plan))
-        tables["CPU seconds by rank in the networks, at the pace of this host (about), without messages and mixing"] = (
-            seconds
-        )
-    for title, content in tables.items():
-        console.print(f"\n{title}", style="bold")
-        console.print(content)
+        title = "CPU seconds by rank in the networks, at the pace of this host (about), without messages and mixing"
+        tables[title] = plan_tables.seconds_table(predicted, pace.measure(plan))
+    return tables
 
 
 def placement(clients: int, ranks: int, placement: Placement) -> list[RankPlacement]:

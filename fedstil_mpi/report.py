@@ -2,8 +2,8 @@
 
     python -m fedstil_mpi.report runs/x [runs/y ...] [--output DIR] [--against LABEL] [--rankings CLIENT ...]
 
-Every argument is a run folder or holds run folders. Needs neither torch nor MPI, but torch for ranking lists. Exit code 2: the input cannot be used,
-and one line says why.
+Every argument is a run folder or holds run folders. Needs no MPI, and torch for --rankings alone. Exit code 2: the input cannot
+be used, and one line says why.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from fedstil_mpi.results.report import edge_links, paired, plots, sections, tabl
 from fedstil_mpi.results.report.html import page
 from fedstil_mpi.util import lease, terminal
 from fedstil_mpi.util.errors import InputError, did_you_mean
-from fedstil_mpi.util.files import expanded, write_text
+from fedstil_mpi.util.files import expanded, writable, write_text
 from fedstil_mpi.util.terminal import say
 from fedstil_mpi.util.text import printable_lines
 
@@ -92,21 +92,16 @@ def write(comparison: Comparison, output: Path, rankings: Sequence[int] = ()) ->
     the lists not be made.
     """
     file = output / "report.md"
-    try:
-        with lease.held(output):
-            rows = plots.write_all(comparison.variants, comparison.reference, output)
-            tables.write_csv(output / "table.csv", tables.as_rows(tables.main_table(comparison.variants)))
-            tables.write_csv(output / "scopes.csv", tables.as_rows(tables.scopes_table(comparison.variants)))
-            tables.write_csv(output / "by_seed.csv", paired.by_seed(comparison.variants))
-            write_text(file, text(comparison, list(rows)))
-            (output / "report.html").unlink(missing_ok=True)  # an earlier report's
-            if not page.missing():
-                html = page.render(comparison.variants, comparison.reference, parts(comparison), rows, rankings)
-                write_text(output / "report.html", html)
-    except OSError as error:
-        raise InputError(
-            f"cannot write to {output}: {error.strerror or error}; choose another folder with --output"
-        ) from None
+    with writable(output, "choose another folder with --output"), lease.held(output):
+        rows = plots.write_all(comparison.variants, comparison.reference, output)
+        tables.write_csv(output / "table.csv", tables.as_rows(tables.main_table(comparison.variants)))
+        tables.write_csv(output / "scopes.csv", tables.as_rows(tables.scopes_table(comparison.variants)))
+        tables.write_csv(output / "by_seed.csv", paired.by_seed(comparison.variants))
+        write_text(file, text(comparison, list(rows)))
+        (output / "report.html").unlink(missing_ok=True)  # an earlier report's
+        if not page.missing():
+            html = page.render(comparison.variants, comparison.reference, parts(comparison), rows, rankings)
+            write_text(output / "report.html", html)
     return file
 
 

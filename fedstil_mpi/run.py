@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def command_line() -> Parser:
     parser = Parser("fedstil_mpi.run", "Run one experiment.")
     parser.add_argument("config", help="a YAML file; see configs/")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="come after the file")
+    parser.add_overrides("come after the file")
     parser.add_argument("--resume", action="store_true", help="go on where this run was interrupted; as resume=auto")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--quiet", dest="detail", action="store_const", const="brief", help="print two lines")
@@ -142,8 +142,7 @@ def _plan(world: World, source: dict[str, Any], draft: Experiment, resources: Sh
 
     precision = settle(world, draft.model.precision, resources.placement.device)
     with world.verdict():
-        method = methods.load(draft.method.name)
-        experiment = loading.resolve(source, method.Options, method.PRESETS)
+        method, experiment = methods.resolve(source)
         experiment.model.precision = precision
         check_effects(experiment, method)
         return make_plan(experiment, method, resources.stream)

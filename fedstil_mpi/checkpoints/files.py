@@ -55,7 +55,7 @@ def read(path: Path, note: Note) -> State:
     try:
         return from_bytes(data)
     except Exception as error:  # only of use against a forger who knows the checksum
-        raise _damaged(path, f"cannot be read ({' '.join(str(error).split())})") from None
+        raise _damaged(path, f"cannot be read ({error})") from None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

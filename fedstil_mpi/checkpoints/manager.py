@@ -1,4 +1,4 @@
-"""A federation to and from its checkpoints. Every function is collective: all ranks must call.
+"""A federation to and from its checkpoints. Every method but `lost` is collective: all ranks must call.
 
 At the end of a round neither optimisers nor random numbers have a state: Adam starts afresh in each round, and all
 randomness is seeded by (seed, client, round). Inside a round a client's training has one (`LocalTraining.state`), and what came
@@ -80,7 +80,7 @@ class CheckpointManager:
     def after_round(self, f: Federation, round: int) -> None:
         """Take a checkpoint where one is due; end the run with exit code 75 where a rank was asked to stop."""
         with f.clock("wait"):
-            pause = self.world.agree(self.asked())
+            pause = self.world.any_rank(self.asked())
         due = self._is_due(round) or (pause and self.every > 0)
         with f.clock("checkpoint"):
             self.settle(free_space=due)
@@ -106,7 +106,7 @@ class CheckpointManager:
 
     def in_round(self, f: Federation, round: int) -> None:
         """After local training, which ends early where a rank was asked to stop: keep how far it came, and end the run."""
-        if not self.world.agree(self.asked()):
+        if not self.world.any_rank(self.asked()):
             if self.world.is_server and self._is_due(round):
                 self._clearing.finish()  # of the wave before
                 self._clearing.start(self.store.free_space)

@@ -47,21 +47,17 @@ class Epoch:
     images: int
 
 
-def run_epochs(
-    count: int, run: Callable[[float], Epoch], stop: EarlyStop | None, rate: ReferenceRate
-) -> tuple[list[Epoch], list[float]]:
-    """Run up to `count` epochs, each by `run(learning_rate)`; returns every epoch run and the rate it used.
+def run_epochs(count: int, run: Callable[[float], Epoch], stop: EarlyStop | None, rate: ReferenceRate) -> list[Epoch]:
+    """Run up to `count` epochs, each by `run(learning_rate)`; returns every epoch run.
 
     Where `stop` ends the round, the epoch that made it stop is the last of the list (it was trained; the reference code
     leaves it out of its counts).
     """
     epochs: list[Epoch] = []
-    rates: list[float] = []
     rate.new_round()
     for _ in range(count):
-        rates.append(rate.rate)
         epochs.append(run(rate.rate))
         rate.step()
         if stop is not None and stop.update(epochs[-1].loss, epochs[-1].accuracy):
             break
-    return epochs, rates
+    return epochs

@@ -158,7 +158,7 @@ class LocalTraining:
             self.meter = EpochMeter()
             return self.epochs[-1]
 
-        reports, _ = run_epochs(self.settings.epochs, run, EarlyStop() if self.settings.early_stop else None, self.rate)
+        reports = run_epochs(self.settings.epochs, run, EarlyStop() if self.settings.early_stop else None, self.rate)
         return reports[-1]
 
     def _fit(

@@ -78,13 +78,13 @@ class Collectives:
         """Wait for all ranks. Collective: all ranks must call."""
         self.wait(self.comm.Ibarrier())
 
-    def agree(self, yes: bool) -> bool:
+    def any_rank(self, yes: bool) -> bool:
         """Whether any rank says yes; the same on every rank. Collective: all ranks must call."""
         from mpi4py import MPI
 
-        any_rank = np.empty(1, np.int32)
-        self.wait(self.comm.Iallreduce(np.array([yes], np.int32), any_rank, op=MPI.MAX))
-        return bool(any_rank[0])
+        most = np.empty(1, np.int32)
+        self.wait(self.comm.Iallreduce(np.array([yes], np.int32), most, op=MPI.MAX))
+        return bool(most[0])
 
     def broadcast_json(self, value: Any = None) -> Any:
         """What rank 0 gives, as it comes out of JSON, on every rank. Collective: all ranks must call."""

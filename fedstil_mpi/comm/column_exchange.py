@@ -20,7 +20,7 @@ from fedstil_mpi.util.clock import Clock
 
 
 class ColumnExchange(MpiExchange):
-    """An `MpiExchange` whose server is on every rank, with `columns` of each row."""
+    """An `MpiExchange` whose server is on every rank, with some columns of each row."""
 
     def __init__(
         self, world: World, clients_of: Sequence[Sequence[int]], clock: Clock, scalars: int, told: frozenset[str]
@@ -28,7 +28,9 @@ class ColumnExchange(MpiExchange):
         """Collective: all ranks must call. scalars: P; told: the kinds that every rank's server is told, if they are no columns."""
         super().__init__(world, clients_of, clock)
         self._columns = share_out(scalars, world.size)
-        self.columns = self.own = self._columns[world.rank]
+        self.own = self._columns[world.rank]
+        """Of the server, on this rank."""
+        self._has_server = True
         self._told = told
 
     def join(self, columns: Tensor) -> Tensor:

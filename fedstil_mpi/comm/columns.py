@@ -23,9 +23,9 @@ def blocks(scalars: int, block: int = BLOCK) -> Iterator[slice]:
     return (slice(start, start + block) for start in range(0, scalars, block))
 
 
-def mix(weights: Tensor, rows_KP: Tensor | FileRows, block: int = BLOCK) -> Tensor:
+def mix(weights: Tensor, rows_KP: Tensor | FileRows) -> Tensor:
     """weights [O, K] or [K] @ rows [K, P], block by block: how a library adds up can depend on how many columns there are."""
     mixed = weights.new_empty(*weights.shape[:-1], rows_KP.shape[1])
-    for columns in blocks(rows_KP.shape[1], block):
+    for columns in blocks(rows_KP.shape[1]):
         mixed[..., columns] = weights @ rows_KP[:, columns]
     return mixed

@@ -17,7 +17,11 @@ from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 
 
 class Exchange(Protocol):
-    """Carries messages and books them. Every method is collective: all ranks must call, with equal parts and online."""
+    """Carries messages and books them. Every method is collective: all ranks must call, with equal parts and online.
+
+    Where the server is: on rank 0, or by columns on every rank (`comm.column_exchange`), which then has its columns of the
+    parts that have such.
+    """
 
     ledger: Ledger
     """Complete on rank 0, empty elsewhere."""
@@ -26,15 +30,13 @@ class Exchange(Protocol):
 
     rank_of: dict[int, int]
     """Client -> the rank that has it, where there are several; the same on all, and changed between rounds alone."""
-    columns: slice | None
-    """Which columns of all clients' P weights the server has here; None: none of the server is here."""
 
     @property
     def is_server(self) -> bool:
         """Whether this is rank 0, where the server decides and the ledger is kept."""
 
     def down(self, round: int, parts: Sequence[Part], online: Sequence[int], knowledge: Rows) -> dict[int, Message]:
-        """Send every online client its knowledge (valid on rank 0); returns the messages of this rank's online clients.
+        """Send every online client its knowledge (valid where the server is); returns the messages of this rank's online clients.
 
         A message is valid until the next call in the same direction, and its receiver leaves it as it is.
         """
@@ -43,7 +45,7 @@ class Exchange(Protocol):
         """Send the online clients knowledge (valid on rank 0) of shared parts alone; returns it on every rank."""
 
     def up(self, round: int, parts: Sequence[Part], online: Sequence[int], updates: Mapping[int, Message]) -> Rows:
-        """Collect the updates of this rank's online clients; returns those of all, in client order, on rank 0."""
+        """Collect the updates of this rank's online clients; returns those of all, in client order, where the server is."""
 
     def gather(self, rows: np.ndarray) -> np.ndarray | None:
         """What was measured of every rank's clients, in client order, on rank 0. No edge link carries it: not booked."""
@@ -59,7 +61,6 @@ class InProcessExchange:
     """Server and clients in one process. Raises ValueError where a message is not what its parts say."""
 
     is_server = True
-    columns: slice | None = slice(None)
 
     def __init__(self) -> None:
         self.ledger = Ledger()

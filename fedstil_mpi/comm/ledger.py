@@ -6,9 +6,10 @@ between ranks depends on the number of ranks and stands beside it, in `Exchange.
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ class Ledger:
     """Kinds of which the encoded bytes are not known; the raw ones stand for them, or the most there can be."""
     _optional: set[tuple[str, str]] = field(default_factory=set)
     """(direction, kind) of which another ledger may lack entries that are here."""
-    _apart: dict[tuple[str, str], list[Entry]] | None = None
-    """What is not entered yet, `together`: by direction and part."""
+    _apart: defaultdict[tuple[str, str], list[tuple]] | None = None
+    """What `book` is to be given once all is there, `together`: by direction and part."""
 
     def book(self, round: int, client: int, direction: str, kind: str, raw: int, encoded: int | None = None) -> None:
         """Book one payload of one client; payloads of zero bytes leave no entry."""
@@ -62,13 +63,13 @@ class Ledger:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What is booked in it of portions of clients is entered as if all had been one: part by part, in client order."""
-        self._apart = {}
+        """What is booked inside, portion by portion of the clients, is entered as if it had been one: part by part, in client order."""
+        self._apart = defaultdict(list)
         yield
         apart, self._apart = self._apart, None
-        for entries in apart.values():
-            for entry in sorted(entries, key=_client_of):
-                self.book(*entry)
+        for payloads in apart.values():
+            for payload in sorted(payloads, key=lambda payload: payload[1]):
+                self.book(*payload)
 
     def leave_open(self, kind: str) -> None:
         """Say that the encoded bytes of this kind are not those that will be measured."""
@@ -86,7 +87,12 @@ class Ledger:
         rows: what the method sends, by online client; written: what a codec made of it, None where this is not known.
         """
         coded, apart = part.codec != "dense", self._apart
-        book = self.book if apart is None else _adding_to(apart.setdefault((direction, part.kind), []))
+
+        def keep(*payload: Any) -> None:
+            assert apart is not None
+            apart[direction, part.kind].append(payload)
+
+        book = self.book if apart is None else keep
         if coded and written is None:
             self.leave_open(part.kind)
         for index, client in enumerate(online):
@@ -100,7 +106,7 @@ class Ledger:
 
     def state(self, since: int = 0) -> "State":
         """since: a round after which only entries of later ones are in it."""
-        first = bisect_right(self.entries, since, key=_round_of)
+        first = bisect_right(self.entries, since, key=attrgetter("round"))
         return {"entries": [list(entry) for entry in self.entries[first:]], "open": sorted(self._open)}
 
     def restore(self, state: "State") -> None:
@@ -125,8 +131,8 @@ class Ledger:
         """The entries of a round, found where rounds were booked in order; None: of all."""
         if round is None:
             return self.entries
-        first = bisect_left(self.entries, round, key=_round_of)
-        return self.entries[first : bisect_right(self.entries, round, first, key=_round_of)]
+        first = bisect_left(self.entries, round, key=attrgetter("round"))
+        return self.entries[first : bisect_right(self.entries, round, first, key=attrgetter("round"))]
 
     def difference(self, other: "Ledger", round: int | None = None) -> list[str]:
         """Lines that say where two ledgers disagree, in a round or altogether; empty when every entry is equal, whatever
@@ -139,23 +145,6 @@ class Ledger:
         here = (e for e in _rest(mine, theirs) if (e.direction, e.kind) not in self._optional)
         there = (e for e in _rest(theirs, mine) if (e.direction, e.kind) not in other._optional)
         return [f"only here: {e}" for e in here] + [f"only there: {e}" for e in there]
-
-
-def _adding_to(entries: list[Entry]) -> Callable[..., None]:
-    """What takes an entry's values, as `Ledger.book`, and keeps them."""
-
-    def book(round: int, client: int, direction: str, kind: str, raw: int, encoded: int | None = None) -> None:
-        entries.append(Entry(round, client, direction, kind, raw, raw if encoded is None else encoded))
-
-    return book
-
-
-def _client_of(entry: Entry) -> int:
-    return entry.client
-
-
-def _round_of(entry: Entry) -> int:
-    return entry.round
 
 
 def _comparable(entry: Entry, unknown: set[str]) -> Entry:

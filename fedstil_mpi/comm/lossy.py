@@ -23,7 +23,6 @@ CHECKSUM = 4
 PIECE = 1 << 16
 """Scalars that are quantised at once, so that all that is made of them stays in a core's cache; of a larger group all."""
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-NAMES = (*HALVES, "int8", "int4", "int3", "ternary", "ternary_entropy", "sign")
 
 Groups = tuple[tuple[int, int], ...]
 """(number, size) of the groups of scalars that share a scale, tensor by tensor."""

@@ -7,6 +7,7 @@ nonblocking form and polled with sleeps (`World.wait`), so that a rank which wai
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ class MpiExchange:
         """Bytes that MPI moved between different ranks in this object's collectives; the same on every rank for
         fixed parts, complete on rank 0."""
         self.is_server = world.is_server
-        self.columns: slice | None = slice(None) if world.is_server else None
+        self._has_server = world.is_server
         self._world = world
         self._clock = clock
         self._comm = world.duplicate("exchange")
@@ -66,7 +67,7 @@ class MpiExchange:
     def down(self, round: int, parts: Sequence[Part], online: Sequence[int], knowledge: Rows) -> dict[int, Message]:
         """Send every online client its knowledge. Collective: all ranks must call with equal parts and online.
 
-        knowledge: valid on rank 0. Returns the messages of this rank's online clients.
+        knowledge: valid where the server is. Returns the messages of this rank's online clients.
         """
         mine = self._mine(online)
         messages: dict[int, Message] = {client: {} for client in mine}
@@ -90,8 +91,8 @@ class MpiExchange:
     def up(self, round: int, parts: Sequence[Part], online: Sequence[int], updates: Mapping[int, Message]) -> Rows:
         """Collect the online clients' updates. Collective: all ranks must call with equal parts and online.
 
-        updates: of this rank's online clients. Returns the rows of all online clients, in client order, on rank 0;
-        elsewhere nothing.
+        updates: of this rank's online clients. Returns the rows of all online clients, in client order, where the
+        server is; elsewhere nothing.
         """
         mine = self._mine(online)
         gathered: Rows = {}
@@ -100,7 +101,7 @@ class MpiExchange:
                 items, written = self._up(part, online, [updates[client][part.kind] for client in mine])
                 if self.is_server:
                     self.ledger.book_rows(round, UP, part, online, items, written)
-                if self.columns is not None:
+                if self._has_server:
                     gathered[part.kind] = items
         return gathered
 
@@ -273,5 +274,4 @@ def flat_rows(part: Part, items: Sequence[Tensor]) -> Tensor:
 
 
 def _displacements(counts: Sequence[int] | None) -> list[int]:
-    counts = counts or []
-    return [sum(counts[:rank]) for rank in range(len(counts))]
+    return list(accumulate(counts, initial=0))[:-1] if counts else []

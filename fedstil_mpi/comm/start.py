@@ -48,9 +48,8 @@ def load_mpi() -> Any:
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py is there, an MPI library is not
-        reason = " ".join(str(error).split())
         raise InputError(
-            f"MPI cannot be loaded ({reason}): pip install 'fedstil-mpi[mpi]', or load MPI's module"
+            f"MPI cannot be loaded ({error}): pip install 'fedstil-mpi[mpi]', or load MPI's module"
         ) from None
     return MPI
 

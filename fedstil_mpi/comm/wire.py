@@ -24,7 +24,7 @@ class Wire:
     """Of the weights."""
     layout: Layout
     codec: str
-    """A name of `lossy.NAMES`, or none."""
+    """As in the config: none, or one of `config.sections.LOSSY`."""
     dead_zone: float = 1.2
     known_rows: bool = False
     """Whether of the classifier only the rows of people travel whom the client knows; both ends know them."""

@@ -129,7 +129,7 @@ class World(Collectives):
             yield
         except InputError as error:
             found = [str(error), error.code]
-        if self.agree(found is not None):
+        if self.any_rank(found is not None):
             everyone = self.broadcast_json(self.gather_json(found))  # nobody leaves before rank 0 knows them all
             errors = dict(one for one in everyone if one is not None)
             if self.rank == 0:

@@ -23,6 +23,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; expected {' '.join(self.format_usage().removeprefix('usage: ').split())}")
 
+    def add_overrides(self, help: str) -> None:
+        """Of the config, behind the other arguments."""
+        self.add_argument("overrides", nargs="*", metavar="section.key=value", help=help)
+
     def parse(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
         """The options; an override is one wherever it stands, also behind an option that takes several values."""
         options = self.parse_intermixed_args(arguments)

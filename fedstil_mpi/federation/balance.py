@@ -5,14 +5,14 @@ Every rank works it out alike, from the schedule alone.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import cache
 from heapq import heapify, heapreplace
+from typing import NamedTuple
 
 from fedstil_mpi.client.local_training import shortened
 from fedstil_mpi.client.tasks import task_of_draw
 from fedstil_mpi.comm.places import ranks_of
-from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.federation.plan import Plan
 
@@ -23,8 +23,8 @@ WORTH = 0.9
 """`auto` deals clients where the ranks that all others wait for have then at most this share of the work that they have otherwise."""
 
 STAYING = (1.0, 0.9, 0.8, 0.6)
-"""Of the most that a rank may have to do what clients that stay may make up, tried in turn: less where the others do not fit in
-beside them, which would have all dealt anew."""
+"""How much of the most that a rank may have to do clients that stay on it may fill, tried in turn: less where the others do not fit
+in beside them. Where none fits, all are dealt anew."""
 
 
 def deal(work: Mapping[int, int], has: Mapping[int, int], ranks: Sequence[int]) -> dict[int, int]:
@@ -69,13 +69,53 @@ def loads(work: Mapping[int, int], rank_of: Mapping[int, int]) -> Counter[int]:
     return load
 
 
-def follow(work: Work, rank_of: Mapping[int, int], players: Sequence[int]) -> Iterator[dict[int, int]]:
-    """Client -> the rank that has it, round by round, where only clients that were online are tied to a rank."""
-    now, met = dict(rank_of), set[int]()
-    for of_round in work:
-        now |= deal(of_round, {client: now[client] for client in of_round if client in met}, players)
-        met |= of_round.keys()
-        yield now
+class Dealing(NamedTuple):
+    """Who plays whom in a run; alike on all ranks."""
+
+    work: Work
+    players: Sequence[int]
+    """The ranks among which clients are dealt; none where each stays on its rank."""
+    on_demand: bool
+    """Whether clients that have not been online yet are on no rank: their images are made where they play."""
+
+    def has(self, round: int, rank_of: Mapping[int, int], met: Container[int]) -> dict[int, int]:
+        """Online client of a round, from 1 -> the rank that has it. met: who was online before."""
+        return {client: rank_of[client] for client in self.work[round - 1] if client in met or not self.on_demand}
+
+    def follow(self, rank_of: Mapping[int, int]) -> Iterator[dict[int, int]]:
+        """Client -> the rank that has it, round by round. rank_of: at first."""
+        now, met = dict(rank_of), set[int]()
+        for round, of_round in enumerate(self.work, 1):
+            now |= deal(of_round, self.has(round, now, met), self.players)
+            met |= of_round.keys()
+            yield now
+
+    def in_the_end(self, clients_of: Sequence[Sequence[int]]) -> list[list[int]]:
+        """The clients of each rank after the last round; clients_of: at first."""
+        now = ranks_of(clients_of)
+        for after in self.follow(now) if self.players else ():
+            now = dict(sorted(after.items()))
+        return [[client for client, rank in now.items() if rank == of_rank] for of_rank in range(len(clients_of))]
+
+
+def dealing(plan: Plan, stream: Stream, clients_of: Sequence[Sequence[int]]) -> Dealing:
+    """As the config asks for. clients_of: the clients of each rank at first."""
+    ranks = [rank for rank, clients in enumerate(clients_of) if clients]
+    dealt, wanted = Dealing(work_of(plan, stream), ranks, stream.on_demand), plan.experiment.placement.clients
+    fixed = wanted == "fixed" or len(ranks) < 2 or plan.experiment.fault_tolerance
+    if fixed or (wanted == "auto" and not _pays(dealt, ranks_of(clients_of))):
+        return dealt._replace(players=[])
+    return dealt
+
+
+def _pays(dealing: Dealing, rank_of: Mapping[int, int]) -> bool:
+    """Whether ranks wait less for each other than if each client stayed on its rank."""
+    work, ranks = dealing.work, len(dealing.players)
+    most = WORTH * sum(max(loads(of_round, rank_of).values()) for of_round in work)
+    if sum(max(*of_round.values(), sum(of_round.values()) / ranks) for of_round in work) > most:
+        return False  # however evenly they are dealt
+    followed = zip(work, dealing.follow(rank_of), strict=True)
+    return sum(max(loads(of_round, now).values()) for of_round, now in followed) <= most
 
 
 def work_of(plan: Plan, stream: Stream) -> list[dict[int, int]]:
@@ -99,32 +139,3 @@ def work_of(plan: Plan, stream: Stream) -> list[dict[int, int]]:
         draws.update(online)
         work.append({client: of_client(client, draws[client], round) for client in online})
     return work
-
-
-def players(experiment: Experiment, work: Work, clients_of: Sequence[Sequence[int]]) -> list[int]:
-    """The ranks among which clients are dealt; none where each stays on its rank. Alike on all ranks.
-
-    clients_of: the clients of each rank at first.
-    """
-    wanted = experiment.placement.clients
-    ranks = [rank for rank, clients in enumerate(clients_of) if clients]
-    if wanted == "fixed" or len(ranks) < 2 or experiment.fault_tolerance:
-        return []
-    if wanted == "dealt":
-        return ranks
-    first = ranks_of(clients_of)
-    fixed = sum(max(loads(of_round, first).values()) for of_round in work)
-    if sum(max(*of_round.values(), sum(of_round.values()) / len(ranks)) for of_round in work) > WORTH * fixed:
-        return []  # however evenly they are dealt
-    dealt = sum(
-        max(loads(of_round, now).values()) for of_round, now in zip(work, follow(work, first, ranks), strict=True)
-    )
-    return ranks if dealt <= WORTH * fixed else []
-
-
-def in_the_end(work: Work, clients_of: Sequence[Sequence[int]], players: Sequence[int]) -> list[list[int]]:
-    """The clients of each rank after the last round; clients_of: at first."""
-    now = ranks_of(clients_of)
-    for after in follow(work, now, players) if players else ():
-        now = dict(sorted(after.items()))
-    return [[client for client, rank in now.items() if rank == of_rank] for of_rank in range(len(clients_of))]

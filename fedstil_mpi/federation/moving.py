@@ -15,7 +15,7 @@ from fedstil_mpi.comm.parcels import hand_over
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.data.streams.base import SPLITS, Images, Task
 from fedstil_mpi.data.streams.on_demand import TasksOnDemand, made_of
-from fedstil_mpi.federation.balance import Work, deal
+from fedstil_mpi.federation.balance import Dealing, deal
 from fedstil_mpi.federation.roster import Roster
 from fedstil_mpi.federation.shared_resources import SharedResources
 from fedstil_mpi.federation.state import Federation
@@ -28,9 +28,7 @@ class Moving:
     """What it takes, as one rank sees it."""
 
     world: World
-    work: Work
-    players: Sequence[int]
-    """The ranks among which clients are dealt."""
+    dealing: Dealing
     resources: SharedResources
     learners: Roster[Learner]
 
@@ -44,10 +42,9 @@ class Move(NamedTuple):
 
 def take_places(f: Federation, moving: Moving, round: int) -> None:
     """Bring the online clients of a round to the ranks that play them in it. Collective: all ranks must call."""
-    work, rank_of = moving.work[round - 1], f.exchange.rank_of
-    anywhere = moving.resources.stream.on_demand
-    has = {client: rank_of[client] for client in work if not anywhere or client in f.initial_model.met}
-    dealt = deal(work, has, moving.players)
+    dealing, rank_of = moving.dealing, f.exchange.rank_of
+    has = dealing.has(round, rank_of, f.initial_model.met)
+    dealt = deal(dealing.work[round - 1], has, dealing.players)
     moves = [Move(client, rank_of[client], rank) for client, rank in sorted(dealt.items()) if rank != rank_of[client]]
     with f.clock("exchange"):
         _move(f, moving, [move for move in moves if move.client not in has], empty_handed=True)

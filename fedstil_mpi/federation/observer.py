@@ -22,7 +22,7 @@ class Observer:
         """float64 [clients, 3]: loss, accuracy and new images of the local training; nan where a client was offline."""
 
     def evaluation(self, round: int, model: str, metrics: np.ndarray | None) -> None:
-        """float64 [clients, tasks, METRICS] of the clients' "local" or "served" models, see `results.writing.record.MODELS`."""
+        """float64 [clients, scopes, tasks, METRICS] of what a model found, one of `results.MODELS`."""
 
     def served_is_local(self, round: int) -> None:
         """Nothing comes back from the server, so that the served models are the local ones."""

@@ -1,5 +1,5 @@
-"""Where that lies which is as large as all clients' weights: the server's part on rank 0, or by columns on all ranks; in memory
-or, of clients that are away, in files.
+"""Where what is as large as all clients' weights is kept: the server's part on rank 0, or by columns on all ranks; in memory or,
+of clients that are away, in files.
 """
 
 from typing import NamedTuple
@@ -27,15 +27,20 @@ class Places(NamedTuple):
     at_once: int | None = None
     """How many online clients have their models in memory at a time, where more are drawn; None: all."""
 
+    def shares(self, scalars: int, ranks: int) -> list[float]:
+        """What each rank keeps of what is so long: all on rank 0, or its columns."""
+        if not self.shared:
+            return [1.0] + [0.0] * (ranks - 1)
+        return [(columns.stop - columns.start) / scalars for columns in share_out(scalars, ranks)]
+
 
 def places(experiment: Experiment, method: MethodModule, schema: MessageSchema, ranks: int) -> Places:
-    """Alike on all of so many ranks. Raises InputError as `is_shared`."""
-    shared, in_files = is_shared(experiment, method, schema, ranks), lies_in_files(experiment, schema)
-    return Places(shared, in_files, in_memory_at_once(experiment, method, schema, ranks) if in_files else None)
+    """Alike on all of so many ranks. Raises InputError where they should share the server and cannot, on one rank, too."""
+    shared, in_files = _is_shared(experiment, method, schema, ranks), _lies_in_files(experiment, schema)
+    return Places(shared, in_files, _in_memory_at_once(experiment, method, schema, ranks) if in_files else None)
 
 
-def is_shared(experiment: Experiment, method: MethodModule, schema: MessageSchema, ranks: int) -> bool:
-    """Whether all ranks share it, of so many; alike on all. Raises InputError where they should and cannot, on one rank, too."""
+def _is_shared(experiment: Experiment, method: MethodModule, schema: MessageSchema, ranks: int) -> bool:
     wanted = experiment.placement.server
     if wanted == "rank_0" or not schema.traffic.up:
         return False
@@ -48,22 +53,12 @@ def is_shared(experiment: Experiment, method: MethodModule, schema: MessageSchem
     return ranks > 1 and possible and (wanted == "all_ranks" or held(schema) >= LARGE)
 
 
-def shares(experiment: Experiment, method: MethodModule, schema: MessageSchema, ranks: int) -> list[float]:
-    """What each rank keeps of what is P long: all on rank 0, or as `is_shared`. Raises InputError as that does."""
-    if not is_shared(experiment, method, schema, ranks):
-        return [1.0] + [0.0] * (ranks - 1)
-    scalars = schema.setup.layout.scalars
-    return [(columns.stop - columns.start) / scalars for columns in share_out(scalars, ranks)]
-
-
-def lies_in_files(experiment: Experiment, schema: MessageSchema) -> bool:
-    """Whether weights of clients that are away do; alike on all ranks."""
+def _lies_in_files(experiment: Experiment, schema: MessageSchema) -> bool:
     wanted = experiment.placement.away
     return wanted == "files" or (wanted == "auto" and held(schema) >= LARGE)
 
 
-def in_memory_at_once(experiment: Experiment, method: MethodModule, schema: MessageSchema, ranks: int) -> int | None:
-    """How many online clients have their models in memory, where others lie in files; None: all, on so many ranks."""
+def _in_memory_at_once(experiment: Experiment, method: MethodModule, schema: MessageSchema, ranks: int) -> int | None:
     if not method.Server.in_parts:
         return None
     of_rank = max(1, AT_ONCE // (4 * schema.setup.layout.scalars))

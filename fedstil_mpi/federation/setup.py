@@ -22,13 +22,14 @@ from fedstil_mpi.data.inspection.remarks import count_unknown, unknown_cameras
 from fedstil_mpi.data.streams.base import Stream, Task
 from fedstil_mpi.evaluation.scopes import Scopes
 from fedstil_mpi.evaluation.searchable import is_searchable
-from fedstil_mpi.federation import balance, schedule
+from fedstil_mpi.federation import schedule
+from fedstil_mpi.federation.balance import dealing
 from fedstil_mpi.federation.messages import MessageSchema, message_schema
 from fedstil_mpi.federation.moving import Moving, take_places
 from fedstil_mpi.federation.participation import check_away
 from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.roster import Roster
-from fedstil_mpi.federation.server_place import is_shared, places
+from fedstil_mpi.federation.server_place import places
 from fedstil_mpi.federation.shared_resources import SharedResources
 from fedstil_mpi.federation.start_model import Kept, load_network, start_network, warmup_images
 from fedstil_mpi.federation.state import Federation
@@ -143,7 +144,7 @@ def check_searchable(world: World, plan: Plan, clients: Sequence[Sequence[Task]]
     evaluation = plan.experiment.evaluation
     for scope in evaluation.gallery:
         own = is_searchable(clients, scope, evaluation.protocol, world.allgather_rows)
-        somewhere = world.agree(own)
+        somewhere = world.any_rank(own)
         with world.verdict():
             if not somewhere:
                 raise InputError(
@@ -181,26 +182,35 @@ def assemble(world: World, plan: Plan, resources: SharedResources) -> Federation
     learners = Roster(resources.placement.clients, learner_of)
     with world.verdict():
         schema = message_schema(plan.experiment, plan.method, plan.schedule.clients, network)
-    where = places(plan.experiment, plan.method, schema, world.size)
+        where = places(plan.experiment, plan.method, schema, world.size)
+    clients_of = assign_clients(plan.schedule.clients, world.size)
+    exchange = open_exchange(world, clients_of, schema, clock, in_columns=where.shared)
     schema = replace(schema, setup=replace(schema.setup, in_files=where.in_files, at_once=where.at_once))
-    f = connect(plan, schema, learners, open_exchange(world, plan, schema, clock), OneByOne(world.at))
     models = plan.experiment.folder if plan.experiment.save_models else None
     shelf: Shelf[tuple[int, Hashable]] | None = Shelf() if where.in_files else None
-    f = replace(f, clock=clock, at=world.at, verdict=world.verdict, models=models, shelf=shelf, at_once=where.at_once)
-    work = balance.work_of(plan, resources.stream)
-    if players := balance.players(plan.experiment, work, assign_clients(plan.schedule.clients, world.size)):
-        f.take_places = partial(take_places, f, Moving(world, work, players, resources, learners))
+    dealt = dealing(plan, resources.stream, clients_of)
+    f = replace(
+        connect(plan, schema, learners, exchange, OneByOne(world.at)),
+        clock=clock,
+        at=world.at,
+        verdict=world.verdict,
+        models=models,
+        shelf=shelf,
+        at_once=where.at_once,
+        dealing=dealt,
+    )
+    if dealt.players:
+        f.take_places = partial(take_places, f, Moving(world, dealt, resources, learners))
     return f
 
 
-def open_exchange(world: World, plan: Plan, schema: MessageSchema, clock: Clock) -> Exchange:
-    """Between the ranks of a run. Collective: all ranks must call."""
-    with world.verdict():
-        shared = is_shared(plan.experiment, plan.method, schema, world.size)
+def open_exchange(
+    world: World, clients_of: Sequence[Sequence[int]], schema: MessageSchema, clock: Clock, *, in_columns: bool
+) -> Exchange:
+    """Between the ranks of a run, of which each has these clients; in_columns: each has a part of the server, too."""
     if world.size == 1:
         return InProcessExchange()
-    clients_of = assign_clients(plan.schedule.clients, world.size)
-    if not shared:
+    if not in_columns:
         return MpiExchange(world, clients_of, clock)
     told = frozenset(part.kind for part in schema.plain.up)
     return ColumnExchange(world, clients_of, clock, schema.setup.layout.scalars, told)

@@ -10,6 +10,7 @@ import numpy as np
 
 from fedstil_mpi.comm.exchange import Exchange
 from fedstil_mpi.evaluation.scopes import Scopes
+from fedstil_mpi.federation.balance import Dealing
 from fedstil_mpi.federation.initial_model import InitialModel
 from fedstil_mpi.federation.observer import Observer
 from fedstil_mpi.federation.roster import Roster
@@ -46,7 +47,7 @@ class Federation:
     clients: Roster[Client]
     """This rank's clients."""
     server: Server | None
-    """On rank 0; elsewhere None."""
+    """On rank 0, or its columns on every rank (`methods.columns`); elsewhere None."""
     task_aware: bool = False
     """Whether the method searches each task with a model of its own."""
     models: Path | None = None
@@ -65,9 +66,11 @@ class Federation:
     changed: set[int] = field(default_factory=set)
     """This rank's clients whose states are no longer those of the newest checkpoint."""
     searched: set[int] = field(default_factory=set)
-    """This rank's clients of whose states no more than what searches change differs from what was written of them last."""
+    """Of the others those that were searched since their states were written: only `search_state` differs."""
     any_searched: bool = False
     """Whether there was a search since the newest checkpoint; the same on all ranks."""
+    dealing: Dealing | None = None
+    """Who plays whom in a run; None: all clients are in this process."""
     take_places: Callable[[int], None] = stay
     """Brings the online clients of a round to the ranks that play them in it (`federation.moving`). Collective."""
     shelf: Shelf[tuple[int, Hashable]] | None = None
@@ -76,8 +79,8 @@ class Federation:
     """Of the shelf, by client, of those that were away."""
     settled: int = 0
     """Bytes of this process when freed memory was last given back."""
-    at_hand: set[int] = field(default_factory=set)
-    """This rank's clients whose models are not there."""
+    in_memory: set[int] = field(default_factory=set)
+    """This rank's clients whose models are in memory, not on the shelf."""
     at_once: int | None = None
     """How many online clients have their models in memory at a time, where more are online (`federation.waves`); None: all."""
     told_at_once: int = 1
@@ -92,7 +95,7 @@ class Federation:
         self.changed.add(client)
         self.searched.discard(client)
         if self.shelf is not None:
-            self.at_hand.add(client)
+            self.in_memory.add(client)
         self.found.pop(client, None)
 
     def note_search(self, client: int) -> None:
@@ -103,15 +106,15 @@ class Federation:
     def put_away(self, staying: Collection[int] = ()) -> None:
         """Bring the models of this rank's clients but those `staying` to the shelf, where there is one, and what is freed to the system."""
         if self.shelf is not None:
-            for client in self.at_hand.difference(staying):
+            for client in self.in_memory.difference(staying):
                 self.clients[client].put_away(self.compartments.setdefault(client, Compartment(self.shelf, client)))
-                self.at_hand.remove(client)
+                self.in_memory.remove(client)
             self.release()
         self.settled = return_freed_memory(self.settled)
 
     def waves(self, clients: Sequence[int]) -> Iterator[list[int]]:
-        """The clients by portions that are in memory together, mostly one of all; of several each has clients of all ranks, and goes to
-        the shelf before the next, and what is booked of them is entered as of one."""
+        """Portions of the clients whose models are in memory together, mostly a single one. Of several each has clients of all ranks,
+        and goes to the shelf before the next; the ledger enters them as one."""
         rank_of = self.exchange.rank_of
         by_rank = sorted(clients, key=lambda client: (rank_of.get(client, 0), client))
         waves = [sorted(wave) for wave in portions(by_rank, self.at_once)]
@@ -144,11 +147,11 @@ class Federation:
         """Take up such a state in a client just created, whose model is in memory then."""
         restore(self.clients[client], state)
         self.found[client] = {bool(int(by_task)): np.array(found) for by_task, found in state["found"].items()}
-        self.at_hand.add(client)
+        self.in_memory.add(client)
 
     def forget(self, client: int) -> None:
         """A client that another rank has from now on."""
-        for of_rank in (self.changed, self.searched, self.at_hand):
+        for of_rank in (self.changed, self.searched, self.in_memory):
             of_rank.discard(client)
         self.found.pop(client, None)
         if compartment := self.compartments.pop(client, None):

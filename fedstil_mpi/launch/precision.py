@@ -14,7 +14,7 @@ def settle(world: World, precision: str, device: str) -> str:
     """
     if precision != "auto":
         return precision
-    return "float32" if world.agree(not _native(device)) else "bfloat16"
+    return "float32" if world.any_rank(not _native(device)) else "bfloat16"
 
 
 def _native(device: str) -> bool:

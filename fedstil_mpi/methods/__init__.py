@@ -4,7 +4,8 @@ import importlib
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedstil_mpi.config.schema import Method
+from fedstil_mpi.config import loading
+from fedstil_mpi.config.schema import Experiment, Method
 from fedstil_mpi.util import plugins
 from fedstil_mpi.util.errors import InputError, did_you_mean
 
@@ -32,6 +33,12 @@ def check_name(name: str) -> None:
             f"unknown method {name!r}; {did_you_mean(name, names())}there are {', '.join(names())}, "
             "or give the path of a .py file"
         )
+
+
+def resolve(source: dict[str, Any]) -> tuple["MethodModule", Experiment]:
+    """The method that a config names, and the config with its options. source: as `loading.read` gave it. Raises InputError."""
+    method = load(loading.resolve(source).method.name)
+    return method, loading.resolve(source, method.Options, method.PRESETS)
 
 
 def load(name: str) -> "MethodModule":

@@ -4,7 +4,7 @@ A method is a module of this package, or of the user's own, with
     Options   a dataclass: the method's own keys in the config
     PRESETS   {name: {"section.key": value}}: what the name in `method.preset` sets, below what the user sets
     Client    one object per client, on the client's rank
-    Server    one object, on rank 0
+    Server    one object, on rank 0; or one on every rank, each for some of the P columns (`methods.columns`)
 Neither side sees MPI: messages are dicts from the kind of a Part to tensors, and `traffic` says once which parts there
 are.
 """
@@ -63,7 +63,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Traffic:
-    """The parts of a later round: `down` from the second round on, `up` in every round."""
+    """The parts of a later round: `down` once a client has sent something, `up` whenever one sends."""
 
     down: tuple[Part, ...] = ()
     up: tuple[Part, ...] = ()
@@ -229,7 +229,7 @@ class Server:
 
 
 class MethodModule(Protocol):
-    """What `load` returns: a module of this package."""
+    """What `load` returns: a module of this package, or a user's."""
 
     Options: type
     PRESETS: dict[str, dict[str, Any]]

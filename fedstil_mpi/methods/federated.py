@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fedstil_mpi.client.learner import Learner
 from fedstil_mpi.client.rehearsal import Samples
 from fedstil_mpi.comm.columns import mix
-from fedstil_mpi.comm.flat import Message, Part, Rows, to_host
+from fedstil_mpi.comm.flat import Message, Part, Rows, to_device, to_host
 from fedstil_mpi.methods.base import SAMPLES, Client, Server, Setup, Traffic
 from fedstil_mpi.models.losses import smoothed_cross_entropy
 from fedstil_mpi.models.network import Tail, adaptive_parameters
@@ -51,6 +51,10 @@ class FederatedClient(Client):
         self.learner.own_tail()
         self.setup.layout.load(theta_P, self.parameters)
         return theta_P
+
+    def on_device(self, theta_P: Tensor) -> dict[str, Tensor]:
+        """Travelling weights, [P] on the CPU, by parameter on the client's device."""
+        return self.setup.layout.unpack(to_device(theta_P, self.learner.device))
 
     @property
     def start(self) -> Tensor:

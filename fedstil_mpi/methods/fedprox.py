@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedstil_mpi.client.batches import Batch
-from fedstil_mpi.comm.flat import Message, to_device
+from fedstil_mpi.comm.flat import Message
 from fedstil_mpi.config.fields import FLOAT32, bounded, choice
 from fedstil_mpi.methods import fedavg
 from fedstil_mpi.methods.fedavg import Server
@@ -42,7 +42,7 @@ class Proximity(NamedTuple):
 
 def to_start(side: FederatedClient, weight: float) -> Proximity | None:
     """To the weights that the client received last; None without a weight."""
-    anchors = side.setup.layout.unpack(to_device(side.start, side.learner.device))
+    anchors = side.on_device(side.start)
     return Proximity(weight, anchors) if weight else None
 
 
@@ -59,7 +59,7 @@ class Client(fedavg.Client):
         self.pull_to(self.start if previous is None else previous)
 
     def pull_to(self, theta_P: Tensor) -> None:
-        self.anchors = self.setup.layout.unpack(to_device(theta_P, self.learner.device))
+        self.anchors = self.on_device(theta_P)
 
     def begin(self) -> None:
         """Where no exchange comes before the round, only the anchor start stays where it was."""

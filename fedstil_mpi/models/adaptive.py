@@ -3,7 +3,7 @@
     theta = alpha * B + A                  Adaptive            (FedSTIL)
     theta = sum_k a_k * G[..., k] + A      AttentiveAdaptive   (FedSTIL-atten)
 
-Use them where the parts are trained themselves. FedSTIL's default has no need of them: see `methods/fedstil.py`.
+Use them where the parts are trained themselves. FedSTIL's default has no need of them: see `methods/fedstil/method.py`.
 """
 
 from typing import Any, cast

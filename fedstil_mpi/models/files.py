@@ -99,5 +99,4 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except Exception as error:  # a damaged or hostile file can make the reader raise anything
-        reason = " ".join(str(error).split())
-        raise InputError(f"model file {path} cannot be read ({reason}); expected a complete safetensors file") from None
+        raise InputError(f"model file {path} cannot be read ({error}); expected a complete safetensors file") from None

@@ -42,7 +42,7 @@ class CheckedOutput(RunOutput):
 
     def begin(self, f: Federation, placements: list[dict[str, Any]], done: int) -> Observer:
         self.stage("prediction of bytes and forward passes")
-        self.predicted = forecast.make(replace(self.plan, schedule=f.schedule), self.stream, placements)
+        self.predicted = forecast.make(replace(self.plan, schedule=f.schedule), self.stream, placements, f.dealing)
         self.remark(*plan_tables.place_lines(self.predicted), *plan_tables.warnings(self.predicted))
         check = LedgerCheck(self.predicted.ledger, f.exchange.ledger)
         return Observers(super().begin(f, placements, done), check)

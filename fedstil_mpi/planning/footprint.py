@@ -19,7 +19,7 @@ from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import SPLITS, Stream
 from fedstil_mpi.federation.messages import MessageSchema
 from fedstil_mpi.federation.schedule import Schedule
-from fedstil_mpi.federation.server_place import Places, places, shares
+from fedstil_mpi.federation.server_place import Places
 from fedstil_mpi.federation.waves import portions
 from fedstil_mpi.methods.base import MethodModule
 from fedstil_mpi.methods.client_matrix import ClientMatrix
@@ -139,16 +139,16 @@ def estimate(
     learners: Mapping[int, CountingLearner],
     ledger: Ledger,
     placements: Sequence[Mapping[str, Any]],
+    where: Places,
     results: int,
 ) -> list[Footprint]:
     """Every rank's.
 
     network: on the device meta; learners: of the clients that take part; ledger: as predicted; placements: the ranks' rows of
-    `placement.table`, with the clients that they have in the end; results: bytes of results.h5.
+    `placement.table`, with the clients that they have in the end; where: what is large is kept; results: bytes of results.h5.
     """
     sizes = measure(experiment, schema, network)
-    of_server = shares(experiment, method, schema, len(placements))
-    where = places(experiment, method, schema, len(placements))
+    of_server = where.shares(schema.setup.layout.scalars, len(placements))
     clients_of = [row["clients"] for row in placements]
     messages = largest_messages(method, schema, schedule, ledger, clients_of, of_server, where.at_once)
     footprints = [

@@ -2,7 +2,7 @@
 
 import gc
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from fedstil_mpi.comm.exchange import CountingExchange
 from fedstil_mpi.comm.ledger import DOWN, UP, Ledger
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Stream
-from fedstil_mpi.federation import balance
+from fedstil_mpi.federation.balance import Dealing, dealing
 from fedstil_mpi.federation.messages import MessageSchema, message_schema
 from fedstil_mpi.federation.observer import Observers
 from fedstil_mpi.federation.plan import Plan
@@ -65,7 +65,7 @@ class Forecast:
     checkpoints: int
     """Bytes at least, while the run lasts: the start model, and of two rounds the clients' models."""
     places: Places
-    players: list[int]
+    players: Sequence[int]
     """The ranks to which clients are dealt anew in each round; none: each stays on its rank."""
     away: int
     """Bytes of files, of all ranks together, for the weights of clients that are not in memory; 0: all are."""
@@ -117,13 +117,13 @@ class Forecast:
         }
 
 
-def make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Forecast:
+def make(plan: Plan, stream: Stream, placements: list[dict[str, Any]], dealt: Dealing | None = None) -> Forecast:
     """The forecast of a run whose ranks are placed so: its rounds run without images and weights.
 
-    Raises InputError where the model cannot be built.
+    dealt: how clients are dealt to these ranks, where it is known already. Raises InputError where the model cannot be built.
     """
     with without_compiler(plan.experiment.model.backbone), _uncollected():
-        return _make(plan, stream, placements)
+        return _make(plan, stream, placements, dealt)
 
 
 @contextmanager
@@ -138,51 +138,50 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _make(plan: Plan, stream: Stream, placements: list[dict[str, Any]]) -> Forecast:
+def _make(plan: Plan, stream: Stream, placements: list[dict[str, Any]], dealt: Dealing | None) -> Forecast:
     experiment, method, schedule = plan.experiment, plan.method, plan.schedule
     network = blank_network(experiment, plan.num_classes)
     schema = message_schema(experiment, method, schedule.clients, network)
     f = counting_federation(plan, stream, hollow(network), schema)
+    kinds, files = _play(f, len(placements))
+    ledger, learners = f.exchange.ledger, counting_learners(f)
+    where = places(experiment, method, schema, len(placements))
+    clients_of = [row["clients"] for row in placements]
+    dealt = dealt or dealing(plan, stream, clients_of)
+    in_the_end = zip(placements, dealt.in_the_end(clients_of), strict=True)
+    last = [{**row, "clients": clients} for row, clients in in_the_end]
+    parts = [*((DOWN, part) for part in schema.traffic.down), *((UP, part) for part in schema.traffic.up)]
+    return Forecast(
+        schedule=schedule,
+        placements=placements,
+        ledger=ledger,
+        packed={part.kind for _, part in parts if part.codec != "dense"},
+        at_most={(way, part.kind) for way, part in parts if part.varies},
+        rounds=kinds.groups(),
+        learners=learners,
+        bounds=bounds(experiment),
+        footprints=footprint.estimate(
+            experiment, method, schema, network, stream, schedule, learners, ledger, last, where, files[RESULTS_FILE]
+        ),
+        files=files,
+        checkpoints=_checkpoints(network, len(learners)) if experiment.checkpoint.every else 0,
+        places=where,
+        players=dealt.players,
+        away=_away(network, schema, len(learners), in_waves=where.at_once is not None) if where.in_files else 0,
+    )
+
+
+def _play(f: Federation, ranks: int) -> tuple[RoundKinds, dict[str, int]]:
+    """All rounds of such a federation: what is new in them, and the bytes of the files that they leave, by name."""
     kinds = RoundKinds(f)
     with TemporaryDirectory(prefix="fedstil_mpi-") as name:
         folder = RunFolder(Path(name))
-        record = Record(folder, schedule, f.exchange.ledger, f.events, f.scopes.names)
+        record = Record(folder, f.schedule, f.exchange.ledger, f.events, f.scopes.names)
         f.observer = Observers(record, kinds)
         run_rounds(f, NoCheckpoints())
-        timings = [dict.fromkeys((*ACTIVITIES, CPU), NUMBER) for _ in placements]
-        write_results(folder.path / RESULTS_FILE, record, timings, ["0" * 64] * schedule.clients)
-        files = {path.name: path.stat().st_size for path in sorted(folder.path.iterdir())}
-    ledger, learners = f.exchange.ledger, counting_learners(f)
-    where = places(experiment, method, schema, len(placements))
-    work, clients_of = balance.work_of(plan, stream), [row["clients"] for row in placements]
-    players = balance.players(experiment, work, clients_of)
-    last = [
-        {**row, "clients": clients}
-        for row, clients in zip(placements, balance.in_the_end(work, clients_of, players), strict=True)
-    ]
-    return Forecast(
-        schedule,
-        placements,
-        ledger,
-        {part.kind for part in (*schema.traffic.down, *schema.traffic.up) if part.codec != "dense"},
-        {
-            (way, part.kind)
-            for way, parts in ((DOWN, schema.traffic.down), (UP, schema.traffic.up))
-            for part in parts
-            if part.varies
-        },
-        kinds.groups(),
-        learners,
-        bounds(experiment),
-        footprint.estimate(
-            experiment, method, schema, network, stream, schedule, learners, ledger, last, files[RESULTS_FILE]
-        ),
-        files,
-        _checkpoints(network, len(learners)) if experiment.checkpoint.every else 0,
-        where,
-        players,
-        _away(network, schema, len(learners), in_waves=where.at_once is not None) if where.in_files else 0,
-    )
+        timings = [dict.fromkeys((*ACTIVITIES, CPU), NUMBER) for _ in range(ranks)]
+        write_results(folder.path / RESULTS_FILE, record, timings, ["0" * 64] * f.schedule.clients)
+        return kinds, {path.name: path.stat().st_size for path in sorted(folder.path.iterdir())}
 
 
 def counting_federation(plan: Plan, stream: Stream, network: Network, schema: MessageSchema) -> Federation:

@@ -108,7 +108,7 @@ def warnings(forecast: Forecast) -> list[str]:
 
 
 def place_lines(forecast: Forecast) -> list[str]:
-    """Where that lies which is as large as all clients' weights, where it is not on rank 0 and in memory."""
+    """Where what is as large as all clients' weights is kept, where that is not rank 0's memory."""
     lines = []
     if forecast.places.shared:
         held = sum(footprint.parts.get("server", 0) for footprint in forecast.footprints)

@@ -84,6 +84,15 @@ def storing(path: Path) -> Iterator[None]:
         ) from None
 
 
+@contextmanager
+def writable(path: Path, remedy: str) -> Iterator[None]:
+    """What the system refuses in the block, which writes to the path, becomes an InputError; remedy: what to do then."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write to {path} ({error.strerror or error}); {remedy}") from None
+
+
 def clear_partials(folder: Path) -> None:
     """Remove what interrupted writes have left in a folder, and in those below it. Raises OSError."""
     for rest in sorted(folder.glob(f"**/*{PARTIAL}")):

@@ -8,7 +8,7 @@ from fedstil_mpi import methods
 from fedstil_mpi.config import loading
 from fedstil_mpi.data.pack.export import write_folder
 from fedstil_mpi.data.sources import open_stream
-from fedstil_mpi.federation.balance import follow, players, ranks_of, work_of
+from fedstil_mpi.federation.balance import dealing, ranks_of
 from fedstil_mpi.federation.setup import make_plan
 from fedstil_mpi.launch.placement import assign_clients
 from fedstil_mpi.launch.signals import PAUSED
@@ -74,11 +74,10 @@ def test_clients_that_have_something_move_in_these_runs(experiments, name, ranks
     method = methods.load(source["method"]["name"])
     config = loading.resolve(source, method.Options, method.PRESETS)
     stream, clients_of = open_stream(config.data, config.seed), assign_clients(CLIENTS, ranks)
-    work = work_of(make_plan(config, method, stream), stream)
-    to = players(config, work, clients_of)
-    assert to == list(range(1, ranks))
+    dealt = dealing(make_plan(config, method, stream), stream, clients_of)
+    assert dealt.players == list(range(1, ranks))
     before, met, moves = ranks_of(clients_of), set(), 0
-    for online, after in zip(work, follow(work, before, to), strict=True):
+    for online, after in zip(dealt.work, dealt.follow(before), strict=True):
         moves += sum(before[client] != after[client] for client in met.intersection(online))
         met, before = met.union(online), dict(after)
     assert moves >= 2

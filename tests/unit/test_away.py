@@ -39,13 +39,13 @@ def test_a_model_that_lies_on_a_shelf_is_in_memory_again_when_it_is_to_change(tm
     f, _ = play("fedstil", True, tmp_path)
     side = f.clients[0]
     learner, parameter = side.learner, next(side.learner.tail.parameters())
-    assert (f.at_hand, learner.untold.start) == (set(), None)
+    assert (f.in_memory, learner.untold.start) == (set(), None)
     assert not learner.tail_memory.is_own
     before, lay = parameter.clone(), parameter.data_ptr()
     learner.own_tail()
     assert torch.equal(parameter, before)
     assert parameter.data_ptr() != lay
-    f.at_hand.add(0)
+    f.in_memory.add(0)
     f.put_away()
     assert torch.equal(parameter, before)
 

@@ -19,7 +19,7 @@ from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.on_demand import made_of
 from fedstil_mpi.evaluation.search import Gallery, gather
 from fedstil_mpi.federation import balance, moving
-from fedstil_mpi.federation.balance import deal, follow, in_the_end, loads, players, work_of
+from fedstil_mpi.federation.balance import Dealing, deal, dealing, loads, work_of
 from fedstil_mpi.federation.messages import message_schema
 from fedstil_mpi.federation.roster import Roster
 from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
@@ -99,12 +99,26 @@ def test_nobody_is_online():
     assert deal({}, {}, [1, 2]) == {}
 
 
-def test_who_has_not_been_online_yet_is_on_no_rank():
+def followed(work, rank_of, *, on_demand):
+    return [dict(after) for after in Dealing(work, [1, 2], on_demand).follow(rank_of)]
+
+
+def test_who_has_not_been_online_yet_is_on_no_rank_where_images_are_made_on_demand():
     """Both are their rank 1's at first: 1 goes to 2 while it is free, and stays."""
-    rounds = follow([{0: 1, 1: 1}, {1: 1}, {0: 1, 2: 1}], {0: 1, 1: 1, 2: 1}, [1, 2])
-    assert [dict(after) for after in rounds] == [{0: 1, 1: 2, 2: 1}, {0: 1, 1: 2, 2: 1}, {0: 1, 1: 2, 2: 2}]
-    assert in_the_end([{0: 1, 1: 1}], [(), (0, 1), ()], [1, 2]) == [[], [0], [1]]
-    assert in_the_end([{0: 1, 1: 1}], [(), (0, 1), ()], []) == [[], [0, 1], []]
+    work, first = [{0: 1, 1: 1}, {1: 1}, {0: 1, 2: 1}], {0: 1, 1: 1, 2: 1}
+    assert followed(work, first, on_demand=True) == [{0: 1, 1: 2, 2: 1}, {0: 1, 1: 2, 2: 1}, {0: 1, 1: 2, 2: 2}]
+
+
+def test_loaded_images_tie_a_client_to_its_rank_from_the_beginning():
+    """One of three has to move from rank 2: the last, not the first that nobody has met."""
+    work, first = [{0: 1, 1: 1, 2: 1}], {0: 2, 1: 2, 2: 2}
+    assert followed(work, first, on_demand=False) == [{0: 2, 1: 2, 2: 1}]
+    assert followed(work, first, on_demand=True) == [{0: 1, 1: 2, 2: 1}]
+
+
+def test_where_clients_are_in_the_end():
+    assert Dealing([{0: 1, 1: 1}], [1, 2], True).in_the_end([(), (0, 1), ()]) == [[], [0], [1]]
+    assert Dealing([{0: 1, 1: 1}], [], True).in_the_end([(), (0, 1), ()]) == [[], [0, 1], []]
 
 
 # -- what there is to do -----------------------------------------------------------------------------------------------
@@ -152,8 +166,8 @@ def test_work_is_steps_or_the_batches_of_epochs_and_less_for_stragglers():
 )
 def test_auto_deals_clients_where_it_helps(clients, drawn, ranks, settings, expected):
     config = experiment(f"data.synthetic.clients={clients}", *settings)
-    work = work_of(*plan_and_stream(config, drawn))
-    assert players(config, work, assign_clients(clients, ranks)) == expected
+    plan, stream = plan_and_stream(config, drawn)
+    assert dealing(plan, stream, assign_clients(clients, ranks)).players == expected
 
 
 def test_clients_that_belong_to_a_rank_that_may_be_lost_are_not_dealt():
@@ -169,6 +183,7 @@ def test_a_client_moves_with_all_that_there_is_of_it(shelf, monkeypatch):
     """Rank 1's two clients have been online; in round 2 both are again, and one has to go to rank 2."""
     config = tiny.experiment({"train.steps": 1, "evaluation.gallery": ["all"]}, "fedstil")
     schedule = schedule_of(1, 4, 3, 1, 2, None, 1)
+    dealt = Dealing([{}, {0: 1, 1: 1}], [1, 2], on_demand=True)
     asked, parcels = [], []
 
     class Watched(played.Given):
@@ -188,7 +203,7 @@ def test_a_client_moves_with_all_that_there_is_of_it(shelf, monkeypatch):
         f.exchange.rank_of = rank_of
         resources = SharedResources("", Watched(played.FOUR), None, None)
         resources.tasks |= {client: played.FOUR[client] for client in mine}
-        return f, moving.Moving(SimpleNamespace(rank=rank), [{}, {0: 1, 1: 1}], [1, 2], resources, learners)
+        return f, moving.Moving(SimpleNamespace(rank=rank), dealt, resources, learners)
 
     f, here = of_rank(1)
     g, there = of_rank(2)

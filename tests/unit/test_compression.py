@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fedstil_mpi.comm.flat import Layout
-from fedstil_mpi.comm.lossy import NAMES
+from fedstil_mpi.config.sections import LOSSY
 from fedstil_mpi.methods.aids import innermost
 from fedstil_mpi.methods.aids.compression import CompressedClient, CompressedServer
 from fedstil_mpi.methods.fedstil.mixing import mix_rows
@@ -23,7 +23,7 @@ def played(method, settings, rounds=3, start=None, **of_experiment):
     return federation
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LOSSY)
 def test_the_server_knows_a_client_to_the_last_bit(name):
     f = played("fedstil", {"compression.up": name, "compression.down": name})
     f.distribute(4, range(3))
@@ -112,7 +112,7 @@ def test_prototypes_and_importances_in_16_bits():
         assert {e.raw / e.encoded for e in entries} == {2}
 
 
-@pytest.mark.parametrize("codec", NAMES)
+@pytest.mark.parametrize("codec", LOSSY)
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_a_damaged_message_is_refused_by_whoever_gets_it(direction, codec):
     """Weights and rows alike; and nothing of it is taken in."""

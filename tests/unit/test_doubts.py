@@ -6,11 +6,12 @@ import pytest
 from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.evaluation.lifelong import METRICS
 from fedstil_mpi.federation.schedule import Schedule
+from fedstil_mpi.results import MODELS
 from fedstil_mpi.results.reading.runs import read
 from fedstil_mpi.results.reading.variants import group
 from fedstil_mpi.results.report.tables import main_table
 from fedstil_mpi.results.writing import summary
-from fedstil_mpi.results.writing.record import MODELS, Record
+from fedstil_mpi.results.writing.record import Record
 from fedstil_mpi.results.writing.run_folder import RunFolder
 from support import made_runs
 
@@ -24,7 +25,7 @@ def record(folder, *rounds, counted=1.0):
         made.training(number, np.array([[NAN] * 3 if loss is None else [loss, 0.5, 8.0] for loss in losses]))
         metrics = np.full((2, 1, 1, len(METRICS)), 0.5)
         metrics[..., METRICS.index("counted")] = counted
-        for model in MODELS[:2]:
+        for model in MODELS:
             made.evaluation(number, model, metrics)
     return made
 

@@ -69,6 +69,6 @@ def test_bfloat16_gives_float32_nearby():
 )
 def test_auto_asks_the_processor(flags, expected, monkeypatch):
     monkeypatch.setattr(precision, "cpu_flags", lambda: flags)
-    alone = SimpleNamespace(agree=lambda yes: yes)
+    alone = SimpleNamespace(any_rank=lambda yes: yes)
     assert precision.settle(alone, "auto", "cpu") == expected
     assert precision.settle(alone, "float32", "cpu") == "float32"

@@ -10,17 +10,23 @@ from fedstil_mpi.federation.schedule import plan
 from support.golden_files import golden
 
 
-def replay(losses, accuracies, images=None):
-    """A `run` for run_epochs that reports these epochs, one after the other."""
+def replay(losses, accuracies, images=None, rates=None):
+    """A `run` for run_epochs that reports these epochs, one after the other, and notes the learning rates in `rates`."""
     images = [1] * len(losses) if images is None else images
     reports = iter(
         [Epoch(float(loss), float(right), int(n)) for loss, right, n in zip(losses, accuracies, images, strict=True)]
     )
-    return lambda rate: next(reports)
+
+    def run(rate):
+        if rates is not None:
+            rates.append(rate)
+        return next(reports)
+
+    return run
 
 
 def epochs_until_stop(losses, accuracies):
-    return len(run_epochs(len(losses), replay(losses, accuracies), EarlyStop(), ReferenceRate(1.0))[0])
+    return len(run_epochs(len(losses), replay(losses, accuracies), EarlyStop(), ReferenceRate(1.0)))
 
 
 @pytest.mark.parametrize("path", golden("l_schedule"), ids=lambda path: path.stem)
@@ -36,9 +42,9 @@ def test_golden_epochs_counts_and_rates(path):
     case = np.load(path, allow_pickle=False)
     rate = ReferenceRate(1e-3)
     for row, loss in enumerate(case["loss"]):
-        stop = EarlyStop()
-        run = replay(loss, case["accuracy"][row], case["data_count"][row])
-        epochs, rates = run_epochs(len(loss), run, stop, rate)
+        stop, rates = EarlyStop(), []
+        run = replay(loss, case["accuracy"][row], case["data_count"][row], rates)
+        epochs = run_epochs(len(loss), run, stop, rate)
         assert len(epochs) == case["epochs_run"][row]
         counted = epochs[:-1] if stop.bad >= 3 else epochs  # the reference code leaves the last one out then
         assert sum(epoch.images for epoch in counted) == case["train_cnt"][row]
@@ -61,7 +67,8 @@ def test_early_stop_wants_loss_and_accuracy_at_least_as_good(losses, accuracies,
 
 
 def test_without_early_stop_every_epoch_runs():
-    epochs, rates = run_epochs(6, replay([1, 2, 3, 4, 5, 6], [0] * 6), None, ReferenceRate(1.0))
+    rates = []
+    epochs = run_epochs(6, replay([1, 2, 3, 4, 5, 6], [0] * 6, rates=rates), None, ReferenceRate(1.0))
     assert [epoch.loss for epoch in epochs] == [1, 2, 3, 4, 5, 6]
     assert rates == [1, 1, 1, 1, 1, 0.1]
 
@@ -69,7 +76,8 @@ def test_without_early_stop_every_epoch_runs():
 def test_reference_rate_drops_every_fifth_epoch_of_a_life_and_is_reset_every_round():
     rate, used = ReferenceRate(1.0), []
     for count in (4, 5, 5):
-        used.append(run_epochs(count, replay([1] * count, [1] * count), None, rate)[1])
+        used.append([])
+        run_epochs(count, replay([1] * count, [1] * count, rates=used[-1]), None, rate)
     assert used == [[1, 1, 1, 1], [1, 0.1, 0.1, 0.1, 0.1], [1, 0.1, 0.1, 0.1, 0.1]]
 
 

@@ -11,7 +11,7 @@ from fedstil_mpi.comm.flat import Part
 from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.federation.schedule import plan as schedule_of
-from fedstil_mpi.federation.server_place import in_memory_at_once
+from fedstil_mpi.federation.server_place import places
 from fedstil_mpi.federation.waves import portions
 from fedstil_mpi.methods import base
 from fedstil_mpi.methods.aids import innermost
@@ -46,8 +46,8 @@ def test_a_wave_has_as_many_as_take_128_mib_of_weights_on_a_rank(method, drawn, 
     """37 of 900,000 weights on each of the ranks with clients; none where no more are drawn, or the method cannot."""
     config = tiny.experiment({"rounds.clients_per_round": drawn}, method)
     setup = SimpleNamespace(clients=1000, layout=SimpleNamespace(scalars=900_000))
-    schema = SimpleNamespace(setup=setup)
-    assert in_memory_at_once(config, methods.load(method), schema, ranks) == expected
+    schema = SimpleNamespace(setup=setup, traffic=SimpleNamespace(up=()))
+    assert places(config, methods.load(method), schema, ranks).at_once == expected
 
 
 def test_what_is_booked_by_portions_is_entered_as_if_they_were_one():

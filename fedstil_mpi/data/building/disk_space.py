@@ -4,10 +4,8 @@ import shutil
 from pathlib import Path
 
 from fedstil_mpi.data.pack import check_target
+from fedstil_mpi.data.pack.writer import BESIDE_PIXELS
 from fedstil_mpi.util.errors import InputError
-
-ROW_BYTES = 400
-"""An image's bytes in a pack besides its pixels, more than is usual."""
 
 
 def make_folder(out: Path) -> None:
@@ -21,7 +19,7 @@ def make_folder(out: Path) -> None:
 
 def check_disk_space(out: Path, *, read: int, stored: int, height: int, width: int) -> None:
     """Raises InputError where the disk has no space for so many images in a scratch file and in the pack."""
-    needed = (read + stored) * height * width * 3 + stored * ROW_BYTES
+    needed = (read + stored) * height * width * 3 + stored * BESIDE_PIXELS
     free = shutil.disk_usage(out.parent).free
     if needed > free:
         raise InputError(

@@ -1,8 +1,6 @@
 """inspect: what a pack or a folder holds, and whether test images leak into training."""
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,12 @@ from fedstil_mpi.data.pack import PackStream
 from fedstil_mpi.data.pack.manifest import Plan
 from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.util import terminal
-from fedstil_mpi.util.errors import InputError
-from fedstil_mpi.util.files import atomic, expanded
+from fedstil_mpi.util.files import atomic, expanded, writable
 from fedstil_mpi.util.machine import cores
 from fedstil_mpi.util.progress import shown
 from fedstil_mpi.util.terminal import say
 
+ANOTHER = "name another file"
 SIZE = (128, 64)
 """Height and width at which the files of a folder are compared."""
 
@@ -54,10 +52,10 @@ def run(given: argparse.Namespace) -> None:
             f"and {overlap.example[1]} in {other}"
         )
     if given.manifest:
-        with _written(given.manifest) as path:
+        with writable(given.manifest, ANOTHER), atomic(given.manifest) as path:
             plan.manifest.write_csv(path)
     if given.sheet:
-        with _written(given.sheet) as path:
+        with writable(given.sheet, ANOTHER), atomic(given.sheet) as path:
             contact_sheet.draw(stream, path)
 
 
@@ -73,13 +71,3 @@ def _open(given: argparse.Namespace) -> tuple[Stream, Plan, dict[str, str]]:
     for problem in unreadable:
         say(f"warning: {problem}")
     return stream, plan, {"unreadable files": str(len(unreadable))}
-
-
-@contextmanager
-def _written(path: Path) -> Iterator[Path]:
-    """A name to write to; becomes `path` when the block has ended well, else goes. Raises InputError where it cannot."""
-    try:
-        with atomic(path) as partial:
-            yield partial
-    except OSError as error:
-        raise InputError(f"cannot write {path} ({error.strerror or error}); name another file") from None

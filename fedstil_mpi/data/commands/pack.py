@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
     )
     parser = commands.add_parser("pack", help="any stream that a config names -> a pack", description=description)
     parser.add_argument("config", help="a YAML file; see configs/")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="come after the file")
+    parser.add_overrides("come after the file")
     parser.add_argument("--out", required=True, type=expanded, metavar="PACK", help="the new file")
 
 

@@ -22,7 +22,7 @@ from fedstil_mpi.data.pack.seal import Extent
 from fedstil_mpi.data.pack.target import new_file
 from fedstil_mpi.util.errors import InputError
 
-BESIDE = 256
+BESIDE_PIXELS = 256
 """Bytes of an image beside its pixels, more than is usual: its row of the manifest and its places in the splits."""
 
 
@@ -64,7 +64,7 @@ def write(
     if count < 1:
         raise InputError(f"{path} would hold no images; expected a stream with some: name another one")
     memory = _Beside()
-    with new_file(path, count * (3 * height * width + BESIDE)) as file:
+    with new_file(path, count * (3 * height * width + BESIDE_PIXELS)) as file:
         # Versions of HDF5's own format in which groups have no time stamps: the bytes depend on nothing else.
         with h5py.File(memory, "w", userblock_size=seal.SIZE, libver=("earliest", "v108")) as hdf5:
             memory.pixels = _reserve(hdf5, shape)

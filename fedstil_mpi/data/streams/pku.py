@@ -1,6 +1,6 @@
 """PKU-Reid as a stream: a small real data set in which both cameras see everyone.
 
-The release is one folder of files `ddd_dd_d.png`: person, camera, frame. Ma, Liu, Hu, Wang, Sun: Orientation driven bag
+The release is one folder of files `ddd_dd_d.png`: person, camera, orientation. Ma, Liu, Hu, Wang, Sun: Orientation driven bag
 of appearances for person re-identification, 2016.
 """
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fedstil_mpi.client.batches import Batch
-from fedstil_mpi.comm.flat import Message, Part, Rows, to_device
+from fedstil_mpi.comm.flat import Message, Part, Rows
 from fedstil_mpi.config.fields import FLOAT32, bounded, choice
 from fedstil_mpi.methods import base, single
 from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
@@ -117,7 +117,7 @@ class Client(FederatedClient):
     def context(self) -> Any:
         if not self.options.tying:
             return None
-        return Tying(self.options.tying, self.setup.layout.unpack(to_device(self.start, self.learner.device)))
+        return Tying(self.options.tying, self.on_device(self.start))
 
     @staticmethod
     def penalty(parameters: Mapping[str, Tensor], context: Any, batch: Batch, scores: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from fedstil_mpi.federation.start_model import build_network, warmup_images
 from fedstil_mpi.federation.warm_up import warm_up
 from fedstil_mpi.models.files import STEM, comparison_file, load_tail, model_file
 from fedstil_mpi.models.network import Network
+from fedstil_mpi.results import CONFIG_FILE
 from fedstil_mpi.util.errors import InputError
 
 
@@ -30,18 +31,15 @@ class Reopened:
 
 def reopen(path: Path, overrides: Sequence[str] = ()) -> Reopened:
     """What a run folder's config, or a config file, names. Raises InputError where it cannot be used, as without images."""
-    file = path / "config.yaml" if path.is_dir() else path
+    file = path / CONFIG_FILE if path.is_dir() else path
     if not file.exists():
         problem = "holds no config.yaml" if path.is_dir() else "does not exist"
         raise InputError(f"{path} {problem}; expected a run folder, or a YAML file")
     source = loading.read(file, list(overrides))
-    draft = loading.resolve(source)
-    method = methods.load(draft.method.name)
-    original = open_original(draft.data, draft.seed)
+    method, experiment = methods.resolve(source)
+    original = open_original(experiment.data, experiment.seed)
     stream = dense(original)
-    return Reopened(
-        make_plan(loading.resolve(source, method.Options, method.PRESETS), method, stream), stream, original
-    )
+    return Reopened(make_plan(experiment, method, stream), stream, original)
 
 
 def kept_model(folder: Path, client: int, view: str = "served") -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fedstil_mpi.config import files
 from fedstil_mpi.evaluation.scopes import headline
-from fedstil_mpi.results import RESULTS_FILE
+from fedstil_mpi.results import CONFIG_FILE, MODELS, RESULTS_FILE, TASK_FREE
 from fedstil_mpi.util import hdf5
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.files import regular_file
@@ -20,11 +20,6 @@ MOST_MIXED = 100
 """Clients up to which a mixing matrix is read."""
 SMALL = 64 << 20
 """Bytes of the other files that are read."""
-
-MODELS = ("local", "served")
-"""Which of a client's models is evaluated: the one it has trained, or what it holds after the exchange that follows."""
-TASK_FREE = ("local_task_free", "served_task_free")
-"""Searched with a client's newest model, as if nobody knew a query's task; where tasks have models of their own."""
 
 
 class Evaluations(NamedTuple):
@@ -109,7 +104,7 @@ def find(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
             found = "is a file" if path.exists() else "does not exist"
             raise InputError(f"{path} {found}; expected a run folder, or a folder that holds run folders")
         done = {file.parent for file in path.rglob(RESULTS_FILE)}
-        begun = {file.parent for file in path.rglob("config.yaml")} - done
+        begun = {file.parent for file in path.rglob(CONFIG_FILE)} - done
         if not done | begun:
             raise InputError(
                 f"{path} has no results.h5, nor has a folder in it; expected a run folder, or one that holds run folders"
@@ -126,7 +121,7 @@ def read(folder: Path | str) -> Run:
     """One complete run. Raises InputError where a file of it is missing or broken."""
     folder = Path(folder)
     path = folder / RESULTS_FILE
-    config = _config(folder / "config.yaml")
+    config = _config(folder / CONFIG_FILE)
     with hdf5.parsed(path, "results") as file:
         found = _results(file, str(dict(files.leaves(config)).get("evaluation.gallery", "task")))
     return Run(

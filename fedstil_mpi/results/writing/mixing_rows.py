@@ -1,4 +1,4 @@
-"""How was mixed what clients were sent: rows of mixing matrices, deflated as results.h5 holds them.
+"""How what clients were sent was mixed: rows of mixing matrices, deflated as results.h5 holds them.
 
 In a row of thousands of clients nearly all count alike, so that it takes a hundredth of its K numbers, and of any other row
 nothing is lost.

@@ -18,6 +18,7 @@ from fedstil_mpi.evaluation.scopes import headline
 from fedstil_mpi.federation.observer import Observer
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.state import LOST
+from fedstil_mpi.results import MODELS, TASK_FREE
 from fedstil_mpi.results.writing import mixing_rows
 from fedstil_mpi.results.writing.long_form import HEADER, LONG_FILE, rows
 from fedstil_mpi.results.writing.mixing_rows import MixingRows
@@ -26,12 +27,6 @@ from fedstil_mpi.util.state_tree import State
 
 METRICS_FILE = "metrics.jsonl"
 """A line a round, all with the same keys."""
-
-MODELS = ("local", "served", "local_task_free", "served_task_free")
-"""Which of a client's models is evaluated. local: the one it has trained; served: what it holds after the exchange that
-follows. Methods with a model for each task are also searched with their newest model alone, without a query's task."""
-HEADLINED = ("local", "served")
-"""Those of which lines and trackers tell the means."""
 
 
 class Record(Observer):
@@ -44,7 +39,7 @@ class Record(Observer):
         self.folder = folder
         self.schedule = schedule
         self.ledger = ledger
-        self.metrics: dict[str, dict[int, np.ndarray]] = {model: {} for model in MODELS}
+        self.metrics: dict[str, dict[int, np.ndarray]] = {model: {} for model in (*MODELS, *TASK_FREE)}
         """Model -> round -> float64 [clients, scopes, tasks, METRICS]."""
         self.reports: dict[int, np.ndarray] = {}
         """Round -> float64 [clients, 3]: loss, accuracy, new images of the local training; nan when offline."""
@@ -107,7 +102,8 @@ class Record(Observer):
 
     def _rows(self, round: int) -> str:
         return "".join(
-            rows(at, model, self.scopes, self.metrics[model][at]) for model, at in self.news(round, MODELS).items()
+            rows(at, model, self.scopes, self.metrics[model][at])
+            for model, at in self.news(round, (*MODELS, *TASK_FREE)).items()
         )
 
     def _line(self, round: int) -> str:
@@ -122,11 +118,11 @@ class Record(Observer):
             "events": [event for event in self.events if event["event"] == LOST and event["round"] == round],
         }
         news = self.news(round)
-        for model in HEADLINED:
+        for model in MODELS:
             line |= {f"{model}_{name}": value for name, value in self.means(model, news.get(model)).items()}
         return json.dumps(line) + "\n"
 
-    def news(self, round: int, models: Sequence[str] = HEADLINED) -> dict[str, int]:
+    def news(self, round: int, models: Sequence[str] = MODELS) -> dict[str, int]:
         """Which of these models were evaluated since the round before, and as of which round each.
 
         Local models as of this round; what is served is known one round later, so as of the last one.
@@ -154,13 +150,16 @@ class Record(Observer):
 
         By metric, before which stands the scope where it is not the one whose numbers are told alone: rank1, task_rank1.
         """
-        means: dict[str, float | None] = {}
-        for at, scope in enumerate(self.scopes):
-            before = "" if at == self.headline else f"{scope}_"
-            for column, metric in enumerate(METRICS):
-                found = np.empty((0, 0)) if round is None else self.metrics[model][round][:, at, :, column]
-                means[before + metric] = _finite(float(mean_of_known(100 * mean_of_known(found))))
-        return means
+        names = [
+            metric if at == self.headline else f"{scope}_{metric}"
+            for at, scope in enumerate(self.scopes)
+            for metric in METRICS
+        ]
+        if round is None:
+            return dict.fromkeys(names)
+        of_clients = 100 * mean_of_known(np.moveaxis(self.metrics[model][round], 2, -1))
+        means = mean_of_known(np.moveaxis(of_clients, 0, -1))
+        return dict(zip(names, map(_finite, means.ravel().tolist()), strict=True))
 
     # -- interruptions ------------------------------------------------------------------------------------------------
 

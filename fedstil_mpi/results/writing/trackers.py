@@ -93,7 +93,5 @@ def open_trackers(names: Sequence[str], folder: Path) -> dict[str, Tracker]:
         except InputError:
             raise
         except Exception as error:  # whatever the package raises
-            raise InputError(
-                f"tracking by {name} cannot begin ({' '.join(str(error).split())}); correct it, or leave it out"
-            ) from None
+            raise InputError(f"tracking by {name} cannot begin ({error}); correct it, or leave it out") from None
     return opened
