@@ -181,9 +181,10 @@ class Prototypes:
     """Where prototypes are exchanged, compare whatever is searched after an exchange by the cosine of features that are damped
     where two cameras' pictures of the same people differ (client/metric.py). Nothing more travels. Not where each task is
     searched with a model of its own."""
-    norms: float = bounded(0.5, 0, 1)
-    """There, too: share by which batch norms are moved, for pictures by other cameras than the client's own, to how these show the
-    people that both know (client/elsewhere.py). 0: all pictures pass alike. Cameras that are not known count as the client's own."""
+    norms: float = bounded(0.75, 0, 1)
+    """There, too: share of the way by which batch norms are moved, for pictures by other cameras than the client's own, to how these
+    show the people that both know (client/elsewhere.py). 0: all pictures pass alike. Cameras that are not known count as the
+    client's own."""
 
     @property
     def compared(self) -> bool:
@@ -287,6 +288,6 @@ class Placement:
     the ranks anew, longest first, so that all have about as much to do; a client moves with all that its rank has of it) | auto
     (dealt where that takes a tenth or more off what the busiest ranks train; fixed with fault_tolerance). Results are the same."""
     at_once: int | None = bounded(None, 1, 10**6)
-    """Where they lie in files: how many clients of a round are in memory at a time, on all ranks together; where more are online
+    """Where clients' weights lie in files (`away`): how many clients of a round are in memory at a time, on all ranks together; where more are online
     the round goes in waves. null: as many as have 128 MiB of weights a rank. For FedAvg and its kin, FedCurv and FedSTIL. Results are
     the same."""

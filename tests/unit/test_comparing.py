@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -162,26 +163,39 @@ def test_what_a_camera_adds_to_everybody_is_taken_off_by_the_norms():
 
 @torch.no_grad()
 def test_norms_are_moved_by_a_share_layer_by_layer():
-    """By hand: the first by a quarter of the difference of what reaches it, the second of what reaches it then."""
+    """By hand: the first by a quarter of the way of what reaches it, the second of what reaches it then."""
     tail = Small()
-    here, there = torch.randn(5, 3, 4, 4), torch.randn(7, 3, 4, 4) + 1
+    here, there = torch.randn(5, 3, 4, 4), 2 * torch.randn(7, 3, 4, 4) + 1
     norms, _, features = elsewhere.fit(tail, here, there, 0.25)
     first, second = tail.trunk[1], tail.trunk[4]
 
-    def apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        return other.mean((0, 2, 3)) - one.mean((0, 2, 3))
+    def expect(name: str, norm: torch.nn.BatchNorm2d, one: torch.Tensor, other: torch.Tensor) -> None:
+        (mean, v), (one_mean, one_v), (other_mean, other_v) = (
+            (norm.running_mean, norm.running_var),
+            *((maps.mean((0, 2, 3)), maps.var((0, 2, 3), correction=0)) for maps in (one, other)),
+        )
+        torch.testing.assert_close(norms[f"{name}.running_mean"], mean + (other_mean - one_mean) / 4)
+        ratio = (other_v + v) / (one_v + v)
+        torch.testing.assert_close(norms[f"{name}.running_var"], v * ratio.sqrt().sqrt(), rtol=1e-4, atol=0)
 
-    mean = first.running_mean + apart(tail.trunk[0](here), tail.trunk[0](there)) / 4
-    torch.testing.assert_close(norms["trunk.1.running_mean"], mean)
+    expect("trunk.1", first, tail.trunk[0](here), tail.trunk[0](there))
     reaches = tail.trunk[:4](here)
-    first.running_mean = mean
-    torch.testing.assert_close(
-        norms["trunk.4.running_mean"], second.running_mean + apart(reaches, tail.trunk[:4](there)) / 4
-    )
-    assert set(norms) == {"trunk.1.running_mean", "trunk.4.running_mean"}
-    second.running_mean = norms["trunk.4.running_mean"]
+    first.running_mean, first.running_var = norms["trunk.1.running_mean"], norms["trunk.1.running_var"]
+    expect("trunk.4", second, reaches, tail.trunk[:4](there))
+    assert len(norms) == 4
+    second.running_mean, second.running_var = norms["trunk.4.running_mean"], norms["trunk.4.running_var"]
     torch.testing.assert_close(features, tail.features(there))
     assert elsewhere.fit(tail, here, there, 0)[0] == {}
+
+
+def test_a_single_known_person_does_not_blow_up_a_variance():
+    """Of one vector there is no variance here, and any there: it at most doubles what is usual."""
+    norm = torch.nn.BatchNorm1d(4).eval()
+    norm.running_var.fill_(0.5)
+    tail = SimpleNamespace(named_modules=lambda: [("neck", norm)], features=norm)
+    norms, _, features = elsewhere.fit(tail, torch.zeros(1, 4), torch.tensor([[-0.5] * 4, [0.5] * 4]), 1.0)
+    torch.testing.assert_close(norms["neck.running_var"], torch.full((4,), 0.5 * 1.5), rtol=1e-4, atol=0)  # 0.25 there
+    assert features.isfinite().all()
 
 
 def test_pictures_by_own_and_by_unknown_cameras_pass_as_ever():
