@@ -4,9 +4,9 @@ A client's batch norms know its own camera, mostly. Another camera's pictures co
 in them. How far these lie apart shows in the people who are known from here and from elsewhere: for pictures from elsewhere the
 running statistics are moved by a share of the way between these people's representations here and there, layer by layer, each
 behind those that are moved already. A mean m goes to m + share * (there - here), a variance v to
-v * ((there + v) / (here + v)) ** share, in which v itself keeps the few people's variances from saying much. It is adaptive batch normalisation (Li et al., Pattern Recognition 2018) between cameras
-(compare camera-based batch normalisation, Zhuang et al., ECCV 2020), with the same people on both sides. Nothing is
-trained for it, and no picture that is searched is looked at.
+v * ((there + v) / (here + v)) ** share, in which v itself keeps the few people's variances from saying much. It is adaptive batch
+normalisation (Li et al., Pattern Recognition 2018) between cameras (compare camera-based batch normalisation, Zhuang et al., ECCV
+2020), with the same people on both sides. Nothing is trained for it, and no picture that is searched is looked at.
 """
 
 from collections.abc import Iterator
