@@ -68,5 +68,5 @@ def from_elsewhere(tail: Tail, norms: Norms) -> Iterator[None]:
             setattr(norm, attribute, moved)
         yield
     finally:
-        for (norm, attribute, _), mean in zip(own, kept, strict=True):
-            setattr(norm, attribute, mean)
+        for (norm, attribute, _), before in zip(own, kept, strict=True):
+            setattr(norm, attribute, before)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 DOWN, UP = "S2C", "C2S"
 """The directions of an edge link: server to client, client to server."""
 
+_round_of = attrgetter("round")
+
 HEADER_BYTES = 8
 """What an edge link carries so that the receiver of a ragged part knows how many items follow: one int64."""
 
@@ -106,7 +108,7 @@ class Ledger:
 
     def state(self, since: int = 0) -> "State":
         """since: a round after which only entries of later ones are in it."""
-        first = bisect_right(self.entries, since, key=attrgetter("round"))
+        first = bisect_right(self.entries, since, key=_round_of)
         return {"entries": [list(entry) for entry in self.entries[first:]], "open": sorted(self._open)}
 
     def restore(self, state: "State") -> None:
@@ -131,8 +133,8 @@ class Ledger:
         """The entries of a round, found where rounds were booked in order; None: of all."""
         if round is None:
             return self.entries
-        first = bisect_left(self.entries, round, key=attrgetter("round"))
-        return self.entries[first : bisect_right(self.entries, round, first, key=attrgetter("round"))]
+        first = bisect_left(self.entries, round, key=_round_of)
+        return self.entries[first : bisect_right(self.entries, round, first, key=_round_of)]
 
     def difference(self, other: "Ledger", round: int | None = None) -> list[str]:
         """Lines that say where two ledgers disagree, in a round or altogether; empty when every entry is equal, whatever

@@ -288,6 +288,6 @@ class Placement:
     the ranks anew, longest first, so that all have about as much to do; a client moves with all that its rank has of it) | auto
     (dealt where that takes a tenth or more off what the busiest ranks train; fixed with fault_tolerance). Results are the same."""
     at_once: int | None = bounded(None, 1, 10**6)
-    """Where clients' weights lie in files (`away`): how many clients of a round are in memory at a time, on all ranks together; where more are online
-    the round goes in waves. null: as many as have 128 MiB of weights a rank. For FedAvg and its kin, FedCurv and FedSTIL. Results are
-    the same."""
+    """Where clients' weights lie in files (`away`): how many clients of a round are in memory at a time, on all ranks together; where
+    more are online the round goes in waves. null: as many as have 128 MiB of weights a rank. For FedAvg and its kin, FedCurv and
+    FedSTIL. Results are the same."""

@@ -73,6 +73,7 @@ class Dealing(NamedTuple):
     """Who plays whom in a run; alike on all ranks."""
 
     work: Work
+    """Of all rounds; of none where clients are not dealt."""
     players: Sequence[int]
     """The ranks among which clients are dealt; none where each stays on its rank."""
     on_demand: bool
@@ -101,11 +102,11 @@ class Dealing(NamedTuple):
 def dealing(plan: Plan, stream: Stream, clients_of: Sequence[Sequence[int]]) -> Dealing:
     """As the config asks for. clients_of: the clients of each rank at first."""
     ranks = [rank for rank, clients in enumerate(clients_of) if clients]
-    dealt, wanted = Dealing(work_of(plan, stream), ranks, stream.on_demand), plan.experiment.placement.clients
-    fixed = wanted == "fixed" or len(ranks) < 2 or plan.experiment.fault_tolerance
-    if fixed or (wanted == "auto" and not _pays(dealt, ranks_of(clients_of))):
-        return dealt._replace(players=[])
-    return dealt
+    wanted, fixed = plan.experiment.placement.clients, Dealing([], [], stream.on_demand)
+    if wanted == "fixed" or len(ranks) < 2 or plan.experiment.fault_tolerance:
+        return fixed
+    dealt = Dealing(work_of(plan, stream), ranks, stream.on_demand)
+    return dealt if wanted == "dealt" or _pays(dealt, ranks_of(clients_of)) else fixed
 
 
 def _pays(dealing: Dealing, rank_of: Mapping[int, int]) -> bool:

@@ -48,12 +48,13 @@ def test_allowed_equals_a_narrower_classifier():
     assert not gradient[:, ~allowed].any()
 
 
-def test_allowing_every_class_changes_nothing():
+@pytest.mark.parametrize("epsilon", [0.0, 0.1, 0.5])
+def test_allowing_every_class_agrees_with_torch(epsilon):
     scores, targets = batch()
     everything = torch.ones(scores.shape[1], dtype=torch.bool)
-    torch.testing.assert_close(
-        smoothed_cross_entropy(scores, targets, 0.1, allowed=everything), smoothed_cross_entropy(scores, targets, 0.1)
-    )
+    found = smoothed_cross_entropy(scores, targets, epsilon, allowed=everything)
+    torch.testing.assert_close(found, F.cross_entropy(scores, targets, label_smoothing=epsilon))
+    torch.testing.assert_close(found, smoothed_cross_entropy(scores, targets, epsilon))
 
 
 def test_forbidden_target_shows():

@@ -13,7 +13,8 @@ HEADER = "round,client,task,view,scope,metric,value\n"
 def rows(round: int, view: str, scopes: Sequence[str], metrics: np.ndarray) -> str:
     """The rows of one evaluation, by client, scope, task and metric, without those of nothing that was searched.
 
-    metrics: float64 [clients, scopes, tasks, METRICS], fractions, written with nine digits; view: which model was evaluated, of `results.MODELS` or TASK_FREE.
+    metrics: float64 [clients, scopes, tasks, METRICS], fractions, written with nine digits; view: which model was
+    evaluated, of `results.MODELS` or TASK_FREE.
     """
     tasks = range(metrics.shape[2])
     names = [f"{task},{view},{scope},{metric}" for scope in scopes for task in tasks for metric in METRICS]

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,7 @@ class Record(Observer):
     def _rows(self, round: int) -> str:
         return "".join(
             rows(at, model, self.scopes, self.metrics[model][at])
-            for model, at in self.news(round, (*MODELS, *TASK_FREE)).items()
+            for model, at in self.news(round, self.metrics).items()
         )
 
     def _line(self, round: int) -> str:
@@ -122,7 +122,7 @@ class Record(Observer):
             line |= {f"{model}_{name}": value for name, value in self.means(model, news.get(model)).items()}
         return json.dumps(line) + "\n"
 
-    def news(self, round: int, models: Sequence[str] = MODELS) -> dict[str, int]:
+    def news(self, round: int, models: Iterable[str] = MODELS) -> dict[str, int]:
         """Which of these models were evaluated since the round before, and as of which round each.
 
         Local models as of this round; what is served is known one round later, so as of the last one.
