@@ -1,6 +1,7 @@
 """Where a client's tail lies."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 
 from torch import Tensor
@@ -21,6 +22,19 @@ class TailMemory:
         if not self.is_own:
             self.tail.leave_twins()
             self.is_own = True
+
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """While it lasts, the tail can be changed; afterwards it is as it was, and where."""
+        kept, was_own = [tensor.data for tensor in self._tensors()], self.is_own
+        self.tail.leave_twins()
+        self.is_own = True
+        try:
+            yield
+        finally:
+            for tensor, before in zip(self._tensors(), kept, strict=True):
+                tensor.data = before
+            self.is_own = was_own
 
     def put_away(self, shelf: Compartment) -> None:
         """It can be searched with there. A GPU's memory is left as it is."""

@@ -5,7 +5,7 @@ and a trainer that count (`planning.counting`).
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from fedstil_mpi.evaluation.search import Everywhere, Search, gather
 from fedstil_mpi.federation.state import Federation
 from fedstil_mpi.federation.waves import Arriving, portions, rows_of
 from fedstil_mpi.methods.base import Client
-from fedstil_mpi.models.files import save_models
+from fedstil_mpi.models.files import model_file, save_tail
 
 
 class Checkpoints(Protocol):
@@ -145,8 +145,10 @@ def train(f: Federation, round: int, online: list[int], checkpoints: Checkpoints
 def keep_local(f: Federation, folder: Path) -> None:
     """The models before the last exchange, of clients that have learned anything. Collective: all ranks must call."""
     with f.verdict():
-        tails = {client: side.learner.tail for client, side in f.clients.made().items() if side.learner.draws}
-        save_models(folder, tails, "local")
+        for client, side in f.clients.made().items():
+            if side.learner.draws:
+                save_tail(model_file(folder, client, "local"), side.learner.tail)
+                f.release()
 
 
 def validate(f: Federation, round: int, *, served: bool) -> None:
@@ -158,18 +160,14 @@ def validate(f: Federation, round: int, *, served: bool) -> None:
     if served and not f.traffic.down:
         f.observer.served_is_local(round)
         return
-    model = "served" if served else "local"
     there = f.clients.made()  # the others have nothing to be searched with
     left = {client: there[client] for client in f.schedule.attendance.left(round + served) if client in there}
-    with ExitStack() as stack:
-        for side in left.values() if served else ():
-            stack.enter_context(side.serving())
-        search(f, left, round, model, by_task=f.task_aware)
-        if f.task_aware:
-            search(f, left, round, f"{model}_task_free", by_task=False)
+    search(f, left, round, served=served, by_task=f.task_aware)
+    if f.task_aware:
+        search(f, left, round, served=served, by_task=False)
 
 
-def search(f: Federation, left: Mapping[int, Client], round: int, model: str, *, by_task: bool) -> None:
+def search(f: Federation, left: Mapping[int, Client], round: int, *, served: bool, by_task: bool) -> None:
     """The local or the served models of this rank's clients that are `left`. Collective: all ranks must call.
 
     by_task: each task is searched with a model of its own. What a model found counts as long as the client has it; where it
@@ -178,7 +176,7 @@ def search(f: Federation, left: Mapping[int, Client], round: int, model: str, *,
     searches = {
         client: f.trainer.search(side.learner, side.tail_for if by_task else None) for client, side in left.items()
     }
-    everywhere = join_galleries(f, searches) if "all" in f.scopes.galleries else None
+    everywhere = join_galleries(f, left, searches, served) if "all" in f.scopes.galleries else None
     f.any_searched = True
     metrics = np.full((len(f.clients), len(f.scopes.names), f.schedule.tasks, len(METRICS)), np.nan)
     with f.verdict(), f.clock("evaluate"):
@@ -188,26 +186,37 @@ def search(f: Federation, left: Mapping[int, Client], round: int, model: str, *,
                 found = f.found.setdefault(client, {})
                 if by_task not in found or everywhere is not None:
                     f.note_search(client)
-                    found[by_task] = searches[client].evaluate(f.scopes, everywhere)
+                    with as_searched(left[client], served):
+                        found[by_task] = searches[client].evaluate(f.scopes, everywhere)
                 metrics[row] = found[by_task]
                 del searches[client]  # its features
                 f.release()
     f.at(client=None)
     with f.clock("wait"):
         gathered = f.exchange.gather(metrics)
+    model = ("served" if served else "local") + "_task_free" * (f.task_aware and not by_task)
     f.observer.evaluation(round, model, gathered)
 
 
-def join_galleries(f: Federation, searches: Mapping[int, Search]) -> Everywhere:
+def join_galleries(
+    f: Federation, left: Mapping[int, Client], searches: Mapping[int, Search], served: bool
+) -> Everywhere:
     """All clients' galleries, each with its client's features; `searches` of this rank's. Collective: all ranks must call."""
     own = {}
     with f.verdict(), f.clock("evaluate"):
         for client, search in searches.items():
             f.at(client=client)
-            own[client] = search.joined
+            with as_searched(left[client], served):
+                own[client] = search.joined
+            f.release()
     f.at(client=None)
     with f.clock("wait"):
         return gather(f.exchange.share, own, f.initial_model.network.tail.classifier.in_features)
+
+
+def as_searched(side: Client, served: bool) -> AbstractContextManager[None]:
+    """One client at a time: the served model can be another one beside what the client trains on."""
+    return side.serving() if served else nullcontext()
 
 
 def collect(f: Federation, round: int, senders: list[int]) -> None:

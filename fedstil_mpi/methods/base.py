@@ -142,7 +142,7 @@ class Client:
         return self.learner.tail
 
     def serving(self) -> AbstractContextManager[None]:
-        """While it lasts, the tail is the model that this client is searched with after an exchange.
+        """While it lasts, the tail is the model that this client is searched with after an exchange, which can take the memory of one.
 
         Afterwards all that `state` says is as before: a search is no reason to write a client's checkpoint again.
         """

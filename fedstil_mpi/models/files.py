@@ -1,6 +1,5 @@
 """Models of a run, each a safetensors file, which holds nothing but tensors and can be read from anybody."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -25,12 +24,6 @@ def model_file(folder: Path, client: int, view: str = "served") -> Path:
 def comparison_file(folder: Path, client: int) -> Path:
     """Where a run folder has what says how a client's served model is searched; no file: by the cosine of its features."""
     return folder / "models" / f"client-{client}-comparison.safetensors"
-
-
-def save_models(folder: Path, tails: Mapping[int, nn.Module], view: str) -> None:
-    """Keep one rank's clients' tails, by client, in a run folder. Raises StorageError."""
-    for client, tail in tails.items():
-        save_tail(model_file(folder, client, view), tail)
 
 
 def save_stem(folder: Path, stem: nn.Module) -> None:

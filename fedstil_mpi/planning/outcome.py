@@ -1,7 +1,6 @@
 """The end of a run: what every rank reports of it."""
 
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -33,31 +32,32 @@ def gather(world: World, plan: Plan, f: Federation, libraries: int) -> Outcome:
 
     libraries: bytes of this process before any work.
     """
-    there = f.clients.made()
-    learners = [side.learner for side in there.values()]
-    with ExitStack() as stack:
-        for side in there.values():
-            stack.enter_context(side.serving())
-        models: dict[int, str] = {}
-        for learner in learners:
-            models[learner.client] = learner.fingerprint()
-            f.release()
-        fingerprints = world.gather_json([(client, models.get(client, "")) for client in f.clients]) or []
-        done = measure(learners, libraries)  # what follows keeps what the rounds have made
-        if plan.experiment.save_models:
-            with world.verdict():
-                tails = {learner.client: learner.tail for learner in learners if learner.draws}
-                files.save_models(plan.experiment.folder, tails, "served")
-                _save_comparisons(plan.experiment.folder, learners)
-                if world.is_server:
-                    files.save_stem(plan.experiment.folder, f.initial_model.network.stem)
+    models = {learner.client: learner.fingerprint() for learner in _served(f)}
+    fingerprints = world.gather_json([(client, models.get(client, "")) for client in f.clients]) or []
+    done = measure((side.learner for side in f.clients.made().values()), libraries)  # what follows keeps what was made
+    if plan.experiment.save_models:
+        with world.verdict():
+            for learner in _served(f):
+                _save(plan.experiment.folder, learner)
+            if world.is_server:
+                files.save_stem(plan.experiment.folder, f.initial_model.network.stem)
     timings = world.gather_json(f.clock.spent()) or []
     measured = world.gather_json(done) or []
     return Outcome(timings, [of_client for _, of_client in sorted(chain.from_iterable(fingerprints))], measured)
 
 
-def _save_comparisons(folder: Path, learners: Iterable[Learner]) -> None:
-    """How the clients' served models are searched, where it is not by the cosine of their features. Raises StorageError."""
-    for learner in learners:
-        if learner.draws and (comparison := learner.comparison()) is not BY_COSINE:
-            save_comparison(files.comparison_file(folder, learner.client), comparison)
+def _served(f: Federation) -> Iterator[Learner]:
+    """This rank's clients, one after the other, each with the model that it is searched with until the next is asked for."""
+    for side in f.clients.made().values():
+        with side.serving():
+            yield side.learner
+        f.release()
+
+
+def _save(folder: Path, learner: Learner) -> None:
+    """The served model, and how it is searched where that is not by the cosine of its features. Raises StorageError."""
+    if not learner.draws:
+        return
+    files.save_tail(files.model_file(folder, learner.client), learner.tail)
+    if (comparison := learner.comparison()) is not BY_COSINE:
+        save_comparison(files.comparison_file(folder, learner.client), comparison)

@@ -120,7 +120,7 @@ class Federation:
 
     def search(self, by_task: bool = False) -> np.ndarray:
         """What all clients find, [clients, scopes, tasks, metrics]; by_task: with a model for each task."""
-        rounds.search(self.parts, self.parts.clients, 1, "local", by_task=by_task)
+        rounds.search(self.parts, self.parts.clients, 1, served=False, by_task=by_task)
         return self.found.metrics
 
 

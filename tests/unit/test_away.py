@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fedstil_mpi.evaluation.search import Search
+from fedstil_mpi.federation import rounds
 from fedstil_mpi.federation.schedule import plan as schedule_of
 from fedstil_mpi.methods import base
 from fedstil_mpi.methods.aids import innermost
@@ -48,6 +50,32 @@ def test_a_model_that_lies_on_a_shelf_is_in_memory_again_when_it_is_to_change(tm
     f.in_memory.add(0)
     f.put_away()
     assert torch.equal(parameter, before)
+
+
+def test_one_client_at_a_time_has_the_model_that_it_is_searched_with_in_memory(monkeypatch):
+    """Where that is another one than it trains on; behind it, each lies on the shelf as before."""
+    config = tiny.experiment(
+        {"train.steps": 1, "serving.average": 0.5, "evaluation.gallery": ["client", "all"]}, "fedavg"
+    )
+    parts = played.federation(config, played.FOUR, schedule_of(1, 4, 3, 1, 3, None, None), in_files=True)
+    f, everyone, in_memory = tiny.Federation(replace(parts, shelf=Shelf())), [0, 1, 2, 3], []
+    for round in (1, 2):
+        f.play(round, everyone)
+    f.distribute(3, everyone)
+    f.parts.put_away()
+    learners = [side.learner for side in f.clients]
+    lay = [next(learner.tail.parameters()).data_ptr() for learner in learners]
+
+    def noted(search, task, tail):
+        in_memory.append([learner.client for learner in learners if learner.tail_memory.is_own])
+        return gallery(search, task, tail)
+
+    gallery = Search._of
+    monkeypatch.setattr(Search, "_of", noted)
+    rounds.validate(f.parts, 2, served=True)
+    assert {tuple(of) for of in in_memory} == {(0,), (1,), (2,), (3,)}
+    assert [next(learner.tail.parameters()).data_ptr() for learner in learners] == lay
+    assert f.parts.in_memory == set()
 
 
 def test_a_client_has_one_row_beside_its_model_from_receipt_to_upload_and_none_thereafter(monkeypatch):

@@ -49,13 +49,9 @@ class AveragedClient(ServingAid):
         if self.mean is None or not self.arrived:
             yield
             return
-        tensors = [*self.learner.tail.parameters(), *self.learner.tail.buffers()]  # all: a weight may be made of parts
-        newest = [tensor.detach().clone() for tensor in tensors]
-        self.inner.load(self.mean)
-        yield
-        with torch.no_grad():
-            for tensor, kept in zip(tensors, newest, strict=True):
-                tensor.copy_(kept)
+        with self.learner.tail_memory.set_aside():
+            self.inner.load(self.mean)
+            yield
 
     def put_away(self, shelf: Compartment) -> None:
         self.inner.put_away(shelf)

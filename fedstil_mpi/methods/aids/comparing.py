@@ -47,8 +47,10 @@ class ComparingClient(ServingAid):
             before = self.learner.comparison
             if self.arrived:
                 self.learner.comparison = self.comparison
-            yield
-            self.learner.comparison = before
+            try:
+                yield
+            finally:
+                self.learner.comparison = before
 
     @torch.no_grad()
     def comparison(self) -> Comparison:
