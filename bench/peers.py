@@ -24,7 +24,7 @@ from peers_tables import BEGINNING, LATER, Program, Run, page
 from fedstil_mpi import methods
 from fedstil_mpi.client.representations import represent
 from fedstil_mpi.config import loading
-from fedstil_mpi.federation.setup import make_plan
+from fedstil_mpi.federation.plan import make_plan
 from fedstil_mpi.federation.start_model import build_network
 
 HERE = Path(__file__).parent

@@ -14,9 +14,9 @@ from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.evaluation.scopes import Scopes
 from fedstil_mpi.federation.messages import MessageSchema, message_schema
+from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.federation.schedule import Schedule
-from fedstil_mpi.federation.setup import Plan
 from fedstil_mpi.models.network import Network, build, network_state
 from fedstil_mpi.planning.forecast import counting_federation
 from fedstil_mpi.planning.hollow import hollow

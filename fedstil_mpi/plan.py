@@ -63,7 +63,8 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
     placements = table(placement(stream.clients, stream.clients + 1 if ranks is None else ranks, draft.placement))
 
     from fedstil_mpi.data.inspection.remarks import remarks
-    from fedstil_mpi.federation import effects, setup
+    from fedstil_mpi.federation import effects
+    from fedstil_mpi.federation.plan import make_plan
     from fedstil_mpi.planning import forecast, limits, plan_tables
     from fedstil_mpi.planning.resident import libraries
     from fedstil_mpi.results.writing import summary
@@ -71,7 +72,7 @@ def show(config: str, overrides: list[str], ranks: int | None, *, as_json: bool)
 
     method, experiment = methods.resolve(source)
     effects.check_effects(experiment, method)
-    plan = setup.make_plan(experiment, method, stream)
+    plan = make_plan(experiment, method, stream)
     before = libraries(draft.model.backbone)
     predicted = forecast.make(plan, stream, placements)
     if as_json:

@@ -138,7 +138,7 @@ def _draft(world: World, source: dict[str, Any]) -> Experiment:
 def _plan(world: World, source: dict[str, Any], draft: Experiment, resources: SharedResources) -> "Plan":
     """All that the run knows before it has images and a model. Collective."""
     from fedstil_mpi.federation.effects import check_effects
-    from fedstil_mpi.federation.setup import make_plan
+    from fedstil_mpi.federation.plan import make_plan
 
     precision = settle(world, draft.model.precision, resources.placement.device)
     with world.verdict():

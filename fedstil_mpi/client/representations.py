@@ -17,13 +17,13 @@ PLAIN = Augmentation()
 def represent(
     stem: nn.Module, pixels: np.ndarray, device: torch.device, how: Augmentation = PLAIN, seed: int = 0
 ) -> Tensor:
-    """The stem's output, float32 [n, ...] on `device`, for uint8 images [n, height, width, 3].
+    """The stem's output, float32 [n, ...] on `device`, for uint8 images [n, height, width, 3], be there none.
 
     how: the augmentation, drawn per image from `seed`, so that equal seeds give equal results.
     """
     streams = Streams.of(seed)
     outputs = []
-    for start in range(0, len(pixels), BATCH):
+    for start in range(0, max(1, len(pixels)), BATCH):
         images = augmented(on_device(pixels[start : start + BATCH], device), how, streams)
         outputs.append(stem(images))
     return torch.cat(outputs)

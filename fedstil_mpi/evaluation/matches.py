@@ -63,7 +63,7 @@ def best(task: Task, query: int, similarity: Tensor, market: bool) -> Iterator[M
     order = nearest(task, query, similarity, market)
     if not len(order):
         raise InputError(
-            f"query {query} has only images of its own person and camera to be compared with; choose another"
+            f"query {query} has no image to be compared with but of its own person and camera; choose another"
         )
     for kind, wanted in (("true", same), ("false", ~same)):
         ranks = np.flatnonzero(wanted[order])

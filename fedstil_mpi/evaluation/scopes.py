@@ -46,9 +46,9 @@ class Scopes:
         return [np.flatnonzero((pids >= self.trained) == strange) for strange in self.strangers]
 
     def asked(self, people: np.ndarray) -> list[bool]:
-        """Whether there is anybody to search, of each scope; people: who is searched in a task, sorted, one at least."""
-        there = (people[0] < self.trained, people[-1] >= self.trained)
-        return [bool(there[strange]) for strange, _ in self]
+        """Whether there is anybody to search, of each scope; people: who is searched in a task, sorted."""
+        there = set() if not len(people) else {bool(person >= self.trained) for person in people[[0, -1]]}
+        return [strange in there for strange, _ in self]
 
 
 def headline(names: Sequence[str]) -> str:

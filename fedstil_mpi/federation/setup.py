@@ -1,6 +1,6 @@
 """From a config to a federation that is ready for its first round: the model, the clients, the server.
 
-In this order: `make_plan` (of numbers and labels alone), `load_data_and_model`, `assemble`.
+In this order: `plan.make_plan` (of numbers and labels alone), `load_data_and_model`, `assemble`.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -18,16 +18,13 @@ from fedstil_mpi.comm.flat import to_host
 from fedstil_mpi.comm.mpi_exchange import MpiExchange
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.config.schema import Experiment
-from fedstil_mpi.data.inspection.remarks import count_unknown, unknown_cameras
+from fedstil_mpi.data.inspection.remarks import count_unknown
 from fedstil_mpi.data.streams.base import Stream, Task
-from fedstil_mpi.evaluation.scopes import Scopes
 from fedstil_mpi.evaluation.searchable import is_searchable
-from fedstil_mpi.federation import schedule
 from fedstil_mpi.federation.balance import dealing
 from fedstil_mpi.federation.messages import MessageSchema, message_schema
 from fedstil_mpi.federation.moving import Moving, take_places
-from fedstil_mpi.federation.participation import check_away
-from fedstil_mpi.federation.plan import Plan
+from fedstil_mpi.federation.plan import Plan, refuse_mixed_protocols
 from fedstil_mpi.federation.roster import Roster
 from fedstil_mpi.federation.server_place import places
 from fedstil_mpi.federation.shared_resources import SharedResources
@@ -46,59 +43,6 @@ from fedstil_mpi.models.network import Tail
 from fedstil_mpi.util.clock import Clock
 from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.shelf import Shelf
-
-MOST_TURNS = 10**6
-"""Rounds times clients in each; to plan so many takes minutes."""
-
-
-def make_plan(experiment: Experiment, method: MethodModule, stream: Stream) -> Plan:
-    """The schedule and the number of classes, from labels alone.
-
-    Raises InputError where the stream does not fit the config.
-    """
-    labels = [stream.labels(c, t) for c in range(stream.clients) for t in range(stream.tasks)]
-    largest = max(int(of_task["train"].max()) for of_task in labels)
-    num_classes = experiment.model.num_classes or largest + 1
-    if largest >= num_classes:
-        raise InputError(
-            f"model.num_classes = {num_classes} for {largest + 1} people to train on; set it to {largest + 1} or more, "
-            "or leave it out"
-        )
-    _check_cameras(experiment, *unknown_cameras(stream))
-    r = experiment.rounds
-    if r.clients_per_round is not None and r.clients_per_round > stream.clients:
-        raise InputError(f"rounds.clients_per_round = {r.clients_per_round}, but there are {stream.clients} clients")
-    check_away(experiment.participation.away, stream.clients)
-    rounds = schedule.plan(
-        experiment.seed,
-        stream.clients,
-        stream.tasks,
-        r.per_task,
-        r.total,
-        r.clients_per_round,
-        r.evaluate_every,
-        experiment.participation,
-        r.exchange_every,
-    )
-    for key, every in (("evaluate_every", r.evaluate_every), ("exchange_every", r.exchange_every)):
-        if every is not None and every > rounds.total:
-            raise InputError(f"rounds.{key} = {every}, but there are {rounds.total} rounds; set it to that or less")
-    drawn = r.clients_per_round or stream.clients
-    if rounds.total * drawn > MOST_TURNS:
-        raise InputError(f"{rounds.total:,} rounds of {drawn:,} clients; expected at most {MOST_TURNS:,} in all")
-    scopes = Scopes.of(experiment.evaluation.gallery, largest + 1, (of_task["query"] for of_task in labels))
-    return Plan(experiment, method, rounds, num_classes, scopes)
-
-
-def _check_cameras(experiment: Experiment, unknown: int, images: int) -> None:
-    """Refuse to mix two protocols: the Market-1501 rule for images whose camera is known, and none for the others."""
-    evaluation = experiment.evaluation
-    if 0 < unknown < images and evaluation.protocol == "market" and not evaluation.allow_unknown_cameras:
-        raise InputError(
-            f"the camera of {unknown:,} of {images:,} queries and gallery images is not known: evaluation.protocol=market would "
-            "mix two protocols; name the cameras in the files' names, in cameras.csv or by data.camera_pattern, or set "
-            "evaluation.allow_unknown_cameras=true"
-        )
 
 
 def load_data_and_model(
@@ -136,7 +80,7 @@ def check_cameras(world: World, plan: Plan, clients: Sequence[Sequence[Task]]) -
     counts = world.gather_json(count_unknown(tested))
     with world.verdict():
         if counts is not None:
-            _check_cameras(plan.experiment, *map(sum, zip(*counts, strict=True)))
+            refuse_mixed_protocols(plan.experiment, *map(sum, zip(*counts, strict=True)))
 
 
 def check_searchable(world: World, plan: Plan, clients: Sequence[Sequence[Task]]) -> None:
@@ -154,18 +98,8 @@ def check_searchable(world: World, plan: Plan, clients: Sequence[Sequence[Task]]
 
 
 def load_tasks(stream: Stream, clients: Sequence[int]) -> dict[int, list[Task]]:
-    """All images of these clients. Raises InputError naming the first file or task that cannot be used."""
-    tasks = {client: [stream.task(client, task) for task in range(stream.tasks)] for client in clients}
-    for client, of_client in tasks.items():
-        for number, task in enumerate(of_client):
-            for split, least in (("train", 2), ("query", 1), ("gallery", 1)):
-                images = getattr(task, split)
-                if len(images) < least:
-                    raise InputError(
-                        f"client {client}, task {number}: {len(images)} {split} images, expected at least {least}; "
-                        "add images or leave the task out"
-                    )
-    return tasks
+    """All images of these clients. Raises InputError naming the first file that cannot be used."""
+    return {client: [stream.task(client, task) for task in range(stream.tasks)] for client in clients}
 
 
 def assemble(world: World, plan: Plan, resources: SharedResources) -> Federation:

@@ -9,7 +9,7 @@ from fedstil_mpi.config import loading
 from fedstil_mpi.data.pack.export import write_folder
 from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.federation.balance import dealing, ranks_of
-from fedstil_mpi.federation.setup import make_plan
+from fedstil_mpi.federation.plan import make_plan
 from fedstil_mpi.launch.placement import assign_clients
 from fedstil_mpi.launch.signals import PAUSED
 from support import SMALL, TINY

@@ -5,7 +5,7 @@ from functools import cache
 from fedstil_mpi import methods, plan
 from fedstil_mpi.config import loading
 from fedstil_mpi.data.sources import open_stream
-from fedstil_mpi.federation import setup
+from fedstil_mpi.federation.plan import make_plan
 from fedstil_mpi.launch.placement import table
 from fedstil_mpi.planning import forecast
 from support import TINY
@@ -21,4 +21,4 @@ def make(*overrides, ranks=4):
     experiment = loading.resolve(source, method.Options, method.PRESETS)
     stream = open_stream(experiment.data, experiment.seed)
     placements = table(plan.placement(stream.clients, ranks, experiment.placement))
-    return forecast.make(setup.make_plan(experiment, method, stream), stream, placements)
+    return forecast.make(make_plan(experiment, method, stream), stream, placements)

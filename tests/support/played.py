@@ -15,9 +15,10 @@ from fedstil_mpi.data.streams.base import Stream, Task
 from fedstil_mpi.evaluation.scopes import Scopes
 from fedstil_mpi.federation.messages import message_schema
 from fedstil_mpi.federation.observer import Observer
+from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.federation.schedule import Schedule
-from fedstil_mpi.federation.setup import Plan, connect
+from fedstil_mpi.federation.setup import connect
 from fedstil_mpi.federation.state import Federation, nowhere
 from fedstil_mpi.federation.trainer import OneByOne
 from fedstil_mpi.methods.aids import innermost

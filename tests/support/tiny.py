@@ -23,8 +23,9 @@ from fedstil_mpi.evaluation.search import Search, TailFor
 from fedstil_mpi.federation import rounds, state
 from fedstil_mpi.federation.messages import message_schema
 from fedstil_mpi.federation.observer import Observer
+from fedstil_mpi.federation.plan import Plan
 from fedstil_mpi.federation.schedule import Schedule
-from fedstil_mpi.federation.setup import Plan, connect
+from fedstil_mpi.federation.setup import connect
 from fedstil_mpi.federation.trainer import OneByOne
 from fedstil_mpi.methods.base import Client
 from fedstil_mpi.models.network import Network, Stem, Tail, trainable_parameters

@@ -351,11 +351,11 @@ def test_every_setting_of_a_protocol_has_an_effect():
 @pytest.mark.parametrize(
     ("counts", "name"),
     [
-        ({(0, 0): 2, (0, 1): 2}, "closed"),  # too few images for a query
+        ({(0, 0): 2, (0, 1): 2, (1, 0): 2, (1, 1): 2}, "closed"),  # too few images for a query
         ({(0, 0): 10, (1, 1): 10}, "closed"),  # nobody is seen twice
         ({(0, 0): 10, (1, 1): 10}, "open"),
         ({(0, 0): 10, (1, 1): 10}, "reference_code"),
-        ({(0, 0): 1, (0, 1): 1}, "reference_code"),  # the share of one image, rounded down
+        ({(0, 0): 1, (0, 1): 1, (1, 0): 1, (1, 1): 1}, "reference_code"),  # the share of one image, rounded down
     ],
 )
 def test_refused_without_anything_to_search(counts, name):
@@ -364,16 +364,18 @@ def test_refused_without_anything_to_search(counts, name):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_somebody_is_trained_on_in_every_task_however_small_the_share(seed):
+def test_two_images_are_trained_on_in_every_task_however_small_the_share(seed):
     pool = random_pool(seed)
     client = assign_clients(pool, 2, "merge")
     task = assign_tasks(pool, client, 3, order="random", ratio=0.0, distance=0.0, seed=seed)
     made = divide(pool, client, task, 2, 3, Protocol(name="open", train_people=0.01), seed)
-    assert (np.diff(made.splits["train"].offsets) > 0).all()
+    assert (np.diff(made.splits["train"].offsets) > 1).all()
     assert len(made.splits["query"].rows)
 
 
-def test_refused_without_anybody_to_train_on():
+def test_refused_with_less_than_a_batch_to_train_on():
+    with pytest.raises(InputError, match="client 0, task 0 has 1 images to train on"):
+        one_client_a_camera({(0, 0): 2, (0, 1): 2}, name="closed")
     pool = made_pool({(0, 0): 5, (0, 1): 5})
-    with pytest.raises(InputError, match="client 0, task 1 has nobody to train on"):
+    with pytest.raises(InputError, match="client 0, task 1 has 0 images to train on"):
         divide(pool, pool.cameras, 0 * pool.cameras, 2, 2, Protocol(), 0)

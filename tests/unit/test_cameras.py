@@ -14,7 +14,8 @@ from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.data.streams.cameras import camera_of, cameras_of
 from fedstil_mpi.data.streams.folder import FolderStream
-from fedstil_mpi.federation.setup import check_cameras, make_plan
+from fedstil_mpi.federation.plan import make_plan
+from fedstil_mpi.federation.setup import check_cameras
 from fedstil_mpi.util.errors import InputError
 
 NAMES = {

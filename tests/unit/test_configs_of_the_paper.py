@@ -14,8 +14,8 @@ from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.config import files, loading
 from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.data.streams.base import Stream
-from fedstil_mpi.federation import setup
 from fedstil_mpi.federation.messages import MessageSchema, message_schema
+from fedstil_mpi.federation.plan import Plan, make_plan
 from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
 from fedstil_mpi.models.network import Network, build, given
 from fedstil_mpi.planning.counting import CountingTrainer
@@ -98,8 +98,8 @@ def resolved(name: str, preset: str) -> Experiment:
     return loading.resolve(tree | {"method": tree["method"] | {"preset": preset}}, method.Options, method.PRESETS)
 
 
-def planned(experiment: Experiment) -> setup.Plan:
-    return setup.make_plan(experiment, methods.load(experiment.method.name), STREAM)
+def planned(experiment: Experiment) -> Plan:
+    return make_plan(experiment, methods.load(experiment.method.name), STREAM)
 
 
 @cache

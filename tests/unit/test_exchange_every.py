@@ -9,7 +9,7 @@ from fedstil_mpi import methods
 from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.config.schema import Participation
 from fedstil_mpi.data.sources import open_stream
-from fedstil_mpi.federation import setup
+from fedstil_mpi.federation.plan import make_plan
 from fedstil_mpi.federation.schedule import Schedule, exchanges
 from fedstil_mpi.util.errors import InputError
 from support import played, tiny
@@ -66,7 +66,7 @@ def test_more_than_there_are_rounds_is_refused():
     experiment = config("fedavg", every=7)
     experiment = replace(experiment, rounds=replace(experiment.rounds, total=6))
     with pytest.raises(InputError, match="exchange_every = 7, but there are 6 rounds"):
-        setup.make_plan(experiment, methods.load("fedavg"), open_stream(experiment.data, 1))
+        make_plan(experiment, methods.load("fedavg"), open_stream(experiment.data, 1))
 
 
 # -- what travels ------------------------------------------------------------------------------------------------------

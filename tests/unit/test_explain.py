@@ -17,7 +17,7 @@ from fedstil_mpi.data.sources import open_original, open_stream
 from fedstil_mpi.data.streams.base import Images, Task
 from fedstil_mpi.evaluation.gradcam import default_layer, heat, layers, likeness
 from fedstil_mpi.evaluation.matches import Match, best
-from fedstil_mpi.federation.setup import make_plan
+from fedstil_mpi.federation.plan import make_plan
 from fedstil_mpi.models.adaptive import decompose
 from fedstil_mpi.models.files import STEM, load_tail, model_file, plain_state, save_tail
 from fedstil_mpi.models.network import Network, Stem, Tail, adaptive_parameters, build
@@ -257,7 +257,7 @@ def test_a_match_that_there_is_not():
     strangers = Task(labelled([], []), labelled([9], [0]), task().gallery)
     assert list(best(strangers, 0, SIMILARITY, market=True)) == [("false", 0, 1)]
     alone = Task(labelled([], []), labelled([9], [0]), labelled([9], [0]))
-    with pytest.raises(InputError, match="query 0 has only images of its own person and camera"):
+    with pytest.raises(InputError, match="query 0 has no image to be compared with but of its own"):
         list(best(alone, 0, SIMILARITY[:1], market=True))
 
 

@@ -14,7 +14,7 @@ from fedstil_mpi.config import loading
 from fedstil_mpi.config.files import leaves
 from fedstil_mpi.data.sources import open_original
 from fedstil_mpi.data.streams.dense import dense
-from fedstil_mpi.federation.setup import make_plan
+from fedstil_mpi.federation.plan import make_plan
 from fedstil_mpi.util.errors import InputError
 from support import TINY
 from support.mutations import mutated

@@ -4,7 +4,7 @@ from fedstil_mpi import methods
 from fedstil_mpi.client.learner import KINDS
 from fedstil_mpi.config import loading
 from fedstil_mpi.data.sources import open_stream
-from fedstil_mpi.federation import setup
+from fedstil_mpi.federation.plan import make_plan
 from fedstil_mpi.planning import pace, plan_tables
 from support import TINY
 from support.forecasts import make
@@ -14,7 +14,7 @@ def test_an_image_costs_something_and_training_costs_more_than_search():
     source = loading.read(TINY, [])
     method = methods.load(loading.resolve(source).method.name)
     experiment = loading.resolve(source, method.Options, method.PRESETS)
-    seconds = pace.measure(setup.make_plan(experiment, method, open_stream(experiment.data, experiment.seed)))
+    seconds = pace.measure(make_plan(experiment, method, open_stream(experiment.data, experiment.seed)))
     assert tuple(seconds) == KINDS
     assert min(seconds.values()) > 0
     assert seconds["train"] > seconds["search"]

@@ -16,9 +16,9 @@ from fedstil_mpi.comm.ledger import Ledger
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.schema import Participation, Train
 from fedstil_mpi.data.sources import open_stream
-from fedstil_mpi.federation import setup
 from fedstil_mpi.federation.observer import Observer
 from fedstil_mpi.federation.participation import Attendance
+from fedstil_mpi.federation.plan import make_plan
 from fedstil_mpi.federation.schedule import Schedule
 from fedstil_mpi.federation.state import nowhere
 from fedstil_mpi.federation.trainer import OneByOne
@@ -189,7 +189,7 @@ def planned(*overrides):
     source = loading.read(TINY, list(overrides))
     method = methods.load(loading.resolve(source).method.name)
     experiment = loading.resolve(source, method.Options, method.PRESETS)
-    return setup.make_plan(experiment, method, open_stream(experiment.data, experiment.seed))
+    return make_plan(experiment, method, open_stream(experiment.data, experiment.seed))
 
 
 def test_the_same_for_every_method():

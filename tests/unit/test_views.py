@@ -10,7 +10,7 @@ from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.pooled import PooledStream
 from fedstil_mpi.data.streams.subset import SubsetStream
 from fedstil_mpi.data.streams.synthetic import SyntheticStream
-from fedstil_mpi.federation.setup import make_plan
+from fedstil_mpi.federation.plan import make_plan
 from fedstil_mpi.util.errors import InputError
 from support import TINY
 

@@ -56,7 +56,7 @@ def divide(
     query that would find its person nowhere is a gallery image instead. Which of a person's images are what is drawn
     from the seed.
 
-    Raises InputError where a task has nobody to train on, no query is left, or there is nothing to search.
+    Raises InputError where a task has fewer than two images to train on, no query is left, or there is nothing to search.
     """
     person, camera, number = pool.pids, known_cameras(pool), client * tasks + task
     drawn = seeding.generator(seed, "build", "images").permutation(len(pool))
@@ -84,11 +84,11 @@ def divide(
 
 def _check(number: np.ndarray, role: np.ndarray, clients: int, tasks: int) -> None:
     trained = np.bincount(number[role == splits.TRAIN], minlength=clients * tasks)
-    if not trained.all():
+    if trained.min() < 2:  # a batch norm makes nothing of one image
         client, task = divmod(int(trained.argmin()), tasks)
         raise InputError(
-            f"client {client}, task {task} has nobody to train on: expected one or more in each of {clients} x {tasks} "
-            "tasks; ask for fewer clients or tasks"
+            f"client {client}, task {task} has {trained.min()} images to train on: expected two or more in each of "
+            f"{clients} x {tasks} tasks; ask for fewer clients or tasks"
         )
     if not (role == splits.QUERY).any() or not (role == splits.GALLERY).any():
         raise InputError(

@@ -44,22 +44,23 @@ def some_people(
     """bool [n], the images of people drawn from those that two cameras see, or one camera that is -1.
 
     `share` of them, rounded; the others could not be recognised anywhere else. `number`, int64 [n], is the client * tasks
-    + task of each image: nobody is drawn who is the last one left in a task, so fewer than `share` where that must be, and
-    then more as long as that gives a task its first.
+    + task of each image: nobody is drawn without whom a task has fewer than two images left, so fewer than `share` where
+    that must be, and then more as long as that gives a task its first.
     """
     cameras = camera.max(initial=0) + 2
     seen, by = np.divmod(np.unique(person * cameras + camera + 1), cameras)
     people, seen_by = np.unique(np.repeat(seen, np.where(by == 0, 2, 1)), return_counts=True)
     known = people[seen_by > 1]
-    who, where = np.unique([person, number], axis=1)
-    left, has = np.bincount(where), np.zeros(number.max(initial=-1) + 1, bool)
+    (who, where), images = np.unique([person, number], axis=1, return_counts=True)
+    left, has = np.bincount(number), np.zeros(number.max(initial=-1) + 1, bool)
     drawn: list[int] = []
     order = generator.permutation(known)
     for someone, spare in [*((one, False) for one in order), *((one, True) for one in order)]:
-        tasks = where[slice(*np.searchsorted(who, [someone, someone + 1]))]
+        rows = slice(*np.searchsorted(who, [someone, someone + 1]))
+        tasks, own = where[rows], images[rows]
         wanted = not has[tasks].all() if spare else len(drawn) < round(share * len(known))
-        if wanted and someone not in drawn and (left[tasks] > 1).all():
-            left[tasks] -= 1
+        if wanted and someone not in drawn and (left[tasks] - own > 1).all():
+            left[tasks] -= own
             has[tasks] = True
             drawn.append(someone)
     return np.isin(person, drawn)

@@ -11,6 +11,9 @@ from fedstil_mpi.data.streams.base import Stream
 def remarks(stream: Stream) -> list[str]:
     """In words, a line each; none where all is well."""
     lines = [f"passed over: {count:,} {reason}" for reason, count in stream.passed_over.items()]
+    cells = list(product(range(stream.clients), range(stream.tasks)))
+    if not stream.on_demand and (unsearched := sum(not len(stream.labels(*cell)["query"]) for cell in cells)):
+        lines.append(f"{unsearched} of {len(cells)} tasks have no query: they are trained on, and not searched")
     unknown, images = unknown_cameras(stream)
     if unknown == images > 0:
         lines.append(

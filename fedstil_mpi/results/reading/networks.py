@@ -10,8 +10,7 @@ from fedstil_mpi.config import loading
 from fedstil_mpi.data.sources import open_original
 from fedstil_mpi.data.streams.base import Stream
 from fedstil_mpi.data.streams.dense import dense
-from fedstil_mpi.federation.plan import Plan
-from fedstil_mpi.federation.setup import make_plan
+from fedstil_mpi.federation.plan import Plan, make_plan
 from fedstil_mpi.federation.start_model import build_network, warmup_images
 from fedstil_mpi.federation.warm_up import warm_up
 from fedstil_mpi.models.files import STEM, comparison_file, load_tail, model_file
@@ -83,4 +82,5 @@ def check_chosen(option: str, chosen: Sequence[int], count: int, what: str) -> N
     """Raise InputError where a number that was given for an option is not one of so many."""
     for number in chosen:
         if not 0 <= number < count:
-            raise InputError(f"{option} {number}, but there are {count} {what}; expected 0 to {count - 1}")
+            remedy = f"expected 0 to {count - 1}" if count else "choose where there are some"
+            raise InputError(f"{option} {number}, but there are {count} {what}; {remedy}")
