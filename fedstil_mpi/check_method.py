@@ -27,6 +27,7 @@ from fedstil_mpi.comm.start import start
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import Parser
+from fedstil_mpi.federation import effects
 from fedstil_mpi.federation.shared_resources import SharedResources
 from fedstil_mpi.launch.signals import PAUSED
 from fedstil_mpi.results import RESULTS_FILE
@@ -187,7 +188,7 @@ def ranks_agree(runs: Runs, mpirun: str, environment: Mapping[str, str]) -> str:
 
 
 def check(world: World, name: str, settings: Sequence[str], environment: Mapping[str, str]) -> bool:
-    """Print a line for each check; returns whether all of it holds. Raises InputError for what is no method."""
+    """Print a line for each check; returns whether all of it holds. Raises InputError for what is no method, or no setting of it."""
     methods.load(name)
     with TemporaryDirectory(prefix="check_method-") as folder:
         runs = Runs(world, Path(folder), [f"method.name={name}", *settings])
@@ -200,6 +201,9 @@ def check(world: World, name: str, settings: Sequence[str], environment: Mapping
         if mpirun is not None:
             rest["ranks"] = lambda: ranks_agree(runs, mpirun, environment)
         good = passes("options", lambda: options_load(name))
+        if good:
+            method, experiment = methods.resolve(loading.read(runs.config, runs.settings))
+            effects.check_effects(experiment, method)
         for what, work in rest.items():
             if not good:
                 print(f"{what:8} not checked", flush=True)

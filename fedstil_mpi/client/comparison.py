@@ -15,6 +15,8 @@ from fedstil_mpi.util.errors import InputError
 
 NORMS = "norms."
 """Before the names of `Comparison.norms` in a file."""
+STATISTICS = ("running_mean", "running_var")
+"""What these names end in."""
 
 
 class Comparison(NamedTuple):
@@ -58,15 +60,16 @@ def save_comparison(path: Path, comparison: Comparison) -> None:
 def load_comparison(path: Path, tail: Tail) -> Comparison:
     """What `save_comparison` has written, for such a tail; on the CPU. Raises InputError where it is not that."""
     found = read_tensors(path)
-    cameras = frozenset(found.pop("cameras", torch.empty(0, dtype=torch.int64)).tolist())
+    cameras = found.pop("cameras", torch.empty(0))
+    real = all(tensor.dtype == torch.float32 and bool(tensor.isfinite().all()) for tensor in found.values())
     norms = {name.removeprefix(NORMS): found.pop(name) for name in list(found) if name.startswith(NORMS)}
     shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
     directions, features = shapes.get("directions_RF", ()), tail.classifier.in_features
     expected = {"directions_RF": (*directions[:1], features), "gains_R": directions[:1]} if found else {}
-    own = dict(tail.named_buffers())
-    fits = all(name in own and own[name].shape == mean.shape for name, mean in norms.items())
-    if shapes != expected or not fits:
+    own = {name: buffer for name, buffer in tail.named_buffers() if name.endswith(STATISTICS)}
+    fits = all(name in own and own[name].shape == moved.shape for name, moved in norms.items())
+    if not (real and fits and shapes == expected and cameras.dtype == torch.int64 and cameras.dim() == 1):
         raise InputError(
             f"{path} compares no {features} features of such a model; expected the file that a run wrote beside its models"
         )
-    return Comparison(Metric(**found) if found else None, norms, cameras)
+    return Comparison(Metric(**found) if found else None, norms, frozenset(cameras.tolist()))

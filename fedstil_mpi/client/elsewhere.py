@@ -6,7 +6,7 @@ running statistics are moved by a share of the way between these people's repres
 behind those that are moved already. A mean m goes to m + share * (there - here), a variance v to
 v * ((there + v) / (here + v)) ** share, in which v itself keeps the few people's variances from saying much. It is adaptive batch
 normalisation (Li et al., Pattern Recognition 2018) between cameras (compare camera-based batch normalisation, Zhuang et al., ECCV
-2020), with the same people on both sides. Nothing is trained for it, and no picture that is searched is looked at.
+2020), of people who are known on both sides, though not each as often. Nothing is trained for it, and no picture that is searched is looked at.
 """
 
 from collections.abc import Iterator
@@ -28,22 +28,32 @@ def fit(tail: Tail, here: Tensor, there: Tensor, share: float) -> tuple[Norms, T
     """The norms, and the features [n, F] and [m, F] of `here` and, with these norms, of `there`.
 
     tail: in evaluation mode. here, there: representations [n, ...] and [m, ...] of the same people, on the tail's device. share:
-    of the way from here to there; 0: there are no such norms.
+    of the way from here to there; 0: there are no such norms. A batch norm that is not given something of each picture, as where
+    parts of pictures are lined up, stays as it is.
     """
     norms: Norms = {}
     with ExitStack() as hooks:
         for name, norm in tail.named_modules() if share else ():
             if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None:
-                hook = norm.register_forward_hook(partial(_move, norms, name, len(here), share))
+                hook = norm.register_forward_hook(partial(_move, norms, name, (len(here), len(there)), share))
                 hooks.callback(hook.remove)
         features = tail.features(torch.cat([here, there]))
     return norms, features[: len(here)], features[len(here) :]
 
 
 def _move(
-    norms: Norms, name: str, number: int, share: float, norm: nn.BatchNorm2d, given: tuple[Tensor], made: Tensor
+    norms: Norms,
+    name: str,
+    numbers: tuple[int, int],
+    share: float,
+    norm: nn.BatchNorm2d,
+    given: tuple[Tensor],
+    made: Tensor,
 ) -> Tensor:
-    """What a batch norm makes of what it is given, of which all but the first `number` are from elsewhere."""
+    """What a batch norm makes of what it is given. numbers: of pictures from here and, behind them, from elsewhere."""
+    number = numbers[0]
+    if len(given[0]) != sum(numbers):
+        return made
     assert norm.running_mean is not None
     assert norm.running_var is not None
     maps = given[0].float()

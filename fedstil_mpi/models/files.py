@@ -88,7 +88,8 @@ def load_tail(path: Path, tail: nn.Module) -> None:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Of a safetensors file, by name. Raises InputError where there is none, or it cannot be read."""
     if not path.is_file():
-        raise InputError(f"model file {path} does not exist; expected a safetensors file that a run has written")
+        state = "is no file" if path.exists() else "does not exist"
+        raise InputError(f"model file {path} {state}; expected a safetensors file that a run has written")
     try:
         return load_file(path)
     except Exception as error:  # a damaged or hostile file can make the reader raise anything

@@ -5,6 +5,7 @@ import platform
 import re
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -35,13 +36,11 @@ def free_memory() -> int | None:
 
 
 def process_memory(key: str) -> int:
-    """Bytes of this process: now (VmRSS), or at its peak (VmHWM), which is all that macOS tells."""
-    try:
-        found = re.search(rf"^{key}:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    assert found is not None
-    return 1024 * int(found[1])
+    """Bytes of this process: now (VmRSS), or at its peak (VmHWM), which is all that macOS and some containers tell."""
+    with suppress(OSError):
+        if found := re.search(rf"^{key}:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE):
+            return 1024 * int(found[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _of_cpu(key: str) -> str | None:

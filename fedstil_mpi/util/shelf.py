@@ -72,6 +72,8 @@ class Shelf(MutableMapping[K, Tensor]):
     def _copy(self, key: K, tensor: Tensor) -> None:
         """Into the file."""
         form = self._forms[key]
+        if not form.numel():
+            return
         flat = (
             torch.empty_like(form, device="cpu").copy_(tensor.detach()) if tensor.stride() != form.stride() else tensor
         )

@@ -119,6 +119,21 @@ def test_each_kind_of_fault_is_found(tmp_path, code, message):
     assert re.match(message, failed), failed
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("prototypes.nroms=1", "unknown config key prototypes.nroms"),
+        ("method.momentun=0.5", "unknown config key method.momentun"),
+    ],
+)
+def test_a_setting_that_there_is_not_is_an_input_error(tmp_path, setting, said):
+    (tmp_path / "fedavgm.py").write_text(readme())
+    done = check(tmp_path / "fedavgm.py", setting)
+    assert (done.stdout.splitlines(), done.returncode) == (FINE[:1], 2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_what_is_no_method_is_an_input_error(tmp_path):
     (tmp_path / "mine.py").write_text("Client = 3")
     done = check(tmp_path / "mine.py")

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from fedstil_mpi.client import elsewhere
 from fedstil_mpi.client.comparison import Comparison, load_comparison, save_comparison
 from fedstil_mpi.client.metric import Metric, differences
 from fedstil_mpi.evaluation.search import Search
+from fedstil_mpi.models.files import write_tensors
 from fedstil_mpi.util.errors import InputError
 from support import tiny
 from support.cases import STEADY
@@ -223,6 +225,31 @@ def test_a_client_is_searched_with_norms_for_what_its_own_cameras_did_not_see():
     assert moved.any()
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_where_own_cameras_are_not_known_no_picture_is_taken_for_one_from_elsewhere(known):
+    result = exchanged(metric=False, norms=0.5)
+    side = result.clients[0]
+    learner = side.learner
+    for number, task in enumerate(learner.tasks):
+        cameras = task.train.cameras if known else np.full(len(task.train), -1)
+        learner.tasks[number] = replace(task, train=replace(task.train, cameras=cameras))
+    with side.serving():
+        comparison = side.comparison()
+    assert bool(comparison.norms) == bool(comparison.cameras) == known
+
+
+def test_a_norm_that_is_given_something_else_than_pictures_stays_as_it_is():
+    """Such as four parts of each picture, all of one picture before those of the next, or of all pictures by turns."""
+    norm = torch.nn.BatchNorm1d(3).eval()
+    tail = SimpleNamespace(
+        named_modules=lambda: [("neck", norm)], features=lambda maps: norm(maps.flatten(0, 1)).view(-1, 12)
+    )
+    here, there = torch.randn(2, 4, 3), torch.randn(3, 4, 3) + 1
+    norms, own, others = elsewhere.fit(tail, here, there, 0.5)
+    assert norms == {}
+    torch.testing.assert_close(torch.cat([own, others]), tail.features(torch.cat([here, there])))
+
+
 def test_it_is_read_back_as_it_was_written_and_no_other(tmp_path):
     tail = Small()
     maps = torch.randn(3, 3, 4, 4)
@@ -246,3 +273,36 @@ def test_it_is_read_back_as_it_was_written_and_no_other(tmp_path):
     other.classifier = torch.nn.Linear(4, 2)
     with pytest.raises(InputError, match="compares no 4 features"):
         load_comparison(file, other)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"gains_R": torch.tensor([math.nan])},
+        {"gains_R": torch.ones(1).double()},
+        {"norms.trunk.1.running_var": torch.full((4,), math.inf)},
+        {"norms.trunk.1.num_batches_tracked": torch.tensor(0.0)},
+        {"cameras": torch.tensor([1.0])},
+        {"cameras": torch.tensor(1)},
+        {"cameras": None},
+    ],
+)
+def test_a_damaged_one_is_refused(tmp_path, damage):
+    tail = Small()
+    whole = {
+        "directions_RF": torch.eye(5)[:1],
+        "gains_R": torch.ones(1),
+        "norms.trunk.1.running_var": torch.ones(4),
+        "cameras": torch.tensor([1, 2]),
+    }
+    file = tmp_path / "comparison.safetensors"
+    write_tensors(file, whole)
+    assert load_comparison(file, tail).cameras == {1, 2}
+    write_tensors(file, {name: tensor for name, tensor in (whole | damage).items() if tensor is not None})
+    with pytest.raises(InputError, match="of such a model"):
+        load_comparison(file, tail)
+
+
+def test_a_folder_is_no_such_file(tmp_path):
+    with pytest.raises(InputError, match="is no file"):
+        load_comparison(tmp_path, Small())

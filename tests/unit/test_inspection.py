@@ -1,4 +1,6 @@
 import csv
+import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -161,6 +163,13 @@ def test_the_manifest_as_csv(tree, tmp_path):
     assert tuple(header) == COLUMNS
     assert first[:6] == ["0", "0", "train", "3", "0", "task-0-0/train/3/c0_0.png"]
     assert first[7] == plan.manifest.pixels_sha256[0].tobytes().hex()
+
+
+def test_a_name_that_is_not_utf_8_is_escaped_in_the_manifest(tree, tmp_path):
+    _, plan, _ = read_folder(tree, 8, 4, threads=1)
+    named = replace(plan.manifest, source=[os.fsdecode(b"task-0-0/\xff.png"), *plan.manifest.source[1:]])
+    named.write_csv(tmp_path / "manifest.csv")
+    assert r"task-0-0/\udcff.png" in (tmp_path / "manifest.csv").read_text(encoding="utf-8")
 
 
 # The contact sheet.

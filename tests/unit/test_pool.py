@@ -18,6 +18,19 @@ def test_people_and_cameras_are_numbered_by_set_then_in_natural_order():
     assert made.sets.dtype == made.pids.dtype == made.cameras.dtype == made.times.dtype == np.int64
 
 
+def test_numbers_may_be_longer_than_python_reads():
+    long = "1" + "0" * 5000
+    made = made_pools.made_pool({(key, "c"): 1 for key in (long, "9", "0" + long[:-1], "12")})
+    assert dict(
+        zip([source.split("/")[-1].split("_")[0] for source in made.sources], made.pids.tolist(), strict=True)
+    ) == {
+        "9": 0,
+        "12": 1,
+        "0" + long[:-1]: 2,
+        long: 3,
+    }
+
+
 def test_sets_come_in_the_order_given_and_their_images_in_the_order_of_their_sources():
     images = made_pools.records({("1", "x"): 3, ("2", "w"): 2})
     first = pool({"z": images, "a": images[:1]})

@@ -486,7 +486,7 @@ def test_csv_without_times_in_the_current_folder(tmp_path, monkeypatch):
         ("path,person,Camera\n", "has a column 'Camera'; did you mean camera"),
         ("path,person,camera,times\n", "has a column 'times'; did you mean time"),
         ("path,person,camera,path\n", "has two columns 'path'"),
-        ("path;person;camera\n", "has a column 'path;person;camera'"),
+        ("path;person;camera\n", "has a column 'path;person;camera'; .*put commas between columns"),
         ("path,person,camera\na/1.png,1\n", r"line 2: expected 3 fields \(path, person, camera\)"),
         ("path,person,camera\na/1.png,1,2,3\n", "line 2: expected 3 fields"),
         ("path,person,camera\n\na/3.png,1,2\n", "line 3: .*a/3.png is no file"),

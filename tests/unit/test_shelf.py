@@ -46,6 +46,16 @@ def test_a_key_can_be_set_again_also_to_something_larger():
     assert torch.equal(shelf["row"], TENSORS["row"])
 
 
+def test_what_is_empty_may_come_first():
+    shelf: Shelf[str] = Shelf()
+    shelf["none"] = torch.empty(0, 3)
+    shelf["some"] = torch.ones(2)
+    assert (shelf["none"].shape, len(shelf.part("none", slice(0, 3)))) == ((0, 3), 0)
+    assert shelf["some"].sum() == 2
+    del shelf["none"]
+    assert list(shelf) == ["some"]
+
+
 def test_a_place_that_is_given_up_serves_the_next_of_its_size():
     shelf: Shelf[str] = Shelf()
     for name in ("one", "two"):

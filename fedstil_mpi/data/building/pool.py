@@ -57,7 +57,13 @@ def _numbers(keys: list[tuple[int, str]]) -> np.ndarray:
     return np.array([number[entry] for entry in keys], np.int64)
 
 
-def _natural(key: str) -> tuple[list[str | int], str]:
+def _natural(key: str) -> tuple[list[str | tuple[int, str]], str]:
     """Sorts digits by their value. The key itself decides between "7" and "07"."""
     parts = re.split(r"([0-9]+)", key)  # text and digits by turns, so that like is compared with like
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], key
+    return [_value(part) if place % 2 else part for place, part in enumerate(parts)], key
+
+
+def _value(digits: str) -> tuple[int, str]:
+    """In the order of the numbers that they are, which may be longer than Python reads."""
+    significant = digits.lstrip("0")
+    return len(significant), significant

@@ -41,9 +41,10 @@ def _check_columns(
 ) -> None:
     for column in columns:
         if column not in known or columns.count(column) > 1:
+            remedy = "remove the column" if len(columns) > 1 else "put commas between columns"
             raise InputError(
                 f"{table} has {'two columns' if column in known else 'a column'} {column!r}; "
-                f"{did_you_mean(column.lower(), known) if column not in known else ''}expected {layout}; remove the column"
+                f"{did_you_mean(column.lower(), known) if column not in known else ''}expected {layout}; {remedy}"
             )
     if missing := [column for column in needed if column not in columns]:
         raise InputError(f"{table} has no column {missing[0]}: expected {layout} in its first line; add it")

@@ -73,8 +73,9 @@ class Manifest:
         return splits
 
     def write_csv(self, path: Path) -> None:
-        """A row an image, hashes in hexadecimal. The same manifest gives the same bytes."""
-        with path.open("w", newline="", encoding="utf-8") as file:
+        """A row an image, hashes in hexadecimal, UTF-8, into which bytes of a name that are not are escaped. The same manifest
+        gives the same bytes."""
+        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             for row in range(len(self)):

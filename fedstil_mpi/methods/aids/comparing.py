@@ -66,13 +66,15 @@ class ComparingClient(ServingAid):
         tail, shape = learner.tail.eval(), there.representations.shape[1:]
         own = self.prototypes[here].to(learner.device).view(-1, *shape)
         pids = self.pids[here].to(learner.device)
-        norms, own_features, their_features = elsewhere.fit(tail, own, there.representations, options.norms)
+        cameras = (learner.tasks[task].train.cameras.tolist() for task in range(learner.task + 1))
+        own_cameras = frozenset(camera for camera in chain.from_iterable(cameras) if camera >= 0)
+        share = options.norms if own_cameras else 0  # nobody can tell then what is from elsewhere
+        norms, own_features, their_features = elsewhere.fit(tail, own, there.representations, share)
         found = differences(own_features, pids, their_features, there.pids)
         if not is_finite([found]):
             return BY_COSINE
         metric = Metric.across_cameras(found, SHRINKAGE) if options.metric else None
-        own_cameras = (learner.tasks[task].train.cameras.tolist() for task in range(learner.task + 1))
-        return Comparison(metric, norms, frozenset(chain.from_iterable(own_cameras)))
+        return Comparison(metric, norms, own_cameras)
 
     def state(self) -> State:
         return {"inner": self.inner.state(), "pids": self.pids, "prototypes": self.prototypes}

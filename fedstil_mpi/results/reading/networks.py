@@ -56,7 +56,7 @@ def kept_comparison(plan: Plan, folder: Path, client: int, view: str, network: N
     """How a run has searched a client's model after the last exchange, less what prototypes.metric=false and prototypes.norms=0
     take from it; before that exchange it was by the cosine. Raises InputError where its file cannot be read."""
     file, options = comparison_file(folder, client), plan.experiment.prototypes
-    if view != "served" or not file.is_file():
+    if view != "served" or not file.exists():
         return BY_COSINE
     found = load_comparison(file, network.tail)
     return found._replace(metric=found.metric if options.metric else None, norms=found.norms if options.norms else {})
