@@ -151,8 +151,13 @@ def estimate(
     of_server = where.shares(schema.setup.layout.scalars, len(placements))
     clients_of = [row["clients"] for row in placements]
     messages = largest_messages(method, schema, schedule, ledger, clients_of, of_server, where.at_once)
+    everywhere = "all" in experiment.evaluation.gallery
+    galleries = sum(learner.images_searched_in for learner in learners.values()) if everywhere else 0
     footprints = [
-        Footprint(_of_rank(experiment, schema, stream, schedule, sizes, learners, where, row), row["device"] == "cuda")
+        Footprint(
+            _of_rank(experiment, schema, stream, schedule, sizes, learners, galleries, where, row),
+            row["device"] == "cuda",
+        )
         for row in placements
     ]
     drawn = len(learners)
@@ -180,15 +185,17 @@ def _of_rank(
     schedule: Schedule,
     sizes: Sizes,
     learners: Mapping[int, CountingLearner],
+    galleries: int,
     where: Places,
     placement: Mapping[str, Any],
 ) -> dict[str, int]:
-    """What a rank needs for itself and its clients, without messages and the server; placement: its row."""
+    """What a rank needs for itself and its clients, without messages and the server.
+
+    galleries: images in all clients' galleries where they are joined, else 0; placement: the rank's row.
+    """
     clients = placement["clients"]
     mine = [learners[client] for client in clients if client in learners]
     idle = [client for client in clients if client not in learners]
-    in_all = sum(learner.images_searched_in for learner in learners.values())
-    galleries = in_all if "all" in experiment.evaluation.gallery else 0
     parts = {"set-up": sizes.model + PAGES, "model": sizes.model, "exchange": sizes.travels}
     if galleries:  # what this rank gives, and all of it
         parts["exchange"] += (sum(learner.images_searched_in for learner in mine) + galleries) * sizes.feature

@@ -209,16 +209,24 @@ def test_a_thousand_clients_cost_seconds():
 
     Calls are counted, not seconds, for those depend on what else the machine does; what both plans do cancels out.
     """
+    calls(2, ranks=4)  # what is loaded and kept the first time
+    assert (calls(30, ranks=4) - calls(10, ranks=4)) / (20 * 12) < 800
+
+
+def test_what_a_client_costs_a_plan_does_not_grow_with_the_others():
+    """Though each has a rank of its own, as `plan` takes it: no rank goes through everybody."""
+    calls(2, ranks=3)
+    few, more, many = (calls(clients, ranks=clients + 1) for clients in (20, 40, 60))
+    assert (many - more) - (more - few) < 5 * 20 * 40
+
+
+def calls(clients, ranks):
+    """Of a plan that searches everywhere."""
     scopes = ["data.synthetic.strangers=1", "evaluation.gallery=[client,task,all]"]
     settings = ["data.tasks=6", "rounds.per_task=2", "model.num_classes=1000", *scopes]
-
-    def calls(clients):
-        profile = cProfile.Profile()
-        profile.runcall(make, f"data.synthetic.clients={clients}", *settings)
-        return sum(entry.callcount for entry in profile.getstats())
-
-    make("data.synthetic.clients=2", *settings)
-    assert (calls(30) - calls(10)) / (20 * 12) < 800
+    profile = cProfile.Profile()
+    profile.runcall(make, f"data.synthetic.clients={clients}", *settings, ranks=ranks)
+    return sum(entry.callcount for entry in profile.getstats())
 
 
 # -- bytes -------------------------------------------------------------------------------------------------------------
