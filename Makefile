@@ -40,7 +40,7 @@ setup: $(READY) ## install everything into .venv (done once, and again when the 
 quickstart: $(READY) ## one server and five clients on this machine; more settings: ARGS="seed=2 train.lr=1e-4"
 	$(BIN)/mpirun -n 6 $(BIN)/python -m fedstil_mpi.run configs/quickstart.yaml name=quickstart-$$(date +%Y%m%d-%H%M%S) $(ARGS)
 
-test: $(READY) ## every kind of test, in minutes; a selection: ARGS="-m 'not slow' tests/unit"
+test: $(READY) ## every kind of test, in minutes; a selection: ARGS="-m 'not slow and not long' tests/unit"
 	$(BIN)/python -m pytest $(TWO_FILES) $(ARGS)
 
 test-long: $(READY) ## what `make test` leaves out: more of the same kinds

@@ -27,6 +27,7 @@ from fedstil_mpi.comm.start import start
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import Parser
+from fedstil_mpi.config.sections import Compression
 from fedstil_mpi.federation import effects
 from fedstil_mpi.federation.shared_resources import SharedResources
 from fedstil_mpi.launch.signals import PAUSED
@@ -172,10 +173,20 @@ def after(looks: int) -> Callable[[], bool]:
 
 
 def ranks_agree(runs: Runs, mpirun: str, environment: Mapping[str, str]) -> str:
+    """They go on with what one rank has begun, and share what the server keeps, where a method's server can be shared."""
+    runs.play("ranks", asked=after(runs.looks // 2))
+    method, experiment = methods.resolve(loading.read(runs.config, runs.settings))
+    shared = method.Server.by_columns(experiment.method.options) and experiment.compression == Compression()
+    where = ["placement.server=all_ranks"] if shared else []
     command = [mpirun, "-n", str(RANKS), sys.executable, "-m", "fedstil_mpi.run", str(runs.config), *runs.settings]
     try:
         done = subprocess.run(
-            [*command, "name=ranks"], env=environment, capture_output=True, text=True, timeout=LONGEST, check=False
+            [*command, *where, "name=ranks", "resume=auto"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise Failed(f"{RANKS} ranks were not done after {LONGEST} s") from None
@@ -184,7 +195,7 @@ def ranks_agree(runs: Runs, mpirun: str, environment: Mapping[str, str]) -> str:
         said = next((line for line in lines if line.startswith("fedstil_mpi: ")), lines[0])
         raise Failed(f"{RANKS} ranks ended with exit code {done.returncode}: {said.removeprefix('fedstil_mpi: ')}")
     runs.same("ranks", "straight")
-    return f"{RANKS} ranks give the results of one"
+    return f"{RANKS} ranks go on with what one began, and give its results"
 
 
 def check(world: World, name: str, settings: Sequence[str], environment: Mapping[str, str]) -> bool:

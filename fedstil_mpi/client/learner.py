@@ -36,7 +36,7 @@ KINDS = ("stem", "train", "search")
 class Learner:
     """A client as every method sees it. What is special about a method stays in `methods/`."""
 
-    derived = ("experiment", "tasks", "stem", "tail_memory", "training", "comparison")
+    derived = ("experiment", "tasks", "stem", "tail_memory", "training", "interrupted", "comparison")
     """Attributes that are no state: see `methods.base.Client`."""
     counts_only = False
     """Whether images are counted instead of used, as a plan does."""

@@ -14,7 +14,7 @@ FINE = [
     "bytes    as predicted from the layouts, over all rounds",
     "state    every checkpoint holds all that server and clients keep",
     "resume   paused 3 times and resumed, it gives the results of a run without a pause",
-    "ranks    3 ranks give the results of one",
+    "ranks    3 ranks go on with what one began, and give its results",
 ]
 
 BYTES = """
@@ -103,13 +103,14 @@ def test_momentum_that_is_not_kept_is_named(tmp_path):
         (BYTES, r"bytes    FAILED: RuntimeError: the ledger is not what the layouts predict: .*extra"),
         (HIDDEN, r"resume   FAILED: results differ in final/fingerprints"),
         (RANKS, r"ranks    FAILED: results differ in "),
+        (readme().replace(', "step")', ",)"), r"ranks    FAILED: 3 ranks ended with exit code 1: .*size of tensor"),
         (readme().replace("0.9", "'much'"), r"options  FAILED: preset best: "),
         (
             readme().replace("* mean_P", "* men_P").replace("+ mean_P", "+ men_P"),
             r"bytes    FAILED: NameError: .*mine\.py:\d+",
         ),
     ],
-    ids=["bytes", "resume", "ranks", "options", "code"],
+    ids=["bytes", "resume", "ranks", "columns", "options", "code"],
 )
 def test_each_kind_of_fault_is_found(tmp_path, code, message):
     (tmp_path / "mine.py").write_text(code)
