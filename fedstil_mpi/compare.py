@@ -164,8 +164,13 @@ def expand(
     for seed in dict.fromkeys(seeds or plan.seeds):
         for label in only or plan.variants:
             name = f"{re.sub(r'[^a-z0-9]+', '-', label.lower()).strip('-')}-{seed}"
-            settings = [f"{key}={json.dumps(value)}" for key, value in (plan.settings | plan.variants[label]).items()]
-            own = [f"seed={seed}", f"name={name}", f"output={json.dumps(str(folder))}", "resume=auto"]
+            if name.startswith("-"):
+                raise InputError(
+                    f"{path} has the label {label!r}, of which no folder can be named; use some of a to z, 0 to 9"
+                )
+            leaves = dict(files.leaves(plan.settings)) | dict(files.leaves(plan.variants[label]))
+            settings = [f"{key}={json.dumps(value)}" for key, value in leaves.items()]
+            own = [f"seed={seed}", f"name={json.dumps(name)}", f"output={json.dumps(str(folder))}", "resume=auto"]
             source = loading.read(base, [*settings, *overrides, *own])
             entries.append(Entry(label, seed, str(folder / name), source, _set_by(plan, label, overrides)))
     names = [entry.folder for entry in entries]

@@ -83,7 +83,7 @@ def evaluate(
         if market and query_cameras is not None and gallery_cameras is not None:
             known = (torch.as_tensor(query_cameras[rows], device=device) >= 0)[:, None]
             junk = good & known & _equal(query_cameras[rows], gallery_cameras, device)
-        nearness = _reranked(query, gallery) if rerank else similarity
+        nearness = _reranked(query, gallery) if rerank and len(query) else similarity
         parts.append(
             _score(similarity.isfinite(), nearness, good & ~junk, junk, _average_precision if market else _first_match)
         )
@@ -92,10 +92,10 @@ def evaluate(
     matched = matches > 0
     counted = matched if market else torch.ones_like(matched)
     ranks = max(len(gallery), MIN_RANKS)
-    cmc = (first[first > 0] - 1).bincount(minlength=ranks).cumsum(0) / counted.sum()
+    cmc = (first[first > 0] - 1).bincount(minlength=ranks).cumsum(0).double() / counted.sum()
     share = float(counted.sum()) / max(len(query), 1)
     mean = precision[counted].mean().item()
-    return Retrieval(cmc.cpu().double().numpy(), mean, int(matched.sum()), len(query), share)
+    return Retrieval(cmc.cpu().numpy(), mean, int(matched.sum()), len(query), share)
 
 
 def _similarity(query: torch.Tensor, gallery: torch.Tensor) -> torch.Tensor:

@@ -49,8 +49,8 @@ class Everywhere(NamedTuple):
 
 
 def score(query: Gallery, gallery: Gallery, how: Evaluation) -> Sequence[float]:
-    """METRICS of `retrieval.evaluate` for queries in a gallery, as a config says; nan where there are no queries."""
-    if not len(query.labels):
+    """METRICS of `retrieval.evaluate` for queries in a gallery, as a config says; nan where there are no queries, or nothing to search."""
+    if not len(query.labels) or not len(gallery.labels):
         return [np.nan] * len(METRICS)
     (pids, cameras), (gallery_pids, gallery_cameras) = query.labels.T, gallery.labels.T
     result = retrieval.evaluate(

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from fedstil_mpi import compare
+from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import Parser, integer
 from fedstil_mpi.util.errors import InputError
 from support.configs import write
@@ -64,6 +65,28 @@ def test_an_override_behind_an_option_of_several_values_is_one():
         parser.parse(["--seeds", "1", "x"])
 
 
+@pytest.mark.parametrize("variant", [{"train.lr": 0.01}, {"train": {"lr": 0.01}}])
+def test_settings_hold_for_a_variant_however_it_is_written(tmp_path, variant):
+    path = plan(tmp_path, settings={"train": {"steps": 3}}, variants={"A": variant})
+    (entry,) = compare.expand(compare.read(path, ()), path, [], None, None)
+    train = loading.resolve(entry.source).train
+    assert (train.steps, train.lr) == (3, 0.01)
+
+
+def test_a_label_may_look_like_a_number(tmp_path):
+    path = plan(tmp_path, variants={"1e": {}, "007": {}})
+    found = compare.expand(compare.read(path, ()), path, [], None, None)
+    assert [loading.resolve(entry.source).folder.name for entry in found] == ["1e-1", "007-1"]
+    assert [entry.folder.rpartition("/")[2] for entry in found] == ["1e-1", "007-1"]
+
+
+@pytest.mark.parametrize("label", ["方法", "-"])
+def test_a_label_of_which_no_folder_can_be_named_is_refused(tmp_path, label):
+    path = plan(tmp_path, variants={label: {}})
+    with pytest.raises(InputError, match=f"has the label '{label}', of which no folder can be named"):
+        compare.expand(compare.read(path, ()), path, [], None, None)
+
+
 @pytest.mark.parametrize("name", ["../x", "x" * 201])
 def test_a_name_that_no_folder_can_have_is_refused(tmp_path, name):
     with pytest.raises(InputError, match="it names a folder"):
@@ -107,9 +130,9 @@ def test_mistakes_are_refused_before_the_first_run(tmp_path, changes, overrides,
 
 
 def test_a_label_is_one_however_it_was_typed(tmp_path):
-    path = plan(tmp_path, variants={"e\u0301": {}, "B": {}}, against="\u00e9")
-    (entry,) = compare.expand(compare.read(path), path, [], None, ["\u00e9"])
-    assert entry.label == "\u00e9"
+    path = plan(tmp_path, variants={"cafe\u0301": {}, "B": {}}, against="caf\u00e9")
+    (entry,) = compare.expand(compare.read(path), path, [], None, ["caf\u00e9"])
+    assert entry.label == "caf\u00e9"
 
 
 def test_a_label_that_would_move_the_cursor_is_refused(tmp_path):

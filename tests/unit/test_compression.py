@@ -3,11 +3,13 @@
 import pytest
 import torch
 
-from fedstil_mpi.comm.flat import Layout
+from fedstil_mpi.comm.flat import Layout, Part
 from fedstil_mpi.config.sections import LOSSY
 from fedstil_mpi.methods.aids import innermost
-from fedstil_mpi.methods.aids.compression import CompressedClient, CompressedServer
+from fedstil_mpi.methods.aids.compression import Codecs, CompressedClient, CompressedServer
+from fedstil_mpi.methods.base import Traffic
 from fedstil_mpi.methods.fedstil.mixing import mix_rows
+from fedstil_mpi.util.errors import InputError
 from support import tiny
 from support.cases import STREAMS
 
@@ -163,6 +165,14 @@ def test_rows_of_people_never_met_neither_move_nor_travel(method, codec):
     got = [(e.round, e.raw, e.encoded) for e in f.ledger.entries if (e.direction, e.kind) == ("S2C", "rows")]
     assert set(sent) >= {(r, 24 * n, size * n) for r, n in enumerate(people, 1)}
     assert {(r + 1, raw, encoded) for r, raw, encoded in sent if r < 3} == set(got)
+
+
+@pytest.mark.parametrize("settings", [{"compression.up": "int8"}, {"compression.upload_above": 0.1}])
+def test_a_classifier_alone_is_not_sent_by_known_rows(settings):
+    options = tiny.experiment(settings | {"compression.rows": "known"}, "fedavg").compression
+    weights = Part("weights", 6)
+    with pytest.raises(InputError, match="the classifier is all that travels"):
+        Codecs.of(options, Layout.of({"classifier.weight": torch.ones(3, 2)}), Traffic((weights,), (weights,)))
 
 
 def test_the_server_knows_a_client_where_only_known_rows_travel():

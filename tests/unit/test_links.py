@@ -54,6 +54,13 @@ def test_seconds_to_an_accuracy_of_the_whole_stream(run):
     assert np.isnan(links.seconds_to(run, 61, given))
 
 
+def test_what_has_nothing_to_search_is_no_part_of_the_stream(tmp_path):
+    """Client 1's first task has no query: 50 %, later 40 and 80 %, and 60 % on its second one; those that are not met yet count 0."""
+    served = [[[0.5, np.nan], [np.nan, np.nan]], [[0.4, 0.8], [np.nan, 0.6]]]
+    run = runs.read(made_runs.write(tmp_path / "run", served, ledger=LEDGER))
+    assert links.accuracy_of_stream(run) == pytest.approx([50 / 3, 60])
+
+
 def test_means_over_seeds_and_what_not_every_seed_reaches(tmp_path):
     (variant,) = [v for v in load([made_runs.write_three(tmp_path)], None).variants if v.label == "fedstil"]
     given = Assumptions(links.LINKS["lte-m"])

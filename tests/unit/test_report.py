@@ -181,6 +181,17 @@ def test_what_an_interval_allows_to_say(low, high, word):
     assert paired.verdict(low, high) == word
 
 
+def test_a_seed_without_a_value_counts_for_what_it_has():
+    """By hand: 1 and 3 have the mean 2 and the deviation root 2; a column without any value has none."""
+    values = np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]])
+    mean, sd = measures.moments(values)
+    np.testing.assert_allclose(mean, [2, np.nan])
+    np.testing.assert_allclose(sd, [np.sqrt(2), np.nan])
+    assert measures.spread(values[:, 0]) == (2, np.sqrt(2), 2)
+    assert np.isnan(measures.spread(values[:1, 0]).sd)
+    assert measures.half_width(values[:, 0]) == pytest.approx(measures.half_width(values[:2, 0]))
+
+
 def test_accuracy_by_seed_is_written(three):
     rows = paired.by_seed(load(three).variants)
     assert {(row["variant"], row["seed"]): row["served_rank1"] for row in rows} == {

@@ -135,9 +135,18 @@ def test_no_match_at_all(images):
 
 
 def test_no_query_at_all():
-    result = run(torch.ones(0, 5), np.empty(0, int), torch.ones(3, 5), np.arange(3), protocol="reference_code")
-    assert np.isnan(result.map)
-    assert result.queries == 0
+    for images in (0, 3):
+        given = torch.ones(0, 5), np.empty(0, int), torch.ones(images, 5), np.arange(images)
+        for rerank in (False, True):
+            result = run(*given, protocol="reference_code", rerank=rerank)
+            assert np.isnan(result.map)
+            assert result.queries == 0
+
+
+def test_a_third_is_a_third_in_double_precision():
+    features = torch.eye(3)
+    result = run(features, np.array([1, 2, 3]), features.roll(1, 0), np.array([1, 2, 2]), protocol="reference_code")
+    assert result.rank(1) == 1 / 3
 
 
 def test_diverged_features_rank_nothing():

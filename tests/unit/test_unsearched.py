@@ -7,6 +7,8 @@ import pytest
 
 from fedstil_mpi import methods
 from fedstil_mpi.data.inspection.remarks import remarks
+from fedstil_mpi.evaluation.scopes import Scopes
+from fedstil_mpi.evaluation.search import Search
 from fedstil_mpi.federation.plan import make_plan
 from fedstil_mpi.federation.schedule import plan as schedule_of
 from fedstil_mpi.util.errors import InputError
@@ -59,6 +61,14 @@ def test_a_plan_counts_what_a_run_does(splits):
     foretold, done = (play(config, streams, SCHEDULE) for play in (played.count, played.play))
     for counted, learner in zip(played.learners(foretold), played.learners(done), strict=True):
         assert counted.forward_counts == learner.forward_counts
+
+
+@pytest.mark.parametrize("protocol", ["market", "reference_code"])
+def test_without_a_gallery_a_task_is_not_searched_and_no_miss(protocol):
+    f = played.play(tiny.experiment(SETTINGS | {"evaluation.protocol": protocol}), without("gallery"), SCHEDULE)
+    client, task = Search(f.clients[WHERE[0]].learner).evaluate(Scopes(["client", "task"]), None)
+    assert np.isnan(task[WHERE[1]]).all()
+    assert not np.isnan(client[WHERE[1]]).all()
 
 
 def plan(streams):

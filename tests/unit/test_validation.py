@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
-from fedstil_mpi.config.schema import Data
+from fedstil_mpi import methods
+from fedstil_mpi.config.schema import Data, Experiment
 from fedstil_mpi.config.synthetic import SyntheticOptions
 from fedstil_mpi.data.sources import open_stream
 from fedstil_mpi.data.streams.base import SPLITS, Images, Stream, Task
 from fedstil_mpi.data.streams.pooled import PooledStream
 from fedstil_mpi.data.streams.synthetic import SyntheticStream
 from fedstil_mpi.data.streams.validation import ValidationStream
+from fedstil_mpi.federation.plan import make_plan
 from fedstil_mpi.util.errors import InputError
 
 OPTIONS = SyntheticOptions(clients=3, people_per_task=4, train_images=3, query_images=1, gallery_images=1)
@@ -97,8 +99,8 @@ def test_it_is_switched_on_by_the_config_and_leaves_pooled_training_clean(source
 
 
 def test_what_cannot_be_held_out_or_searched_is_an_input_error():
-    with pytest.raises(InputError, match="client 0, task 0"):
-        ValidationStream(Counted(1, 1)).task(0, 0)
+    with pytest.raises(InputError, match="no task has query images"):
+        make_plan(Experiment(), methods.load("single"), ValidationStream(Counted(1, 1, 1, 1)))
     alone = Counted(2)
     alone.clients = 1
     with pytest.raises(InputError, match="only one"):
@@ -113,3 +115,13 @@ def test_labels_are_those_of_the_images(cell, view):
         task, labels = stream.task(*cell), stream.labels(*cell)
         for split in SPLITS:
             assert labels[split].tolist() == getattr(task, split).pids.tolist()
+        if cameras := stream.cameras(*cell):
+            for split in SPLITS:
+                assert cameras[split].tolist() == getattr(task, split).cameras.tolist()
+
+
+def test_a_task_whose_people_have_one_image_each_is_trained_on_and_not_searched():
+    stream = ValidationStream(Counted(1, 1))
+    task, labels = stream.task(0, 0), stream.labels(0, 0)
+    assert (len(task.query), len(labels["query"])) == (0, 0)
+    assert len(task.train) == len(labels["train"]) > 0

@@ -26,3 +26,9 @@ class PooledStream(View):
             trains = [self.source.labels(c, task)["train"] for c in range(self.clients)]
             self._trained_on[task] = np.concatenate(trains)
         return self.source.labels(client, task) | {"train": self._trained_on[task]}
+
+    def cameras(self, client: int, task: int) -> dict[str, np.ndarray] | None:
+        of_clients = [self.source.cameras(c, task) for c in range(self.clients)]
+        own = of_clients[client]
+        known = [cameras["train"] for cameras in of_clients if cameras is not None]
+        return own if own is None else own | {"train": np.concatenate(known)}

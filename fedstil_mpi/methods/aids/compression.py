@@ -24,6 +24,7 @@ from fedstil_mpi.methods.aids.prototypes import PEOPLE, pids_of_begun_tasks
 from fedstil_mpi.methods.base import Client, Server, Traffic
 from fedstil_mpi.methods.federated import WEIGHTS
 from fedstil_mpi.models.network import Tail
+from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.shelf import Compartment
 from fedstil_mpi.util.state_tree import State
 
@@ -42,8 +43,13 @@ class Codecs:
 
     @classmethod
     def of(cls, options: Compression, layout: Layout, traffic: Traffic) -> "Codecs":
-        """For a method with this traffic, whose weights have this layout."""
+        """For a method with this traffic, whose weights have this layout. Raises InputError where only rows would be left to send."""
         known_rows = options.rows == "known" and CLASSIFIER in layout.names
+        if known_rows and layout.names == (CLASSIFIER,):
+            raise InputError(
+                "compression.rows = known, but the classifier is all that travels; expected other weights beside it: set "
+                "compression.rows=all, or an earlier model.split"
+            )
 
         def wire(codec: str, parts: Sequence[Part], optional: bool = False) -> Wire | None:
             travels = any(part.kind == WEIGHTS for part in parts) and (codec != "none" or known_rows or optional)

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from fedstil_mpi.comm.ledger import DOWN, UP
-from fedstil_mpi.results.reading.measures import over_seeds
+from fedstil_mpi.results.reading.measures import over_seeds, stage_by_round
 from fedstil_mpi.results.reading.runs import Run
 from fedstil_mpi.results.reading.variants import Variant
 from fedstil_mpi.util.errors import InputError, did_you_mean
@@ -111,6 +111,9 @@ def totals(variant: Variant, given: Assumptions, accuracies: Sequence[float]) ->
 
 
 def accuracy_of_stream(run: Run) -> np.ndarray:
-    """Served rank-1, percent, mean over clients and all tasks, where tasks that were not met count 0. [evaluations]."""
+    """Served rank-1, percent, mean over clients and all tasks, where tasks that were not met count 0, and those that have
+    nothing to search are left out. [evaluations]."""
     rank1 = run.of("served").metrics[..., run.metrics.index("rank1")]
-    return 100 * np.nan_to_num(rank1).mean(axis=(1, 2))
+    met = stage_by_round(run)[-1][:, None] >= np.arange(rank1.shape[-1])
+    counts = ~(met & np.isnan(rank1).all(axis=0))
+    return 100 * np.nan_to_num(rank1).mean(axis=(1, 2), where=counts)

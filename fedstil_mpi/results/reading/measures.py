@@ -32,24 +32,30 @@ def over_seeds(variant: Variant, measure: Callable[[Run], float | np.ndarray]) -
 
 
 def spread(values: np.ndarray) -> Spread:
-    """Mean and standard deviation of float64 [seeds]."""
+    """Mean and standard deviation of float64 [seeds], and of how many: those that have a value."""
     mean, sd = moments(values)
-    return Spread(float(mean), float(sd), len(values))
+    return Spread(float(mean), float(sd), int((~np.isnan(values)).sum()))
 
 
 def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (n - 1) over the first axis; the latter is nan for a single row."""
-    alone = len(values) == 1
-    return values.mean(axis=0), np.full(values.shape[1:], np.nan) if alone else values.std(axis=0, ddof=1)
+    """Mean and standard deviation (n - 1) over the first axis, of what is not nan; the latter is nan for a single value."""
+    known = ~np.isnan(values)
+    number = known.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.sum(values, axis=0, where=known) / number
+        return mean, np.sqrt(
+            np.sum((values - mean) ** 2, axis=0, where=known) / np.where(number > 1, number - 1, np.nan)
+        )
 
 
 def half_width(values: np.ndarray) -> float:
-    """Of the 95 % confidence interval of the mean of float64 [seeds], by Student's t; nan for a single one."""
-    if len(values) == 1:
+    """Of the 95 % confidence interval of the mean of float64 [seeds], by Student's t; nan for a single value."""
+    _, sd, number = spread(values)
+    if number < 2:
         return math.nan
     from scipy.stats import t  # takes a second, which only reports of several seeds need
 
-    return float(t.ppf(0.975, len(values) - 1)) * spread(values).sd / math.sqrt(len(values))
+    return float(t.ppf(0.975, number - 1)) * sd / math.sqrt(number)
 
 
 # -- accuracy ----------------------------------------------------------------------------------------------------------

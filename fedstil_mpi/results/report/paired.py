@@ -24,14 +24,14 @@ def section(variants: Sequence[Variant], reference: Variant) -> str:
             cells = ["–"] * 5
             if len(points):
                 low, high = interval(points)
-                between = "–" if np.isnan(low) else f"{low:+.1f} to {high:+.1f}"
-                ends = f"{points.min():+.1f}", f"{points.max():+.1f}"
-                cells = [f"{spread(points).mean:+.1f}", between, *ends, verdict(low, high)]
+                between = "–" if np.isnan(low) else f"{low:+z.1f} to {high:+z.1f}"
+                ends = f"{points.min():+z.1f}", f"{points.max():+z.1f}"
+                cells = [f"{spread(points).mean:+z.1f}", between, *ends, verdict(low, high)]
             rows.append([variant.label, words(scope), str(len(points)), *cells])
     return (
         f"Served rank-1 of **{reference.label}** minus that of the variant, in points, seed by seed. Positive: "
-        f"{reference.label} is better. It is *ahead* or *behind* where the 95 % interval of the mean (bootstrap, BCa) "
-        f"leaves out 0, *level* where it lies within ± {LEVEL}, else *undecided*. "
+        f"{reference.label} is better. It is *level* where the 95 % interval of the mean (bootstrap, BCa) lies "
+        f"within ± {LEVEL}, else *ahead* or *behind* where it leaves out 0, else *undecided*. "
         "Every seed's accuracy: [by_seed.csv](by_seed.csv).\n\n"
         + markdown(["variant", "scope", "n", "mean", "95 % interval", "smallest", "largest", reference.label], rows, 2)
     )
