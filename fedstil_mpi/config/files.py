@@ -7,7 +7,7 @@ that names them) to start from; `section.key=value` on the command line comes la
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,11 @@ def parse(path: Path, reason: str = "") -> dict[Any, Any]:
     return tree
 
 
-def from_command_line(arguments: list[str]) -> Any:
-    """The keys of `section.key=value` arguments, as a config. Raises InputError."""
+def from_command_line(arguments: list[str], texts: Collection[str] = ()) -> Any:
+    """The keys of `section.key=value` arguments, as a config. Raises InputError.
+
+    texts: keys whose value is a text as it is typed: 007 is no 7 there.
+    """
     import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -81,6 +84,9 @@ def from_command_line(arguments: list[str]) -> Any:
             raise InputError(f"argument {argument!r} is no override; expected section.key=value")
     try:
         keys = OmegaConf.from_dotlist(arguments)
+        for key, _, text in (argument.partition("=") for argument in arguments):
+            if key in texts and isinstance(OmegaConf.select(keys, key), int | float):
+                OmegaConf.update(keys, key, text)
         refuse_missing(OmegaConf.to_container(keys))  # a merge would leave what is below
         return keys
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError) as error:

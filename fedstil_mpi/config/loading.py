@@ -45,7 +45,8 @@ def read(path: str | Path, overrides: list[str] | None = None) -> dict[str, Any]
     current folder, become absolute, so that a saved config means the same anywhere. Raises InputError where the files or
     the overrides cannot be used.
     """
-    source = files.plain(path, files.load(Path(path)), files.from_command_line(overrides or []))
+    texts = ["name", *(f"{section}.{key}".lstrip(".") for section, key in (*PLUGINS, *PATHS))]
+    source = files.plain(path, files.load(Path(path)), files.from_command_line(overrides or [], texts))
     if {"base", "variants"} <= source.keys():
         raise InputError(f"{path} is a comparison, no single run; give it to python -m fedstil_mpi.compare")
     for section, key in (*PLUGINS, *PATHS):

@@ -76,6 +76,20 @@ def test_an_argument_that_is_no_override(refusal, argument):
     assert refusal("", argument) == f"argument {argument!r} is no override; expected section.key=value"
 
 
+@pytest.mark.parametrize("text", ["007", "1e-1", "2024_01", "true", "1.50"])
+def test_a_text_that_looks_like_a_number_is_taken_as_it_is_typed(tmp_path, text):
+    source = loading.read(
+        write(tmp_path, "a.yaml", "seed: 1"), [f"name={text}", f"data.path={text}", f"output={text}", "seed=007"]
+    )
+    experiment = loading.resolve(source)
+    assert (experiment.name, experiment.data.path, experiment.output, experiment.seed) == (text, text, text, 7)
+
+
+def test_null_is_no_text(tmp_path):
+    source = loading.read(write(tmp_path, "a.yaml", "data: {path: x}"), ["data.path=null"])
+    assert loading.resolve(source).data.path is None
+
+
 @pytest.mark.parametrize("value", ["[", "9" * 5000, "[" * 3000])
 def test_an_override_that_is_no_yaml(refusal, value):
     assert refusal("", f"name={value}").startswith("cannot read the overrides ['name=")
