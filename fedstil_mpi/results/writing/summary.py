@@ -182,4 +182,4 @@ def _megabytes(record: Record) -> str:
 
 
 def _number(value: float | np.ndarray) -> str:
-    return "-" if np.isnan(value) else f"{value:.1f}"
+    return "-" if np.isnan(value) else f"{value:z.1f}"
