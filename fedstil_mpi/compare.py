@@ -115,7 +115,7 @@ def read(path: str, overrides: Sequence[str] = ()) -> ComparisonConfig:
     """
     from omegaconf import OmegaConf
 
-    own = files.from_command_line([override for override in overrides if _key(override) in OWN_KEYS])
+    own = files.from_command_line([override for override in overrides if _key(override) in OWN_KEYS], OWN_KEYS)
     found = files.load(Path(path))
     if "base" not in found:
         raise InputError(f"{path} has no base:, so it is no comparison; python -m fedstil_mpi.run is for a single run")
@@ -169,14 +169,19 @@ def expand(
                     f"{path} has the label {label!r}, of which no folder can be named; use some of a to z, 0 to 9"
                 )
             leaves = dict(files.leaves(plan.settings)) | dict(files.leaves(plan.variants[label]))
-            settings = [f"{key}={json.dumps(value)}" for key, value in leaves.items()]
-            own = [f"seed={seed}", f"name={json.dumps(name)}", f"output={json.dumps(str(folder))}", "resume=auto"]
+            settings = [f"{key}={_written(value)}" for key, value in leaves.items()]
+            own = [f"seed={seed}", f"name={_written(name)}", f"output={_written(str(folder))}", "resume=auto"]
             source = loading.read(base, [*settings, *overrides, *own])
             entries.append(Entry(label, seed, str(folder / name), source, _set_by(plan, label, overrides)))
     names = [entry.folder for entry in entries]
     if len(set(names)) < len(names):
         raise InputError(f"{path} has labels that give one folder name: {', '.join(plan.variants)}; rename one")
     return entries
+
+
+def _written(value: Any) -> str:
+    """As YAML reads it."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _key(override: str) -> str:

@@ -24,10 +24,10 @@ def main() -> None:
 def folders(command: str, arguments: list[str]) -> list[Path]:
     """Raises InputError where the command line or the config cannot be used."""
     if command == "run":
-        options = run.command_line().parse_intermixed_args(arguments)
+        options = run.command_line().parse(arguments)
         return [loading.resolve(loading.read(options.config, options.overrides)).folder]
-    options = compare.command_line().parse_intermixed_args(arguments)
-    plan = compare.read(options.config)
+    options = compare.command_line().parse(arguments)
+    plan = compare.read(options.config, options.overrides)
     entries = compare.expand(plan, options.config, options.overrides, options.seeds, options.only)
     return [Path(entry.folder) for entry in entries]
 

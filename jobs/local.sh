@@ -33,7 +33,7 @@ trap 'pass_on $stop; stop=TERM' INT TERM HUP
 while true; do
   code=0 signals=0
   run_to_end "$@" || code=$?
-  if [[ $stop == TERM ]] || ((code == 0 || code == 2)); then exit "$code"; fi
+  if [[ $stop == TERM ]] || ((code == 0 || code == 2 || code == 74)); then exit "$code"; fi
   if ((code == 75)); then continue; fi
   ((restarts > 0)) || exit "$code"
   restarts=$((restarts - 1))

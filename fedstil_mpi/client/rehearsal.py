@@ -99,7 +99,8 @@ class Memory:
 
     Every place is used as long as there are images for it: what cannot be divided goes to people drawn from the seed, so
     that a memory of 90 places keeps an image of 90 of 91 people, and the people it keeps are a fair sample of all. Past
-    images are gone: what a person had to give up it does not get back before it is met again.
+    images are gone: what a person had to give up it does not get back before it is met again, and then its exemplars are chosen
+    anew, of the images of that task alone.
 
     repeat: as FedSTIL's reference code, herding fills every person's quota, rounded up, with repeats.
     collide: see `recall`. quota: "seen"; "width", as the reference code's iCaRL: shared by everyone up to the largest

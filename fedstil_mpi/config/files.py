@@ -21,6 +21,8 @@ MOST_BYTES = 1_000_000
 """Of a config file."""
 MOST_PARENTS = 100
 """Files that a file may extend."""
+NO_DECIMAL = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+)")
+"""Whole numbers of YAML 1.1 that hardly anybody means: 010 is 8 there, and 1:30 is 90."""
 MOST_CHARACTERS = 100_000
 """Of what a reference stands for."""
 
@@ -72,7 +74,7 @@ def parse(path: Path, reason: str = "") -> dict[Any, Any]:
 def from_command_line(arguments: list[str], texts: Collection[str] = ()) -> Any:
     """The keys of `section.key=value` arguments, as a config. Raises InputError.
 
-    texts: keys whose value is a text as it is typed: 007 is no 7 there.
+    texts: keys whose value is a text as it is typed: 007 is no 7 there. Elsewhere such a number is refused.
     """
     import yaml
     from omegaconf import OmegaConf
@@ -84,10 +86,15 @@ def from_command_line(arguments: list[str], texts: Collection[str] = ()) -> Any:
             raise InputError(f"argument {argument!r} is no override; expected section.key=value")
     try:
         keys = OmegaConf.from_dotlist(arguments)
-        for key, _, text in (argument.partition("=") for argument in arguments):
-            if key in texts and isinstance(OmegaConf.select(keys, key), int | float):
-                OmegaConf.update(keys, key, text)
-        refuse_missing(OmegaConf.to_container(keys))  # a merge would leave what is below
+        typed = dict(argument.split("=", 1) for argument in arguments)
+        tree: Any = OmegaConf.to_container(keys)
+        for key, value in leaves(tree):
+            if isinstance(value, int | float) and key in typed:
+                if key in texts:
+                    OmegaConf.update(keys, key, typed[key])
+                elif NO_DECIMAL.fullmatch(typed[key]):
+                    raise InputError(f"argument {key}={typed[key]}; expected a number without leading zeros or colons")
+        refuse_missing(tree)  # a merge would leave what is below
         return keys
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError) as error:
         raise InputError(f"cannot read the overrides {arguments}: {one_line(error)}") from None

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, get_origin, get_type_hints
 
 from fedstil_mpi.config import files
 from fedstil_mpi.config.files import leaves
@@ -45,8 +45,7 @@ def read(path: str | Path, overrides: list[str] | None = None) -> dict[str, Any]
     current folder, become absolute, so that a saved config means the same anywhere. Raises InputError where the files or
     the overrides cannot be used.
     """
-    texts = ["name", *(f"{section}.{key}".lstrip(".") for section, key in (*PLUGINS, *PATHS))]
-    source = files.plain(path, files.load(Path(path)), files.from_command_line(overrides or [], texts))
+    source = files.plain(path, files.load(Path(path)), files.from_command_line(overrides or [], texts(Experiment)))
     if {"base", "variants"} <= source.keys():
         raise InputError(f"{path} is a comparison, no single run; give it to python -m fedstil_mpi.compare")
     for section, key in (*PLUGINS, *PATHS):
@@ -56,6 +55,18 @@ def read(path: str | Path, overrides: list[str] | None = None) -> dict[str, Any]
     if isinstance(name := source.get("name"), str):
         source["name"] = unicodedata.normalize("NFC", name)  # one name, however it was typed
     return source
+
+
+@cache
+def texts(schema: type, prefix: str = "") -> frozenset[str]:
+    """The keys of a schema whose value is a text, with their sections."""
+    found: set[str] = set()
+    for key, kind in get_type_hints(schema).items():
+        if is_dataclass(kind) and isinstance(kind, type):
+            found |= texts(kind, f"{prefix}{key}.")
+        elif kind in (str, str | None):
+            found.add(f"{prefix}{key}")
+    return frozenset(found)
 
 
 def resolve(
@@ -154,5 +165,7 @@ def _refuse_unknown(layer: Any, schema: type, prefix: str) -> None:
                 inner = f"{prefix}{key}.{fields(section)[0].name}"
                 raise InputError(f"config key {prefix}{key} = {value!r}; expected a section with keys such as {inner}")
             _refuse_unknown(value, section, f"{prefix}{key}.")
+        elif section is bool and isinstance(value, int) and value not in (0, 1):
+            raise InputError(f"config key {prefix}{key} = {value}; expected true or false")
         elif isinstance(value, Mapping) and not {Any, dict} & {section, get_origin(section)}:
             raise InputError(f"config key {prefix}{key} = {value!r}; expected a value, no section")

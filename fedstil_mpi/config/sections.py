@@ -127,7 +127,8 @@ class Train:
     lr: float = bounded(1e-3, 0, FLOAT32)
     """Adam's learning rate; its moments start from zero in each round."""
     weight_decay: float = bounded(1e-5, 0, FLOAT32)
-    """Adam's coupled L2 term."""
+    """Adam's coupled L2 term. It also moves weights that get no other gradient, such as the classifier's rows of people whom a
+    client does not know: towards 0, by about `lr` a step."""
     label_smoothing: float = bounded(0.1, 0, 1)
     softmax: str = choice("known", "all")
     """known (over the people this client has met) | all (over every row of the classifier)."""

@@ -49,9 +49,10 @@ class Everywhere(NamedTuple):
 
 
 def score(query: Gallery, gallery: Gallery, how: Evaluation) -> Sequence[float]:
-    """METRICS of `retrieval.evaluate` for queries in a gallery, as a config says; nan where there are no queries, or nothing to search."""
+    """METRICS of `retrieval.evaluate` for queries in a gallery, as a config says; nan where there are no queries; where they have nothing to search
+    none is counted, and the others are nan."""
     if not len(query.labels) or not len(gallery.labels):
-        return [np.nan] * len(METRICS)
+        return [*[np.nan] * (len(METRICS) - 1), 0.0 if len(query.labels) else np.nan]
     (pids, cameras), (gallery_pids, gallery_cameras) = query.labels.T, gallery.labels.T
     result = retrieval.evaluate(
         query.features, pids, gallery.features, gallery_pids, cameras, gallery_cameras, how.protocol, how.rerank

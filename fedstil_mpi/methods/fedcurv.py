@@ -150,6 +150,8 @@ class Server(fedavg.Server):
         self.sums_K2P = setup.start.new_zeros(setup.clients, 2, setup.layout.scalars)
         """(Omega, Omega * phi*) as each client sent it last."""
         self.pending = PendingUpdates(setup.clients)
+        self.starts: dict[int, Tensor] = {}
+        """With lists: the weights that a client was sent and has not answered yet, [P]; who is not there has the start model's."""
 
     def knowledge(self, online: list[int]) -> Rows:
         if self.options.dispatch == "lists":
@@ -170,23 +172,31 @@ class Server(fedavg.Server):
             total_2P += sums_2P
         return {client: (total_2P - self.sums_K2P[client]).float().view(1, -1) for client in clients}
 
+    def sent(self, online: list[int], knowledge: Rows) -> None:
+        if self.options.dispatch == "lists":
+            rows = knowledge[WEIGHTS]
+            same = isinstance(rows, Tensor) and rows.dim() == 1
+            self.starts |= zip(online, [rows] * len(online) if same else rows, strict=True)
+
     def collect(self, online: list[int], updates: Rows) -> None:
         for row, client in enumerate(online):
             sums = updates[IMPORTANCE][row]
             if self.options.dispatch == "lists":
-                sums = pulled(sums, self.theta_P + updates[WEIGHTS][row])
+                sums = pulled(sums, self.starts.pop(client, self.setup.start) + updates[WEIGHTS][row])
             if len(sums):
                 self.sums_K2P[client] = sums.view(2, -1)
                 self.pending.mark(client)
         super().collect(online, updates)
 
     def state(self) -> State:
-        return super().state() | {"sums": self.sums_K2P, "waiting": sorted(self.pending.waiting)}
+        starts = {str(client): start_P.clone() for client, start_P in self.starts.items()}  # many can be one
+        return super().state() | {"sums": self.sums_K2P, "waiting": sorted(self.pending.waiting), "starts": starts}
 
     def restore(self, state: State, theta_of: Callable[[int], Tensor]) -> None:
         super().restore(state, theta_of)
         self.sums_K2P = state["sums"]
         self.pending.waiting = set(state["waiting"])
+        self.starts = {int(client): start_P for client, start_P in state["starts"].items()}
 
 
 def pulled(importance: Tensor, weights: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from fedstil_mpi.client.augmentation import Augmentation
 from fedstil_mpi.client.batches import batch_indices
 from fedstil_mpi.client.learner import Learner
+from fedstil_mpi.client.local_training import set_seed
 from fedstil_mpi.client.representations import PLAIN
 from fedstil_mpi.models.losses import smoothed_cross_entropy
 from fedstil_mpi.util import seeding
@@ -56,6 +57,7 @@ def reference_code(
     """The reference code's estimate over one pass through a split of these tasks; it moves batch norms' statistics."""
     batches = [batch for task in tasks for batch in _loader(learner, task, split)]
     learner.tail.train()
+    set_seed(_seed(learner, "passes"), learner.device)  # of dropout
     return per_batch(parameters, batches, training_loss(learner), power)
 
 

@@ -11,7 +11,7 @@ from fedstil_mpi import methods
 from fedstil_mpi.config import loading
 from fedstil_mpi.data.inspection.remarks import remarks, unknown_cameras
 from fedstil_mpi.data.sources import open_stream
-from fedstil_mpi.data.streams.base import Stream
+from fedstil_mpi.data.streams.base import SPLITS, Stream
 from fedstil_mpi.data.streams.cameras import camera_of, cameras_of
 from fedstil_mpi.data.streams.folder import FolderStream
 from fedstil_mpi.federation.plan import make_plan
@@ -151,7 +151,7 @@ def test_views_know_what_their_source_knows(tmp_path, view):
     stream = open_stream(data, 1)
     for client in range(stream.clients):
         task, cameras = stream.task(client, 0), stream.cameras(client, 0)
-        for split in ("query", "gallery"):
+        for split in SPLITS:
             np.testing.assert_array_equal(cameras[split], getattr(task, split).cameras)
 
 

@@ -78,11 +78,25 @@ def test_an_argument_that_is_no_override(refusal, argument):
 
 @pytest.mark.parametrize("text", ["007", "1e-1", "2024_01", "true", "1.50"])
 def test_a_text_that_looks_like_a_number_is_taken_as_it_is_typed(tmp_path, text):
-    source = loading.read(
-        write(tmp_path, "a.yaml", "seed: 1"), [f"name={text}", f"data.path={text}", f"output={text}", "seed=007"]
-    )
+    source = loading.read(write(tmp_path, "a.yaml", "seed: 1"), [f"name={text}", f"data.path={text}", f"output={text}"])
     experiment = loading.resolve(source)
-    assert (experiment.name, experiment.data.path, experiment.output, experiment.seed) == (text, text, text, 7)
+    assert (experiment.name, experiment.data.path, experiment.output) == (text, text, text)
+
+
+def test_the_last_text_counts_and_may_refer_to_others(tmp_path):
+    path = write(tmp_path, "a.yaml", "data: {kind: synthetic}")
+    assert loading.read(path, ["name=abc", "name=007"])["name"] == "007"
+    assert loading.read(path, ["name=007", "name=x-${data.kind}"])["name"] == "x-synthetic"
+
+
+@pytest.mark.parametrize("number", ["010", "1:30", "-007"])
+def test_a_number_that_yaml_takes_for_another_is_refused(refusal, number):
+    assert refusal("", f"seed={number}").startswith(f"argument seed={number}; expected a number without leading zeros")
+
+
+@pytest.mark.parametrize("value", ["2", "-1"])
+def test_a_number_is_no_yes(refusal, value):
+    assert refusal("", f"data.pooled={value}") == f"config key data.pooled = {value}; expected true or false"
 
 
 def test_null_is_no_text(tmp_path):

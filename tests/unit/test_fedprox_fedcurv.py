@@ -7,12 +7,16 @@ from torch import Tensor
 from fedstil_mpi.comm.flat import Layout
 from fedstil_mpi.comm.ledger import DOWN, UP
 from fedstil_mpi.config.fields import check_values
+from fedstil_mpi.federation.observer import Observer
+from fedstil_mpi.federation.rounds import NoCheckpoints, run_rounds
+from fedstil_mpi.federation.schedule import plan as schedule_of
 from fedstil_mpi.methods import fedcurv, fedprox
+from fedstil_mpi.methods.aids import innermost
 from fedstil_mpi.methods.base import Setup
 from fedstil_mpi.methods.fedcurv import IMPORTANCE
 from fedstil_mpi.methods.pending_updates import PendingUpdates
 from fedstil_mpi.util.errors import InputError
-from support import tiny
+from support import played, tiny
 
 STREAMS = [
     [tiny.task(1, 2, seed=1), tiny.task(3, 4, seed=2)],
@@ -37,6 +41,31 @@ def after(rounds: int, *arguments, **keywords) -> tiny.Federation:
     for number in range(1, rounds + 1):
         result.play(number, ALL)
     return result
+
+
+@pytest.mark.parametrize("settings", [{}, {"compression.down": "int4"}, {"rounds.exchange_every": 2}])
+def test_with_lists_the_server_pulls_towards_what_each_client_learned(settings):
+    """Whatever it started from: weights that a codec has rounded, or those of some rounds ago."""
+    options = {"train.steps": 2, "train.batch": 8, "rounds.per_task": 2, "memory.size": 6} | LISTS | settings
+    config = tiny.experiment(options | {"method.data": "train"}, "fedcurv")
+    schedule = schedule_of(3, 4, 3, 2, 8, 2, 99, exchange_every=config.rounds.exchange_every)
+    f = played.federation(config, played.FOUR, schedule)
+    f.observer = ends = Pulls(f)
+    run_rounds(f, NoCheckpoints())
+    assert ends.compared > 4
+
+
+class Pulls(Observer):
+    def __init__(self, f):
+        self.f, self.compared = f, 0
+
+    def end_round(self, round, online):
+        for client in self.f.schedule.senders(round):
+            importance, pull = innermost(self.f.server).sums_K2P[client]
+            own = innermost(self.f.clients[client]).sums["own"]
+            held = importance > 1e-12
+            torch.testing.assert_close((pull / importance)[held], (own[1] / own[0])[held], rtol=0, atol=1e-6)
+            self.compared += 1
 
 
 def receive(result: tiny.Federation, round: int, online: list[int] = ALL) -> None:

@@ -16,7 +16,9 @@ from fedstil_mpi.methods.quadratic import Quadratic, quadratic
 from fedstil_mpi.models.losses import smoothed_cross_entropy
 from fedstil_mpi.models.network import trainable_parameters
 from fedstil_mpi.util.errors import InputError
+from fedstil_mpi.util.state_tree import flatten
 from support import tiny
+from support.cases import STREAMS
 from support.golden_files import golden
 
 NAMES = ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
@@ -279,3 +281,22 @@ def test_query_images_are_only_for_the_reference_estimate(options):
     for beside in ({"data": "query"}, {"data": "gallery", "importance": "round"}):
         with pytest.raises(InputError, match=r"^method\.data = .*expected (one of )?train"):
             check_values(options(**beside), "method.")
+
+
+@pytest.mark.parametrize("method", ["ewc", "mas", "fedcurv"])
+def test_the_reference_codes_estimate_does_not_depend_on_who_else_is_on_the_rank(method):
+    """It is made in training mode, with a layer that drops at random."""
+    settings = {
+        "train.steps": 2,
+        "train.batch": 8,
+        "rounds.per_task": 1,
+        "memory.size": 0,
+        "method.importance": "round",
+    }
+    alone, beside = (tiny.federation(tiny.experiment(settings, method), STREAMS[:clients]) for clients in (1, 3))
+    for number in (1, 2):
+        for f in (alone, beside):
+            f.learn(number, range(len(f.clients)))
+    assert alone.clients[0].learner.fingerprint() == beside.clients[0].learner.fingerprint()
+    for one, other in zip(*(list(flatten(f.clients[0].state())[0].values()) for f in (alone, beside)), strict=True):
+        assert torch.equal(one, other)

@@ -8,6 +8,8 @@ from scipy.optimize import minimize
 from fedstil_mpi import methods
 from fedstil_mpi.comm.ledger import DOWN
 from fedstil_mpi.methods.collaboration import collaboration_graph, first_order_weights, project
+from fedstil_mpi.methods.fedfomo import SEEN
+from fedstil_mpi.methods.fedstil_atten import BANK
 from fedstil_mpi.models.network import adaptive_parameters, build, trainable_parameters
 from fedstil_mpi.util.errors import InputError
 from support import tiny
@@ -262,6 +264,26 @@ def test_a_client_with_the_best_model_keeps_it(held_out):
     torch.testing.assert_close(result.clients[1].theta(), kept, rtol=0, atol=1e-5)
 
 
+def test_who_was_never_seen_has_no_vote():
+    """Client 2 has not come yet: what stands for it in the bank is neither tried nor taken from, and it begins with that."""
+    result = federation("fedfomo")
+    for number in (1, 2):
+        result.play(number, [0, 1])
+    kept = [side.theta() for side in result.clients[:2]]
+    knowledge = result.server.knowledge(ALL)
+    side = result.clients[0]
+    before = side.learner.forward_counts["search"]
+    result.distribute(3, ALL)
+    tried = side.learner.views.tried(side.learner.task)
+    assert side.learner.forward_counts["search"] - before == 2 * len(tried)
+    theta_NP = torch.stack(kept)
+    weights = first_order_weights(side.losses(theta_NP, tried), theta_NP, 0)
+    result.distribute(3, [0])
+    torch.testing.assert_close(side.theta(), kept[0] + weights @ (theta_NP - kept[0]))
+    assert knowledge[SEEN].tolist() == [1, 1, 0]
+    torch.testing.assert_close(result.clients[2].theta(), theta_NP.mean(0))
+
+
 def test_what_is_held_out_is_not_trained_with():
     """One of four images of each person; what is counted, sent and remembered is about the others."""
     settings = {"train.steps": 0, "train.epochs": 2, "memory.size": 100, "train.augment": "none"}
@@ -290,8 +312,10 @@ def test_two_images_are_always_left_to_train_with(images, held):
 def test_all_models_come_down_to_each():
     result = after(2, "fedfomo")
     booked = [entry for entry in result.ledger.entries if entry.direction == DOWN]
-    assert [(entry.round, entry.client) for entry in booked] == [(n, client) for n in (2, 3) for client in ALL]
-    assert {entry.raw for entry in booked} == {4 * 3 * 288}
+    for kind, size in ((BANK, 4 * 3 * 288), (SEEN, 8 * 3)):
+        of_kind = [entry for entry in booked if entry.kind == kind]
+        assert [(entry.round, entry.client) for entry in of_kind] == [(n, client) for n in (2, 3) for client in ALL]
+        assert {entry.raw for entry in of_kind} == {size}
 
 
 def test_trying_passes_every_model_over_what_is_held_out():

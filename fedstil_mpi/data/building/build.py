@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -123,12 +124,11 @@ def build(options: BuildOptions, progress: Progress = unseen) -> Summary:
 
 def _read(sets: Iterable[tuple[str, Path]], follow_links: bool) -> dict[str, readers.Found]:
     """Lists the sets. A second one by the same reader is labelled "<name>-2"."""
-    names: Counter[str] = Counter()
     found: dict[str, readers.Found] = {}
     for name, root in sets:
         label = plugins.label(name)
-        names[label] += 1
-        found[label if names[label] == 1 else f"{label}-{names[label]}"] = readers.read(name, root, follow_links)
+        numbered = chain([label], (f"{label}-{number}" for number in count(2)))
+        found[next(free for free in numbered if free not in found)] = readers.read(name, root, follow_links)
     return found
 
 

@@ -26,6 +26,7 @@ from fedstil_mpi.methods.base import SAMPLES, Setup, Traffic
 from fedstil_mpi.methods.client_matrix import ClientMatrix
 from fedstil_mpi.methods.federated import WEIGHTS, FederatedClient, Tying
 from fedstil_mpi.methods.fedstil import mixing
+from fedstil_mpi.util.errors import InputError
 from fedstil_mpi.util.state_tree import State
 
 
@@ -56,6 +57,12 @@ class Options:
     """Only for relevance: reference_code. Stride in a client's uploaded tokens."""
     decomposition: str = choice("folded", "reference_code")
     """folded (theta itself is trained) | reference_code (alpha * B + A as trained layers, whose tying anchor follows A)."""
+
+    def __post_init__(self) -> None:
+        if self.relevance == "reference_code" and not self.forgetting:
+            raise InputError(
+                "method.forgetting = 0; expected more with method.relevance=reference_code, which divides by it"
+            )
 
     @property
     def mixes(self) -> bool:
@@ -113,6 +120,10 @@ class Client(FederatedClient):
         if self.learner.draws == 0:  # a late joiner has adapted nothing yet
             return base_P.clone()  # a row of all clients' bases, which need not be kept for it
         return interpolate(self.theta(), base_P, self.options.step_to_base)
+
+    def begin(self) -> None:
+        if not self.options.mixes:
+            self.start = self.theta()  # a receipt of nothing: however seldom others exchange, this changes nothing
 
     def context(self) -> Any:
         if not self.options.tying:

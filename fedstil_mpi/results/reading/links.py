@@ -113,7 +113,8 @@ def totals(variant: Variant, given: Assumptions, accuracies: Sequence[float]) ->
 def accuracy_of_stream(run: Run) -> np.ndarray:
     """Served rank-1, percent, mean over clients and all tasks, where tasks that were not met count 0, and those that have
     nothing to search are left out. [evaluations]."""
-    rank1 = run.of("served").metrics[..., run.metrics.index("rank1")]
-    met = stage_by_round(run)[-1][:, None] >= np.arange(rank1.shape[-1])
-    counts = ~(met & np.isnan(rank1).all(axis=0))
-    return 100 * np.nan_to_num(rank1).mean(axis=(1, 2), where=counts)
+    served = run.of("served")
+    rank1 = served.metrics[..., run.metrics.index("rank1")]
+    met = stage_by_round(run)[served.rounds - 1][..., None] >= np.arange(rank1.shape[-1])
+    counts = ~(met[-1] & np.isnan(rank1).all(axis=0))
+    return 100 * np.where(met, np.nan_to_num(rank1), 0).mean(axis=(1, 2), where=counts)

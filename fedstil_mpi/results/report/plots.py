@@ -28,6 +28,7 @@ SETTINGS: dict[Any, Any] = {
     "grid.alpha": 0.3,
     "lines.markersize": 4.5,
     "legend.frameon": False,
+    "text.parse_math": False,
 }
 
 
