@@ -35,7 +35,7 @@ are of 12 steps, without the norms; those of `-places` have the metric, and the 
     {command}
 
 Rank-1 is what clients are served in the end, mean over clients, in points, paired over seeds, with the 95 % interval of the mean
-difference (bootstrap). *Best other*: of those listed the one with the highest mean over the same seeds, which is chosen after the fact,
+difference (bootstrap; of fewer than ten seeds Student's t). *Best other*: of those listed the one with the highest mean over the same seeds, which is chosen after the fact,
 and so in its favour. Bytes are of a client in the whole run, both directions, first contact included. A
 codec can be given to any method: what it saves is no merit of FedSTIL's."""
 

@@ -223,6 +223,8 @@ def test_folders_of_commands(tmp_path):
     (tmp_path / "plan.yaml").write_text(json.dumps(plan))
     arguments = ("compare", tmp_path / "plan.yaml", "train.steps=1", "--only", "A b", "--seeds", "4", "5")
     assert folders(*arguments).stdout.split() == ["runs/both/a-b-4", "runs/both/a-b-5"]
+    renamed = ("compare", tmp_path / "plan.yaml", "--only", "A b", "name=other", "--seeds", "4", "output=there")
+    assert folders(*renamed).stdout.split() == ["there/other/a-b-4"]
     refused = folders("run", "configs/quickstart.yaml", "train.stepps=1")
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()

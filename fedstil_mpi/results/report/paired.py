@@ -6,13 +6,15 @@ from itertools import product
 import numpy as np
 
 from fedstil_mpi.evaluation.scopes import words
-from fedstil_mpi.results.reading.measures import at_end, megabytes, spread
+from fedstil_mpi.results.reading.measures import at_end, half_width, megabytes, spread
 from fedstil_mpi.results.reading.variants import Variant, scopes
 from fedstil_mpi.results.report.tables import Rows
 from fedstil_mpi.util.tables import markdown
 
 LEVEL = 0.5
 """Points within which two variants are as good as each other."""
+FEW = 10
+"""Of N(0, 1) the bootstrap's interval leaves out 0 in 28 of 100 cases with three points, in 15 with five, in 10 with ten."""
 
 
 def section(variants: Sequence[Variant], reference: Variant) -> str:
@@ -30,7 +32,7 @@ def section(variants: Sequence[Variant], reference: Variant) -> str:
             rows.append([variant.label, words(scope), str(len(points)), *cells])
     return (
         f"Served rank-1 of **{reference.label}** minus that of the variant, in points, seed by seed. Positive: "
-        f"{reference.label} is better. It is *level* where the 95 % interval of the mean (bootstrap, BCa) lies "
+        f"{reference.label} is better. It is *level* where the 95 % interval of the mean (bootstrap, BCa; Student's t of fewer than {FEW} seeds) lies "
         f"within ± {LEVEL}, else *ahead* or *behind* where it leaves out 0, else *undecided*. "
         "Every seed's accuracy: [by_seed.csv](by_seed.csv).\n\n"
         + markdown(["variant", "scope", "n", "mean", "95 % interval", "smallest", "largest", reference.label], rows, 2)
@@ -45,11 +47,17 @@ def paired_points(variant: Variant, reference: Variant, scope: str | None = None
 
 
 def interval(points: np.ndarray) -> tuple[float, float]:
-    """95 % interval of the mean, the same for equal points; nan for fewer than three."""
+    """95 % interval of the mean, the same for equal points; nan for fewer than three.
+
+    By bootstrap (BCa), or of fewer than FEW points, for which that is far too narrow, by Student's t.
+    """
     if len(points) < 3:
         return np.nan, np.nan
     if np.ptp(points) == 0:
         return float(points[0]), float(points[0])
+    if len(points) < FEW:
+        mean, half = spread(points).mean, half_width(points)
+        return mean - half, mean + half
     from scipy.stats import bootstrap  # takes a second, which only reports of several seeds need
 
     found = bootstrap((points,), np.mean, rng=np.random.default_rng(1)).confidence_interval

@@ -63,7 +63,10 @@ def _figure(name: str, title: str, x_title: str, y_title: str, traces: Traces) -
     if x_title in WHOLE:
         last = max(max(trace["x"], default=0) for trace in traces)
         x_axis["dtick"] = math.ceil((last + 1) / MOST_TICKS)
-    layout = {"xaxis": x_axis, "yaxis": {"title": {"text": y_title}, "automargin": True}}
+    y_axis = {"title": {"text": y_title}, "automargin": True}
+    if not y_title:
+        y_axis["type"] = "category"  # labels, be they written like numbers
+    layout = {"xaxis": x_axis, "yaxis": y_axis}
     return {"name": name, "title": title, "traces": traces, "layout": layout}
 
 

@@ -37,7 +37,7 @@ def render(
     drawn = [*figures.figures(rows, looks), figures.ledger(variants, looks)]
     data = {"figures": drawn, "relevances": figures.relevances(variants)}
     environment = Environment(loader=PackageLoader(__package__, ""), autoescape=True)
-    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     return environment.get_template("report.html.j2").render(
         sections={title: markdown.render(body) for title, body in parts.items()},
         variants=[{"label": label, "color": look["color"]} for label, look in looks.items()],
