@@ -135,8 +135,10 @@ def read(path: str, overrides: Sequence[str] = ()) -> ComparisonConfig:
             f"{path} has {len(plan.variants)} variants x {len(plan.seeds)} seeds; expected at most {MOST_RUNS:,} runs"
         )
     for label in plan.variants:
-        if not label.isprintable() or len(label) > LONGEST_LABEL:
-            raise InputError(f"{path}: label {label!r}; expected at most {LONGEST_LABEL} printable characters")
+        if not label.isprintable() or len(label) > LONGEST_LABEL or label.startswith("_"):  # which no legend shows
+            raise InputError(
+                f"{path}: label {label!r}; expected at most {LONGEST_LABEL} printable characters, the first no _"
+            )
     if plan.against is not None and plan.against not in plan.variants:
         raise InputError(f"{path}: against = {plan.against!r}; expected one of {', '.join(plan.variants)}")
     return plan

@@ -91,7 +91,8 @@ class Rounds:
     exchange_every: int = bounded(1, 1, 10**7)
     """A client exchanges in every so many-th of the rounds that it takes part in, and at the end: it is sent knowledge before
     the first of them, trains through all of them, and sends what it learned after the last. In the others nothing travels;
-    a new client gets the start model, and what the server knows, whenever it comes."""
+    a new client gets the start model, and what the server knows, whenever it comes. Of tasks that begin and end between two
+    exchanges FedSTIL's server hears as of one, and FedWeIT sends what they moved through the mask of the last."""
     evaluate_every: int | None = bounded(None, 1, 10**7)
     """Rounds between two evaluations; null: at the last round of each task. The last round is always evaluated."""
 

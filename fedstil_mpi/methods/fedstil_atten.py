@@ -48,7 +48,7 @@ class Options:
     """contract (at every receipt A <- (1 - alpha) * theta_local) | persist (the reference code: A is set like this at
     the start alone, and then is the client's own for good, whatever bank comes)."""
     tying: float = bounded(0.0, 0, FLOAT32)
-    """Weight lambda of parameter tying, lambda * (|A - A at receipt|_1 + |a - a at receipt|_1)."""
+    """Weight lambda of parameter tying, lambda * (|A - A_0|_1 + |a - a_0|_1), with A_0 and a_0 as the round began."""
     token: bool = False
     """Send the task token too, for which nobody has any use, as the reference code does."""
 

@@ -96,6 +96,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "memory.herding": "repeat",
         "memory.labels": "collide",
         "train.rate": "constant",  # the reference code rebuilds its optimiser each epoch, at the first rate
+        # Not as there: tokens and exemplars are of the images as they are, not of the last epoch's augmented set (docs/configs.md).
     },
 }
 

@@ -37,7 +37,7 @@ class ReferenceCodeClient(Client):
         return to_host(self.setup.layout.pack(weights))
 
     def load(self, theta_P: Tensor) -> Tensor:
-        """alpha * B + A is B but for its rounding."""
+        """alpha * B + A is B but for its rounding, to the last bit for an alpha of a half and more."""
         for name, base in self.setup.layout.unpack(theta_P).items():
             layer, weight = self.layers[name]
             receive_base(layer, base, weight)
