@@ -24,7 +24,7 @@ SAME_WORK = ["evaluation.gallery=task", "prototypes.metric=false", "prototypes.n
 FOLDER = {
     "data": {
         **{"kind": "synthetic", "height": 128, "width": 64, "tasks": 6},
-        "synthetic": {"people_per_task": 32, "train_images": 10, "warmup_people": 0},
+        "synthetic": {"clients": 2, "people_per_task": 32, "train_images": 10, "warmup_people": 0},
     },
     "model": {"backbone": "resnet18", "num_classes": 8000},
     "rounds": {"per_task": 1, "total": 2},
@@ -60,7 +60,7 @@ PAGE = """# Speed against an earlier commit
 
 {machine}, Python {python}, torch {torch}, all clients in one process with one thread, median of {repeats} in turns. *Earlier* is commit
 {commit}. *Round 2*: what is learned, searched and exchanged in the second round. *Run*: from start to end, the start model and the
-images included. *Peak*: the most memory that the process took. *folder*: five clients' 128x64 images, 32 people in a task with ten
+images included. *Peak*: the most memory that the process took. *folder*: two clients' 128x64 images, 32 people in a task with ten
 training images each, ResNet-18 with a classifier of 8,000 people, five epochs a round. This code searches in the task's gallery alone, by
 the cosine of the features, as the earlier one does ({same}).
 

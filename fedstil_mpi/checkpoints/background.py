@@ -11,6 +11,11 @@ class Background:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return self._thread is None
+
     def start(self, work: Callable[[], None]) -> None:
         """Begin; what was begun before must be finished."""
 

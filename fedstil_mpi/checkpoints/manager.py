@@ -107,15 +107,14 @@ class CheckpointManager:
     def in_round(self, f: Federation, round: int) -> None:
         """After local training, which ends early where a rank was asked to stop: keep how far it came, and end the run."""
         if not self.world.any_rank(self.asked()):
-            if self.world.is_server and self._is_due(round):
-                self._clearing.finish()  # of the wave before
+            if self.world.is_server and self._is_due(round) and self._clearing.idle:  # else of the wave before
                 self._clearing.start(self.store.free_space)
             return
         self.settle()
         done = round - 1
         if self._is_due(done):
-            trainings = {client: side.learner.training for client, side in f.clients.made().items()}
-            states = {_name(client): training.state() for client, training in trainings.items() if training is not None}
+            with self.world.verdict():
+                states = _learning(f)
             if self.world.is_server:
                 states["interruptions"] = _interruptions(f)
             self._begin(done, states, learning=True, release=f.release if f.at_once else None)
@@ -128,7 +127,8 @@ class CheckpointManager:
             self._writing.finish()
         with suppress(InputError):
             self._completing.finish()
-        self._clearing.finish()
+        with suppress(InputError):
+            self._clearing.finish()
         self._given_up.clear()
         self._pending = False
         self.world.barrier()
@@ -161,8 +161,9 @@ class CheckpointManager:
                     f.put_away()
             if self.store.was_learning(checkpoint.round) and self.lost(checkpoint) == f.schedule.lost:
                 learning = self.store.at(checkpoint.round, learning=True)
-                for client, side in f.clients.made().items():
-                    side.learner.interrupted = partial(learning.read, _name(client))
+                for client in f.clients:  # also those that had begun their first round, of whom there is nothing else
+                    if _name(client) in learning.notes:
+                        f.clients[client].learner.interrupted = partial(learning.read, _name(client))
             progress = checkpoint.read("progress")
             if progress is not None:
                 f.initial_model.met.update(progress["met"])
@@ -261,6 +262,19 @@ def _states(f: Federation, round: int, seconds: list[dict[str, float]] | None, l
         states[f"history-{last:09d}"] = {"ledger": f.exchange.ledger.state(last), "observer": f.observer.state(last)}
         states["interruptions"] = _interruptions(f)
     return states
+
+
+def _learning(f: Federation) -> dict[str, State]:
+    """Name of a file -> how far a client of this rank has come in its round; had it kept something before a pause and was not
+    reached since, that. Raises InputError where this cannot be read."""
+    found: dict[str, State] = {}
+    for client, side in f.clients.made().items():
+        learner = side.learner
+        kept = learner.interrupted() if learner.training is None and learner.interrupted is not None else None
+        state = kept if learner.training is None else learner.training.state()
+        if state is not None:
+            found[_name(client)] = state
+    return found
 
 
 def _interruptions(f: Federation) -> State:

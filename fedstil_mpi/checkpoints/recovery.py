@@ -85,6 +85,8 @@ class Recovery:
     """Last finished round -> how often ranks were lost after it. Kept on rank 0."""
     events: list[dict[str, Any]] = field(default_factory=list)
     """The interruptions that this process has seen. Kept on rank 0."""
+    before: int | None = None
+    """How many there had been before it; None: it has not looked yet."""
 
     def attempt(self) -> tuple[Plan, Federation]:
         """Run what is left. Collective: all ranks must call."""
@@ -112,7 +114,9 @@ class Recovery:
             checkpoints.keep_start(f.initial_model.network)
         else:
             checkpoints.restore(f, checkpoint)
-        f.events += [event for event in self.events if event not in f.events]
+        if self.before is None:
+            self.before = len(f.events)
+        f.events[:] = [*f.events[: self.before], *self.events]
         f.clock.end_set_up(began)
         with world.deadline(plan.experiment.exchange.timeout), settled():
             run_rounds(f, checkpoints, done)

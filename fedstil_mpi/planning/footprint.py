@@ -265,11 +265,20 @@ def _server(method: MethodModule, schema: MessageSchema, experiment: Experiment,
 
     drawn: clients that take part at all, of which alone a `ClientMatrix` has rows.
     """
+    found = matrices(method, schema, experiment)
+    rows = sum(min(drawn, matrix.clients) * matrix.start.nbytes + matrix.sum_P.nbytes for matrix in found)
+    return rows + _bytes(value for value in _kept(method, schema, experiment) if isinstance(value, Tensor))
+
+
+def matrices(method: MethodModule, schema: MessageSchema, experiment: Experiment) -> list[ClientMatrix]:
+    """Those with a row of each client that the method's server begins with; on the device meta, which costs nothing."""
+    kept = _kept(method, schema, experiment)
+    return list({id(value): value for value in kept if isinstance(value, ClientMatrix)}.values())
+
+
+def _kept(method: MethodModule, schema: MessageSchema, experiment: Experiment) -> list[Any]:
     with torch.device("meta"):
-        kept = vars(method.Server(schema.setup, experiment.method.options)).values()
-    matrices = {id(value): value for value in kept if isinstance(value, ClientMatrix)}.values()
-    rows = sum(min(drawn, matrix.clients) * matrix.start.nbytes + matrix.sum_P.nbytes for matrix in matrices)
-    return rows + _bytes(value for value in kept if isinstance(value, Tensor))
+        return list(vars(method.Server(schema.setup, experiment.method.options)).values())
 
 
 def _reports(ledger: Ledger) -> int:

@@ -27,6 +27,7 @@ from fedstil_mpi.federation.server_place import Places, places
 from fedstil_mpi.federation.setup import connect
 from fedstil_mpi.federation.start_model import blank_network
 from fedstil_mpi.federation.state import Federation
+from fedstil_mpi.methods.base import MethodModule
 from fedstil_mpi.models.network import Network, network_state
 from fedstil_mpi.models.torchvision_backbones import without_compiler
 from fedstil_mpi.planning import footprint
@@ -167,7 +168,7 @@ def _make(plan: Plan, stream: Stream, placements: list[dict[str, Any]], dealt: D
         checkpoints=_checkpoints(network, len(learners)) if experiment.checkpoint.every else 0,
         places=where,
         players=dealt.players,
-        away=_away(network, schema, len(learners), in_waves=where.at_once is not None) if where.in_files else 0,
+        away=_away(experiment, method, schema, network, len(learners), where) if where.in_files else 0,
     )
 
 
@@ -218,7 +219,14 @@ def _checkpoints(network: Network, clients: int) -> int:
     return sum(tensor.nbytes for tensor in start) + KEPT * clients * sum(tensor.nbytes for tensor in tail)
 
 
-def _away(network: Network, schema: MessageSchema, clients: int, *, in_waves: bool) -> int:
-    """The clients' models, and what the server keeps of each; in waves also what each was sent, and what came of it."""
+def _away(
+    experiment: Experiment, method: MethodModule, schema: MessageSchema, network: Network, clients: int, where: Places
+) -> int:
+    """The clients' models, and what the server keeps of each; in waves also what each was sent, and what came of it; and what
+    clients keep beside their models: the mean that is searched with, where they started from, and what codecs leave out."""
     tail = sum(tensor.nbytes for tensor in network.tail.state_dict().values())
-    return clients * (tail + (3 if in_waves else 1) * 4 * schema.setup.layout.scalars)
+    kept = (experiment.serving.average > 0) + (experiment.rounds.exchange_every > 1)
+    coded = (schema.codecs.up is not None) + 2 * (schema.codecs.down is not None)  # at both ends
+    of_server = max(1, len(footprint.matrices(method, schema, experiment)))
+    rows = of_server + (2 if where.at_once is not None else 0) + kept + coded
+    return clients * (tail + rows * 4 * schema.setup.layout.scalars)

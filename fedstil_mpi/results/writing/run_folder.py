@@ -189,7 +189,8 @@ class RunFolder:
         self.write(ENVIRONMENT, json.dumps(self._environment, indent=2) + "\n")
 
     def write(self, name: str, data: str | bytes) -> None:
-        """Write or replace a file of the folder. Raises StorageError."""
+        """Write or replace a file of the folder. Raises StorageError, where the folder is not this run's any more, too."""
+        self.check()
         with storing(self.path / name):
             write(self.path / name, data.encode() if isinstance(data, str) else data)
 

@@ -87,6 +87,7 @@ class RunOutput:
 
     def save(self, timings: list[dict[str, float]], fingerprints: list[str]) -> None:
         """Store the results; raises StorageError. timings: seconds by rank and activity; fingerprints: by client."""
+        self.folder.check()
         write_results(self.folder.path / RESULTS_FILE, self.record, timings, fingerprints)
 
     def end(self, timings: Sequence[dict[str, float]], more: Mapping[str, Table], lines: Sequence[str]) -> None:
