@@ -29,8 +29,8 @@ INTRODUCTION = """# The claim
 FedSTIL's paper says: rank-1 nearly **4 points** above the best other method, with **62 % fewer bytes**. Here it is beside what this
 program measures: of FedSTIL as its paper has it (`method.preset=paper`), and of the default, each against the best other method as
 published, and with the same aids (rehearsal, softmax over people met, identity prototypes, contrast). Numbers of
-`bench/compare-scopes-closed` and `-open` are of 48 steps a round, with the norms for other cameras and the metric across cameras. All others
-are of 12 steps, without the norms; those of `-places` have the metric, and the rest compare by the cosine.
+`bench/compare-scopes-closed`, `-open` and `bench/compare-codecs-48` are of 48 steps a round, with the norms for other cameras and the metric
+across cameras. All others are of 12 steps, without the norms; those of `-places` have the metric, and the rest compare by the cosine.
 
     {command}
 

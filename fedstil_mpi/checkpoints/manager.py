@@ -270,10 +270,10 @@ def _learning(f: Federation) -> dict[str, State]:
     found: dict[str, State] = {}
     for client, side in f.clients.made().items():
         learner = side.learner
-        kept = learner.interrupted() if learner.training is None and learner.interrupted is not None else None
-        state = kept if learner.training is None else learner.training.state()
-        if state is not None:
-            found[_name(client)] = state
+        if learner.training is not None:
+            found[_name(client)] = learner.training.state()
+        elif learner.interrupted is not None and (kept := learner.interrupted()) is not None:
+            found[_name(client)] = kept
     return found
 
 

@@ -6,7 +6,8 @@ running statistics are moved by a share of the way between these people's repres
 behind those that are moved already. A mean m goes to m + share * (there - here), a variance v to
 v * ((there + v) / (here + v)) ** share, in which v itself keeps the few people's variances from saying much. It is adaptive batch
 normalisation (Li et al., Pattern Recognition 2018) between cameras (compare camera-based batch normalisation, Zhuang et al., ECCV
-2020), of people who are known on both sides, though not each as often. Nothing is trained for it, and no picture that is searched is looked at.
+2020), of people who are known on both sides, though not each as often. Nothing is trained for it, and no picture that is searched is
+looked at.
 """
 
 from collections.abc import Iterator

@@ -49,8 +49,8 @@ class Everywhere(NamedTuple):
 
 
 def score(query: Gallery, gallery: Gallery, how: Evaluation) -> Sequence[float]:
-    """METRICS of `retrieval.evaluate` for queries in a gallery, as a config says; nan where there are no queries; where they have nothing to search
-    none is counted, and the others are nan."""
+    """METRICS of `retrieval.evaluate` for queries in a gallery, as a config says; nan where there are no queries. Where there is
+    nothing to search none is counted, and the others are nan."""
     if not len(query.labels) or not len(gallery.labels):
         return [*[np.nan] * (len(METRICS) - 1), 0.0 if len(query.labels) else np.nan]
     (pids, cameras), (gallery_pids, gallery_cameras) = query.labels.T, gallery.labels.T

@@ -30,5 +30,4 @@ class PooledStream(View):
     def cameras(self, client: int, task: int) -> dict[str, np.ndarray] | None:
         of_clients = [self.source.cameras(c, task) for c in range(self.clients)]
         own = of_clients[client]
-        known = [cameras["train"] for cameras in of_clients if cameras is not None]
-        return own if own is None else own | {"train": np.concatenate(known)}
+        return own and own | {"train": np.concatenate([cameras["train"] for cameras in of_clients if cameras])}
