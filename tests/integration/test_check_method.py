@@ -124,7 +124,7 @@ def test_each_kind_of_fault_is_found(tmp_path, code, message):
     ("setting", "said"),
     [
         ("prototypes.nroms=1", "unknown config key prototypes.nroms"),
-        ("method.momentun=0.5", "unknown config key method.momentun"),
+        pytest.param("method.momentun=0.5", "unknown config key method.momentun", marks=pytest.mark.long),
     ],
 )
 def test_a_setting_that_there_is_not_is_an_input_error(tmp_path, setting, said):
