@@ -21,11 +21,8 @@ def steps(ranks, folder, moment=0):
     return tuple(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize(
-    "moment",
-    [pytest.param(2, marks=pytest.mark.long), 9, pytest.param(23, marks=pytest.mark.long)],
-    ids=["first client", "second client", "second round"],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("moment", [2, 9, 23], ids=["first client", "second client", "second round"])
 def test_what_was_trained_in_the_first_round_too_is_not_trained_again(tmp_path, moment):
     code, before = steps(1, tmp_path, moment)
     assert code == PAUSED
