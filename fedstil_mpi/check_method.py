@@ -27,6 +27,7 @@ from fedstil_mpi.comm.start import start
 from fedstil_mpi.comm.world import World
 from fedstil_mpi.config import loading
 from fedstil_mpi.config.command_line import Parser
+from fedstil_mpi.config.schema import Experiment
 from fedstil_mpi.config.sections import Compression
 from fedstil_mpi.federation import effects
 from fedstil_mpi.federation.shared_resources import SharedResources
@@ -82,6 +83,10 @@ class Runs:
         self.resources: SharedResources | None = None
         self.looks = 0
         """How often a run looks whether it is asked to stop."""
+
+    def resolved(self) -> tuple["methods.MethodModule", Experiment]:
+        """The method, and the config of all runs. Raises InputError for settings that there are not."""
+        return methods.resolve(loading.read(self.config, self.settings))
 
     def play(
         self, name: str, *settings: str, asked: Callable[[], bool] = lambda: False, thorough: bool = False
@@ -175,7 +180,7 @@ def after(looks: int) -> Callable[[], bool]:
 def ranks_agree(runs: Runs, mpirun: str, environment: Mapping[str, str]) -> str:
     """They go on with what one rank has begun, and share what the server keeps, where a method's server can be shared."""
     runs.play("ranks", asked=after(runs.looks // 2))
-    method, experiment = methods.resolve(loading.read(runs.config, runs.settings))
+    method, experiment = runs.resolved()
     shared = method.Server.by_columns(experiment.method.options) and experiment.compression == Compression()
     where = ["placement.server=all_ranks"] if shared else []
     command = [mpirun, "-n", str(RANKS), sys.executable, "-m", "fedstil_mpi.run", str(runs.config), *runs.settings]
@@ -213,7 +218,7 @@ def check(world: World, name: str, settings: Sequence[str], environment: Mapping
             rest["ranks"] = lambda: ranks_agree(runs, mpirun, environment)
         good = passes("options", lambda: options_load(name))
         if good:
-            method, experiment = methods.resolve(loading.read(runs.config, runs.settings))
+            method, experiment = runs.resolved()
             effects.check_effects(experiment, method)
         for what, work in rest.items():
             if not good:

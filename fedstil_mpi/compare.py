@@ -9,9 +9,8 @@ images.
 A preset is what it says: a key of a preset is refused with another value, unless the variant itself gives it that value.
 """
 
-import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,6 +138,10 @@ def read(path: str, overrides: Sequence[str] = ()) -> ComparisonConfig:
             raise InputError(
                 f"{path}: label {label!r}; expected at most {LONGEST_LABEL} printable characters, the first no _"
             )
+        if not _in_names(label):
+            raise InputError(
+                f"{path} has the label {label!r}, of which no folder can be named; use some of a to z, 0 to 9"
+            )
     if plan.against is not None and plan.against not in plan.variants:
         raise InputError(f"{path}: against = {plan.against!r}; expected one of {', '.join(plan.variants)}")
     return plan
@@ -165,15 +168,10 @@ def expand(
     entries = []
     for seed in dict.fromkeys(seeds or plan.seeds):
         for label in only or plan.variants:
-            name = f"{re.sub(r'[^a-z0-9]+', '-', label.lower()).strip('-')}-{seed}"
-            if name.startswith("-"):
-                raise InputError(
-                    f"{path} has the label {label!r}, of which no folder can be named; use some of a to z, 0 to 9"
-                )
+            name = f"{_in_names(label)}-{seed}"
             leaves = dict(files.leaves(plan.settings)) | dict(files.leaves(plan.variants[label]))
-            settings = [f"{key}={_written(value)}" for key, value in leaves.items()]
-            own = [f"seed={seed}", f"name={_written(name)}", f"output={_written(str(folder))}", "resume=auto"]
-            source = loading.read(base, [*settings, *overrides, *own])
+            own = {"seed": seed, "name": name, "output": str(folder), "resume": "auto"}
+            source = loading.read(base, [*_arguments(leaves), *overrides, *_arguments(own)])
             entries.append(Entry(label, seed, str(folder / name), source, _set_by(plan, label, overrides)))
     names = [entry.folder for entry in entries]
     if len(set(names)) < len(names):
@@ -181,9 +179,13 @@ def expand(
     return entries
 
 
-def _written(value: Any) -> str:
-    """As YAML reads it."""
-    return json.dumps(value, ensure_ascii=False)
+def _arguments(keys: Mapping[str, Any]) -> list[str]:
+    return [files.as_argument(key, value) for key, value in keys.items()]
+
+
+def _in_names(label: str) -> str:
+    """What stands for a label in folders' names; empty where nothing can."""
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
 
 
 def _key(override: str) -> str:

@@ -9,7 +9,6 @@ What is returned is read from the run folder, as `fedstil_mpi.results.reading` r
 of the same command, on any number of ranks.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from fedstil_mpi import compare as comparing
 from fedstil_mpi.comm.alone import alone
 from fedstil_mpi.config import loading
+from fedstil_mpi.config.files import as_argument
 from fedstil_mpi.report import Comparison
 from fedstil_mpi.results.reading import runs
 from fedstil_mpi.results.reading.runs import Run
@@ -63,4 +63,4 @@ def compare(
 
 
 def _overrides(settings: Settings | None) -> list[str]:
-    return [f"{key}={json.dumps(value, ensure_ascii=False, default=str)}" for key, value in (settings or {}).items()]
+    return [as_argument(key, value) for key, value in (settings or {}).items()]

@@ -71,6 +71,11 @@ def parse(path: Path, reason: str = "") -> dict[Any, Any]:
     return tree
 
 
+def as_argument(key: str, value: Any) -> str:
+    """The `section.key=value` of which `from_command_line` makes this value again; what JSON does not know is written as text."""
+    return f"{key}={json.dumps(value, ensure_ascii=False, default=str)}"
+
+
 def from_command_line(arguments: list[str], texts: Collection[str] = ()) -> Any:
     """The keys of `section.key=value` arguments, as a config. Raises InputError.
 

@@ -3,8 +3,9 @@
 With theta_i as client i trained it, and L_i its loss on images of its newest task that it does not train with,
     w_ij = max(0, (L_i(theta_i) - L_i(theta_j)) / |theta_j - theta_i|), scaled to a sum of 1
     theta_i <- theta_i + sum_j w_ij (theta_j - theta_i)
-so that a client whose own model is the best keeps it. j goes over the clients that have sent weights. Down come K times the weights: all clients', where the paper sends
-a sample of them to save bytes. A model is tried with the client's own batch norms, as far as these do not travel.
+so that a client whose own model is the best keeps it. j goes over the clients that have sent weights. Down come K times the
+weights: all clients', where the paper sends a sample of them to save bytes. A model is tried with the client's own batch norms, as
+far as these do not travel.
 """
 
 from dataclasses import dataclass

@@ -161,10 +161,11 @@ def estimate(
         for row in placements
     ]
     drawn = len(learners)
+    kept = _server(method, schema, experiment, 0 if where.in_files else drawn)
     for place, message, share in zip(footprints, messages, of_server, strict=True):
         place.parts["exchange"] += message
         if share:
-            place.parts["server"] = int(share * _server(method, schema, experiment, 0 if where.in_files else drawn))
+            place.parts["server"] = int(share * kept)
             newest = min(RESIDENT, int(share * drawn * sizes.travels)) if where.in_files else 0
             place.parts["files"] = place.parts.get("files", 0) + newest
     parts = footprints[0].parts
@@ -265,20 +266,20 @@ def _server(method: MethodModule, schema: MessageSchema, experiment: Experiment,
 
     drawn: clients that take part at all, of which alone a `ClientMatrix` has rows.
     """
-    found = matrices(method, schema, experiment)
-    rows = sum(min(drawn, matrix.clients) * matrix.start.nbytes + matrix.sum_P.nbytes for matrix in found)
-    return rows + _bytes(value for value in _kept(method, schema, experiment) if isinstance(value, Tensor))
+    found = kept_by_server(method, schema, experiment)
+    rows = sum(min(drawn, matrix.clients) * matrix.start.nbytes + matrix.sum_P.nbytes for matrix in matrices(found))
+    return rows + _bytes(value for value in found if isinstance(value, Tensor))
 
 
-def matrices(method: MethodModule, schema: MessageSchema, experiment: Experiment) -> list[ClientMatrix]:
-    """Those with a row of each client that the method's server begins with; on the device meta, which costs nothing."""
-    kept = _kept(method, schema, experiment)
-    return list({id(value): value for value in kept if isinstance(value, ClientMatrix)}.values())
-
-
-def _kept(method: MethodModule, schema: MessageSchema, experiment: Experiment) -> list[Any]:
+def kept_by_server(method: MethodModule, schema: MessageSchema, experiment: Experiment) -> list[Any]:
+    """What the method's server begins with; on the device meta, which costs nothing."""
     with torch.device("meta"):
         return list(vars(method.Server(schema.setup, experiment.method.options)).values())
+
+
+def matrices(kept: Iterable[Any]) -> list[ClientMatrix]:
+    """Those among what a server keeps that have a row of each client, each once."""
+    return list({id(value): value for value in kept if isinstance(value, ClientMatrix)}.values())
 
 
 def _reports(ledger: Ledger) -> int:

@@ -227,6 +227,6 @@ def _away(
     tail = sum(tensor.nbytes for tensor in network.tail.state_dict().values())
     kept = (experiment.serving.average > 0) + (experiment.rounds.exchange_every > 1)
     coded = (schema.codecs.up is not None) + 2 * (schema.codecs.down is not None)  # at both ends
-    of_server = max(1, len(footprint.matrices(method, schema, experiment)))
+    of_server = max(1, len(footprint.matrices(footprint.kept_by_server(method, schema, experiment))))
     rows = of_server + (2 if where.at_once is not None else 0) + kept + coded
     return clients * (tail + rows * 4 * schema.setup.layout.scalars)

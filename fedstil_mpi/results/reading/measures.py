@@ -39,13 +39,11 @@ def spread(values: np.ndarray) -> Spread:
 
 def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (n - 1) over the first axis, of what is not nan; the latter is nan for a single value."""
-    known = ~np.isnan(values)
-    number = known.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.sum(values, axis=0, where=known) / number
-        return mean, np.sqrt(
-            np.sum((values - mean) ** 2, axis=0, where=known) / np.where(number > 1, number - 1, np.nan)
-        )
+    of_rows = np.moveaxis(values, 0, -1)
+    number = (~np.isnan(of_rows)).sum(axis=-1)
+    mean = mean_of_known(of_rows)
+    variance = mean_of_known((of_rows - mean[..., None]) ** 2)
+    return mean, np.sqrt(variance * number / np.where(number > 1, number - 1, np.nan))
 
 
 def half_width(values: np.ndarray) -> float:

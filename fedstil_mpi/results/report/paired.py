@@ -32,8 +32,8 @@ def section(variants: Sequence[Variant], reference: Variant) -> str:
             rows.append([variant.label, words(scope), str(len(points)), *cells])
     return (
         f"Served rank-1 of **{reference.label}** minus that of the variant, in points, seed by seed. Positive: "
-        f"{reference.label} is better. It is *level* where the 95 % interval of the mean (bootstrap, BCa; Student's t of fewer than {FEW} seeds) lies "
-        f"within ± {LEVEL}, else *ahead* or *behind* where it leaves out 0, else *undecided*. "
+        f"{reference.label} is better. It is *level* where the 95 % interval of the mean (bootstrap, BCa; "
+        f"Student's t of fewer than {FEW} seeds) lies within ± {LEVEL}, else *ahead* or *behind* where it leaves out 0, else *undecided*. "
         "Every seed's accuracy: [by_seed.csv](by_seed.csv).\n\n"
         + markdown(["variant", "scope", "n", "mean", "95 % interval", "smallest", "largest", reference.label], rows, 2)
     )
